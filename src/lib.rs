@@ -1,1 +1,7 @@
-//! x
+//! Airdock runs Karmada as a service. See `docs/` for concepts; `src/api` for the custom resources.
+
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod cli;
+pub mod karmada;
