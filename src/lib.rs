@@ -3,6 +3,9 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod chart;
 pub mod cli;
+pub mod controllers;
 pub mod karmada;
 pub mod pki;
+pub mod runtime;
