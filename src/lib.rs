@@ -4,4 +4,6 @@
 
 pub mod api;
 pub mod cli;
+pub mod controllers;
 pub mod karmada;
+pub mod runtime;

@@ -35,10 +35,18 @@ fn definitions() -> Vec<(String, String)> {
         .iter()
         .map(|crd| {
             let name = crd.metadata.name.clone().expect("a definition has a name");
-            let value = serde_json::to_value(crd).expect("serialize");
-            (format!("{name}.yaml"), serde_saphyr::to_string(&value).expect("to YAML"))
+            (format!("{name}.yaml"), serde_saphyr::to_string(crd).expect("to YAML"))
         })
         .collect()
+}
+
+/// What is written once and also needed inside the chart, which cannot reach outside its folder.
+#[test]
+fn the_chart_has_the_same_monitoring() {
+    for name in ["prometheusrule.yaml", "dashboard.json"] {
+        let source = fs::read_to_string(root().join("manifests/monitoring").join(name)).expect("read the source");
+        settle(&root().join("manifests/chart/files/monitoring").join(name), &source);
+    }
 }
 
 /// Files in a folder that should not be there fail too: a renamed kind must not leave its old file behind.

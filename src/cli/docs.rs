@@ -3,6 +3,7 @@
 //! What it prints is checked in as `docs/api.md`, and a test fails when the two differ.
 
 use std::fmt::Write;
+use std::io::Write as _;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -21,6 +22,11 @@ Group `airdock.dev`, version `v1alpha1`. All kinds are namespaced and in the cat
 In the tables, `[]` stands for each element of a list and `{}` for each value of a map. A field in **bold** is
 required where its parent is given.
 ";
+
+/// Prints the reference.
+pub fn run() -> std::io::Result<()> {
+    std::io::stdout().write_all(api_reference().as_bytes())
+}
 
 /// The reference of every kind that Airdock defines.
 #[must_use]
