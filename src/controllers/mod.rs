@@ -3,6 +3,8 @@
 //! Each directory's `mod.rs` has `pub async fn run(context: Context)`, which wires its watches and runs until
 //! shutdown; `cli/controller.rs` starts them all.
 
+pub mod instance;
+
 use kube::Client;
 use tokio_util::sync::CancellationToken;
 
