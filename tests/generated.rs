@@ -2,6 +2,8 @@
 //!
 //! `AIRDOCK_REGENERATE=1` (set by `make crds` and `make docs`) writes the files in place of comparing them.
 
+#![allow(clippy::expect_used, clippy::panic)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
