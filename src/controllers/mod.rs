@@ -1,0 +1,3 @@
+//! The reconcilers of the operator, one directory per kind.
+
+pub mod affinity;
