@@ -1,3 +1,4 @@
 //! The reconcilers of the operator, one directory per kind.
 
 pub mod affinity;
+pub mod app;
