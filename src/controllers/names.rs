@@ -43,7 +43,9 @@ mod tests {
 
     #[test]
     fn label_values() {
-        for (text, want) in [("", true), ("a", true), ("A.b_c-9", true), ("-a", false), ("a-", false), ("a b", false), ("ä", false)] {
+        for (text, want) in
+            [("", true), ("a", true), ("A.b_c-9", true), ("-a", false), ("a-", false), ("a b", false), ("ä", false)]
+        {
             assert_eq!(is_label_value(text), want, "{text:?}");
         }
         assert!(is_label_value(&"a".repeat(63)) && !is_label_value(&"a".repeat(64)));
@@ -66,7 +68,9 @@ mod tests {
 
     #[test]
     fn dns_labels() {
-        for (text, want) in [("a", true), ("a-1", true), ("1", true), ("A", false), ("a.b", false), ("-a", false), ("", false)] {
+        for (text, want) in
+            [("a", true), ("a-1", true), ("1", true), ("A", false), ("a.b", false), ("-a", false), ("", false)]
+        {
             assert_eq!(is_dns_label(text), want, "{text:?}");
         }
     }

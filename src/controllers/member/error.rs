@@ -19,7 +19,9 @@ pub enum Error {
         remedy: String,
     },
     /// The referenced Secret does not exist.
-    #[error("spec.kubeconfigSecretRef: Secret {name:?} does not exist in namespace {namespace}: create it with a kubeconfig under the key {key:?}")]
+    #[error(
+        "spec.kubeconfigSecretRef: Secret {name:?} does not exist in namespace {namespace}: create it with a kubeconfig under the key {key:?}"
+    )]
     SecretMissing {
         /// Namespace of the Secret.
         namespace: String,
@@ -61,7 +63,9 @@ pub enum Error {
         instance: String,
     },
     /// The instance is of another namespace, and does not allow this one.
-    #[error("spec.instanceRef: KarmadaInstance {instance} does not allow namespace {namespace}: its owner must add it to spec.tenancy.allowedNamespaces")]
+    #[error(
+        "spec.instanceRef: KarmadaInstance {instance} does not allow namespace {namespace}: its owner must add it to spec.tenancy.allowedNamespaces"
+    )]
     NotAllowed {
         /// Namespace and name.
         instance: String,
@@ -92,7 +96,9 @@ pub enum Error {
         source: kube::Error,
     },
     /// The name is another's.
-    #[error("spec.clusterName: {name:?} is taken in KarmadaInstance {instance} by {holder}: choose another name, or delete that one")]
+    #[error(
+        "spec.clusterName: {name:?} is taken in KarmadaInstance {instance} by {holder}: choose another name, or delete that one"
+    )]
     NameTaken {
         /// The name.
         name: String,
@@ -102,7 +108,9 @@ pub enum Error {
         holder: String,
     },
     /// The same cluster is a member already.
-    #[error("the kubeconfig leads to cluster {id}, which is joined to KarmadaInstance {instance} as {other:?} already: delete one of the two")]
+    #[error(
+        "the kubeconfig leads to cluster {id}, which is joined to KarmadaInstance {instance} as {other:?} already: delete one of the two"
+    )]
     AlreadyJoined {
         /// Identity of the cluster.
         id: String,
@@ -112,7 +120,9 @@ pub enum Error {
         other: String,
     },
     /// The kubeconfig leads elsewhere than before.
-    #[error("the kubeconfig leads to cluster {found}, but {expected} was joined under this name: restore the kubeconfig, or delete this object and create another")]
+    #[error(
+        "the kubeconfig leads to cluster {found}, but {expected} was joined under this name: restore the kubeconfig, or delete this object and create another"
+    )]
     AnotherCluster {
         /// Identity that was joined.
         expected: String,

@@ -136,8 +136,7 @@ fn rules(access: Access) -> Vec<PolicyRule> {
         verbs: verbs.iter().map(ToString::to_string).collect(),
         ..PolicyRule::default()
     };
-    let paths =
-        PolicyRule { non_resource_urls: all(), verbs: vec!["get".to_owned()], ..PolicyRule::default() };
+    let paths = PolicyRule { non_resource_urls: all(), verbs: vec!["get".to_owned()], ..PolicyRule::default() };
     vec![objects, paths]
 }
 
@@ -402,11 +401,10 @@ mod tests {
 
     #[test]
     fn taints_of_others_stay() {
-        let theirs = json!({"key": "cluster.karmada.io/not-ready", "effect": "NoSchedule", "timeAdded": "2026-01-01T00:00:00Z"});
+        let theirs =
+            json!({"key": "cluster.karmada.io/not-ready", "effect": "NoSchedule", "timeAdded": "2026-01-01T00:00:00Z"});
         let ours = json!({"key": "dedicated", "effect": "NoSchedule", "value": "x"});
-        let live = |annotation: &str, taints: Value| {
-            json!({"metadata": {"resourceVersion": "7", "annotations": {TAINTS_ANNOTATION: annotation}}, "spec": {"taints": taints}})
-        };
+        let live = |annotation: &str, taints: Value| json!({"metadata": {"resourceVersion": "7", "annotations": {TAINTS_ANNOTATION: annotation}}, "spec": {"taints": taints}});
         let with = join(json!({"taints": [{"key": "dedicated", "value": "x", "effect": "NoSchedule"}]}));
         let without = join(json!({}));
         let of = |join: &MemberClusterJoin, live: Value| cluster(join, "i", "e", Some(&live))["spec"]["taints"].clone();
@@ -422,14 +420,18 @@ mod tests {
     #[test]
     fn a_removed_label_changes_what_is_wanted() {
         let stamp = |labels: Value| {
-            cluster(&join(json!({"labels": labels})), "i", "e", None)["metadata"]["annotations"][stamp::APPLIED_ANNOTATION].clone()
+            cluster(&join(json!({"labels": labels})), "i", "e", None)["metadata"]["annotations"]
+                [stamp::APPLIED_ANNOTATION]
+                .clone()
         };
         assert_ne!(stamp(json!({"env": "prod"})), stamp(json!({})));
     }
 
     #[test]
     fn tokens_are_there_when_both_are() {
-        let secret = |data: Value| -> Secret { serde_json::from_value(json!({"metadata": {"name": "s"}, "data": data})).unwrap() };
+        let secret = |data: Value| -> Secret {
+            serde_json::from_value(json!({"metadata": {"name": "s"}, "data": data})).unwrap()
+        };
         // "t", "CA", "i" in base64.
         let account = secret(json!({"token": "dA==", "ca.crt": "Q0E="}));
         let impersonator = secret(json!({"token": "aQ=="}));

@@ -8,6 +8,7 @@ use super::error::Error;
 use crate::api::member::{MemberClusterJoin, MemberClusterJoinSpec};
 use crate::api::{GROUP, MANAGED_BY_LABEL};
 use crate::controllers::names::{is_label_value, is_qualified_name};
+use crate::runtime::planes::InstanceKey;
 
 /// Whether addresses of the operator's own machine are accepted as members.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +26,14 @@ pub fn spec(spec: &MemberClusterJoinSpec, local: LocalEndpoints) -> Result<(), E
         Err(Error::Spec { field, value: value.to_owned(), remedy: remedy.to_owned() })
     };
     const VALUE: &str = "is not a label value, as which it is compared: use at most 63 letters, digits, '-', '_' and '.', the first and last a letter or digit";
+    if spec.cluster_name.ends_with("-impersonator") {
+        // The Secret with another cluster's impersonator may have this name.
+        return invalid(
+            "spec.clusterName".to_owned(),
+            &spec.cluster_name,
+            "ends with \"-impersonator\": choose another name",
+        );
+    }
     for (field, value) in [("spec.provider", &spec.provider), ("spec.region", &spec.region)] {
         if let Some(value) = value
             && !is_label_value(value)
@@ -42,7 +51,11 @@ pub fn spec(spec: &MemberClusterJoinSpec, local: LocalEndpoints) -> Result<(), E
             return invalid("spec.labels".to_owned(), key, "is set by Airdock itself: remove it");
         }
         if !is_qualified_name(key) {
-            return invalid("spec.labels".to_owned(), key, "is not a label key: use [prefix/]name as in example.com/tier");
+            return invalid(
+                "spec.labels".to_owned(),
+                key,
+                "is not a label key: use [prefix/]name as in example.com/tier",
+            );
         }
         if !is_label_value(value) {
             return invalid(format!("spec.labels[{key}]"), value, VALUE);
@@ -58,7 +71,11 @@ pub fn spec(spec: &MemberClusterJoinSpec, local: LocalEndpoints) -> Result<(), E
             return invalid(format!("spec.taints[{index}].value"), value, VALUE);
         }
         if spec.taints.iter().take(index).any(|other| other.key == taint.key && other.effect == taint.effect) {
-            return invalid(format!("spec.taints[{index}].key"), &taint.key, "is given twice with the same effect: remove one");
+            return invalid(
+                format!("spec.taints[{index}].key"),
+                &taint.key,
+                "is given twice with the same effect: remove one",
+            );
         }
     }
     match &spec.api_endpoint {
@@ -177,12 +194,10 @@ fn prefix(key: &str) -> Option<&str> {
     key.split_once('/').map(|(prefix, _)| prefix)
 }
 
-/// Namespace and name of the instance that a membership belongs to.
+/// The instance that a membership belongs to.
 #[must_use]
-pub fn instance_key(join: &MemberClusterJoin) -> (String, String) {
-    let reference = &join.spec.instance_ref;
-    let namespace = reference.namespace.clone().or_else(|| join.namespace()).unwrap_or_default();
-    (namespace, reference.name.clone())
+pub fn instance_key(join: &MemberClusterJoin) -> InstanceKey {
+    InstanceKey::of(&join.spec.instance_ref, &join.namespace().unwrap_or_default())
 }
 
 /// Whoever else has the cluster name in the same instance with an older right to it, as `namespace/name`.
@@ -222,8 +237,17 @@ mod tests {
     fn fields_that_the_plane_would_refuse_are_named() {
         let cases = [
             ("nothing special", json!({}), None),
-            ("all good", json!({"provider": "aws", "region": "eu-west", "zones": ["a", "b"], "labels": {"example.com/tier": "gold"},
-                "taints": [{"key": "dedicated", "value": "x", "effect": "NoSchedule"}], "apiEndpoint": "https://10.0.0.1:6443"}), None),
+            (
+                "all good",
+                json!({"provider": "aws", "region": "eu-west", "zones": ["a", "b"], "labels": {"example.com/tier": "gold"},
+                "taints": [{"key": "dedicated", "value": "x", "effect": "NoSchedule"}], "apiEndpoint": "https://10.0.0.1:6443"}),
+                None,
+            ),
+            (
+                "name of a Secret of others",
+                json!({"clusterName": "one-impersonator"}),
+                Some("spec.clusterName: \"one-impersonator\""),
+            ),
             ("provider with a space", json!({"provider": "my cloud"}), Some("spec.provider: \"my cloud\"")),
             ("region with a slash", json!({"region": "eu/west"}), Some("spec.region: \"eu/west\"")),
             ("empty zone", json!({"zones": ["a", ""]}), Some("spec.zones[1]")),
@@ -232,9 +256,21 @@ mod tests {
             ("label of ours", json!({"labels": {"airdock.dev/member": "x"}}), Some("set by Airdock itself")),
             ("managed-by", json!({"labels": {"app.kubernetes.io/managed-by": "x"}}), Some("set by Airdock itself")),
             ("taint key", json!({"taints": [{"key": "-", "effect": "NoSchedule"}]}), Some("spec.taints[0].key")),
-            ("taint value", json!({"taints": [{"key": "a", "value": "!", "effect": "NoSchedule"}]}), Some("spec.taints[0].value")),
-            ("taint twice", json!({"taints": [{"key": "a", "effect": "NoSchedule"}, {"key": "a", "effect": "NoSchedule"}]}), Some("spec.taints[1].key")),
-            ("endpoint", json!({"apiEndpoint": "https://169.254.169.254"}), Some("spec.apiEndpoint: \"https://169.254.169.254/\"")),
+            (
+                "taint value",
+                json!({"taints": [{"key": "a", "value": "!", "effect": "NoSchedule"}]}),
+                Some("spec.taints[0].value"),
+            ),
+            (
+                "taint twice",
+                json!({"taints": [{"key": "a", "effect": "NoSchedule"}, {"key": "a", "effect": "NoSchedule"}]}),
+                Some("spec.taints[1].key"),
+            ),
+            (
+                "endpoint",
+                json!({"apiEndpoint": "https://169.254.169.254"}),
+                Some("spec.apiEndpoint: \"https://169.254.169.254/\""),
+            ),
             ("no endpoint at all", json!({"apiEndpoint": "https://[::1"}), Some("spec.apiEndpoint")),
         ];
         for (name, change, want) in cases {
@@ -293,7 +329,9 @@ mod tests {
         ] {
             endpoint("f", &text.parse().unwrap(), LocalEndpoints::Refused).expect(text);
         }
-        for (text, ok) in [("https://127.0.0.1:1", true), ("https://localhost:1", true), ("https://169.254.169.254", false)] {
+        for (text, ok) in
+            [("https://127.0.0.1:1", true), ("https://localhost:1", true), ("https://169.254.169.254", false)]
+        {
             assert_eq!(endpoint("f", &text.parse().unwrap(), LocalEndpoints::Loopback).is_ok(), ok, "{text}");
         }
     }
