@@ -5,6 +5,9 @@
 
 pub mod affinity;
 pub mod app;
+pub mod member;
+pub mod names;
+pub mod stamp;
 
 use kube::Client;
 use tokio_util::sync::CancellationToken;

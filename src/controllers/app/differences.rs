@@ -50,8 +50,12 @@ fn changed<'a>(
     for (d, difference) in differences.filter(|(_, difference)| applies(difference, template)) {
         for (source, operation) in operations(template, d, difference, &object, &mut images) {
             apply(&mut object, &operation).map_err(|problem| {
-                let what = format!("{:?} {} of {template}: {problem}", operation.op, operation.path);
-                Fault::new(source, what)
+                let verb = match operation.op {
+                    PatchOp::Add => "add",
+                    PatchOp::Remove => "remove",
+                    PatchOp::Replace => "replace",
+                };
+                Fault::new(source, format!("{verb} {} of {template}: {problem}", operation.path))
             })?;
         }
     }

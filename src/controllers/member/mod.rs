@@ -1,0 +1,4 @@
+//! Memberships.
+pub mod error;
+pub mod plan;
+pub mod validate;
