@@ -2,7 +2,9 @@
 //! the app's status.
 
 pub mod differences;
+pub mod error;
 pub mod kinds;
 pub mod plan;
+pub mod status;
 pub mod validate;
 pub mod workload;
