@@ -5,6 +5,7 @@
 
 pub mod affinity;
 pub mod app;
+pub mod finalizer;
 pub mod member;
 pub mod names;
 pub mod stamp;

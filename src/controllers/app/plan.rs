@@ -16,6 +16,7 @@ use crate::karmada::policy::{
 use crate::karmada::{Cluster, OverridePolicy, PropagationPolicy};
 
 use super::differences::{placed, rules};
+use super::observe::Live;
 use super::validate::{Application, Fault, Template};
 
 /// What an app needs in its plane.
@@ -29,6 +30,30 @@ pub struct Plan {
     pub propagation: PropagationPolicy,
     /// The objects themselves.
     pub templates: Vec<Template>,
+}
+
+impl Plan {
+    /// The plan, with objects still placed that are not wanted any more. They are deleted only when the new ones are
+    /// there, and must not be dropped from the clusters before.
+    #[must_use]
+    pub fn keeping(mut self, stale: &[Live]) -> Self {
+        let namespace = self.propagation.metadata.namespace.clone();
+        let selectors = &mut self.propagation.spec.propagation.resource_selectors;
+        selectors.extend(stale.iter().map(|live| ResourceSelector {
+            api_version: live.identity.api_version.clone(),
+            kind: live.identity.kind.clone(),
+            namespace: namespace.clone(),
+            name: Some(live.identity.name.clone()),
+            label_selector: None,
+        }));
+        self
+    }
+}
+
+/// Name of the binding that Karmada makes for an object.
+#[must_use]
+pub fn binding_name(kind: &str, name: &str) -> String {
+    format!("{name}-{kind}").to_lowercase().replace(':', ".")
 }
 
 /// Plans an app for the clusters that its plane has now.
