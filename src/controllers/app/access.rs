@@ -77,11 +77,7 @@ impl Access {
         name: &str,
     ) -> Result<Option<DynamicObject>, Error> {
         let what = || format!("{} {name}", resource.kind);
-        self.applier
-            .api(resource, namespace)
-            .get_opt(name)
-            .await
-            .map_err(|source| Error::Read { what: what(), source })
+        self.applier.api(resource, namespace).get_opt(name).await.map_err(|source| Error::Read { what: what(), source })
     }
 
     /// A typed object, if it is there.

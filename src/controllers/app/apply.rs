@@ -113,7 +113,9 @@ impl Outcome {
 pub fn is_written(plan: &Plan, observed: &Observed) -> bool {
     let holds = |wanted: &Wanted<'_>| {
         let stamp = wanted.object.pointer("/metadata/annotations").and_then(|map| map.get(APPLIED_ANNOTATION));
-        wanted.live.is_some_and(|live| live.annotations().get(APPLIED_ANNOTATION).map(String::as_str) == stamp.and_then(Value::as_str))
+        wanted.live.is_some_and(|live| {
+            live.annotations().get(APPLIED_ANNOTATION).map(String::as_str) == stamp.and_then(Value::as_str)
+        })
     };
     observed.stale.is_empty() && wanted(plan, observed).iter().flatten().all(holds)
 }

@@ -14,7 +14,7 @@ use crate::api::app::{Difference, MultiCloudApp, PatchOp, PatchOperation};
 use crate::controllers::affinity::{affinity, selects};
 use crate::karmada::Cluster;
 use crate::karmada::policy::{
-    ClusterAffinity, ImageComponent, ImageOverrider, OverriderOperator, OverrideRule, Overriders, PlaintextOverrider,
+    ClusterAffinity, ImageComponent, ImageOverrider, OverrideRule, OverriderOperator, Overriders, PlaintextOverrider,
 };
 
 use super::validate::{Fault, Template, applies};
@@ -101,10 +101,7 @@ fn operations(
         }
     }
     if let (Some(replicas), true) = (replicas, workload::has_replicas(api_version, kind)) {
-        operations.push((
-            field("replicas".into()),
-            set(PatchOp::Add, "/spec/replicas".into(), Value::from(*replicas)),
-        ));
+        operations.push((field("replicas".into()), set(PatchOp::Add, "/spec/replicas".into(), Value::from(*replicas))));
     }
     for (p, patch) in patches.iter().enumerate().filter(|(_, patch)| patch.kind == *kind && patch.name == *name) {
         for (o, operation) in patch.operations.iter().enumerate() {
@@ -123,11 +120,9 @@ fn apply(object: &mut Value, operation: &PatchOperation) -> Result<(), String> {
         PatchOp::Remove => json_patch::PatchOperation::Remove(json_patch::RemoveOperation { path }),
         PatchOp::Replace => json_patch::PatchOperation::Replace(json_patch::ReplaceOperation { path, value }),
     };
-    json_patch::patch(object, &[operation]).map_err(|error| {
-        match error.kind {
-            json_patch::PatchErrorKind::InvalidPointer => "there is no such place in the object".to_owned(),
-            other => other.to_string(),
-        }
+    json_patch::patch(object, &[operation]).map_err(|error| match error.kind {
+        json_patch::PatchErrorKind::InvalidPointer => "there is no such place in the object".to_owned(),
+        other => other.to_string(),
     })
 }
 
@@ -205,11 +200,7 @@ fn plaintext(operation: PatchOperation) -> PlaintextOverrider {
 }
 
 /// What Karmada makes of a template in a cluster by the rules whose differences match.
-fn overridden(
-    template: &Template,
-    rules: &[(&Difference, OverrideRule)],
-    cluster: &Cluster,
-) -> Result<Value, String> {
+fn overridden(template: &Template, rules: &[(&Difference, OverrideRule)], cluster: &Cluster) -> Result<Value, String> {
     let mut object = template.object.clone();
     for (_, rule) in rules.iter().filter(|(difference, _)| selects(&difference.matches, cluster)) {
         for registry in rule.overriders.image_overrider.iter().filter_map(|overrider| overrider.value.as_deref()) {

@@ -149,8 +149,9 @@ impl AppReconciler {
         Ok(match verdict {
             _ if app.spec.suspend && !apply::is_written(&plan, &observed) => Round::of(Verdict::NotReady {
                 reason: "Suspended",
-                message: "suspended while the spec and the plane differ; nothing is written until spec.suspend is false"
-                    .to_owned(),
+                message:
+                    "suspended while the spec and the plane differ; nothing is written until spec.suspend is false"
+                        .to_owned(),
             }),
             // What was just written is not in the bindings that were just read.
             Verdict::Ready { .. } if changed => Round {

@@ -73,11 +73,7 @@ pub struct Observed {
 }
 
 /// The instance that an app names, when the app may use it.
-pub fn tenancy(
-    app: &MultiCloudApp,
-    key: &InstanceKey,
-    instance: Option<&KarmadaInstance>,
-) -> Result<Tenancy, Error> {
+pub fn tenancy(app: &MultiCloudApp, key: &InstanceKey, instance: Option<&KarmadaInstance>) -> Result<Tenancy, Error> {
     let namespace = app.namespace().unwrap_or_default();
     if key.namespace == namespace {
         return instance.map(|_| Tenancy::Owner).ok_or_else(|| Error::InstanceNotFound(key.clone()));

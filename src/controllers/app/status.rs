@@ -5,9 +5,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use crate::api::app::{
-    AppClusterStatus, AppComponentStatus, Health, MultiCloudApp, MultiCloudAppStatus, ReplicaMode,
-};
+use crate::api::app::{AppClusterStatus, AppComponentStatus, Health, MultiCloudApp, MultiCloudAppStatus, ReplicaMode};
 use crate::api::common::ReadyCount;
 use crate::karmada::binding::AggregatedStatusItem;
 use crate::karmada::{Cluster, ResourceBinding};
@@ -73,7 +71,8 @@ pub fn read(
     let mut components: BTreeMap<&str, (Health, ReadyCount)> = BTreeMap::new();
 
     for standing in standings {
-        let component = components.entry(&standing.template.component).or_insert((Health::Healthy, ReadyCount::default()));
+        let component =
+            components.entry(&standing.template.component).or_insert((Health::Healthy, ReadyCount::default()));
         let targets = standing.binding.map(|binding| binding.spec.binding.clusters.as_slice()).unwrap_or_default();
         if targets.is_empty() {
             component.0 = component.0.max(Health::Unknown);
@@ -229,8 +228,7 @@ fn verdict(standings: &[Standing<'_>], places: &BTreeMap<&str, Vec<State>>) -> V
             return progressing(format!("waiting for the plane to place {template}"));
         }
     }
-    let worst: Vec<(&str, &State)> =
-        places.iter().filter_map(|(name, states)| Some((*name, worst(states)?))).collect();
+    let worst: Vec<(&str, &State)> = places.iter().filter_map(|(name, states)| Some((*name, worst(states)?))).collect();
     let first = |wanted: fn(&State) -> bool| {
         let mut those = worst.iter().filter(|(_, state)| wanted(state));
         let (name, state) = those.next()?;

@@ -162,7 +162,10 @@ fn template(
         fault(".kind", "missing".into());
     }
     if metadata.contains_key("generateName") {
-        fault(".metadata.generateName", "not supported; give metadata.name, so that the object is always the same".into());
+        fault(
+            ".metadata.generateName",
+            "not supported; give metadata.name, so that the object is always the same".into(),
+        );
     } else if name.is_empty() {
         fault(".metadata.name", "missing".into());
     } else if name.len() > 253 || name.contains(['/', '%']) || name == "." || name == ".." {

@@ -36,9 +36,9 @@ pub fn controller(context: &Context) -> (Controller<App>, Store<Guarded<KarmadaI
     let of_instance = {
         let apps = apps.clone();
         reflect(writer, watched).touched_objects().flat_map(move |event| {
-            let key = event.ok().and_then(|instance| {
-                Some(InstanceKey { namespace: instance.namespace()?, name: instance.name_any() })
-            });
+            let key = event
+                .ok()
+                .and_then(|instance| Some(InstanceKey { namespace: instance.namespace()?, name: instance.name_any() }));
             futures::stream::iter(key.map(|key| users(&apps, &key)).unwrap_or_default())
         })
     };
@@ -97,7 +97,8 @@ fn bindings(context: &Context, apps: Store<App>) -> impl Stream<Item = ObjectRef
     context.planes.triggers((), config, move |key, binding: &PartialObjectMeta<ResourceBinding>| {
         let (namespace, name) = (binding.namespace().unwrap_or_default(), binding.name_any());
         let apps = apps.state();
-        let of = apps.iter().filter(|app| parsed(app).is_some_and(|app| uses(app, key) && binds(app, &namespace, &name)));
+        let of =
+            apps.iter().filter(|app| parsed(app).is_some_and(|app| uses(app, key) && binds(app, &namespace, &name)));
         of.map(|app| ObjectRef::from_obj(app.as_ref())).collect()
     })
 }

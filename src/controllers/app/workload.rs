@@ -61,9 +61,11 @@ pub fn containers<'a>(
     let spec = pointer.and_then(|pointer| object.pointer(pointer));
     ["containers", "initContainers"].into_iter().flat_map(move |list| {
         let items = spec.and_then(|spec| spec.get(list)).and_then(Value::as_array);
-        items.into_iter().flatten().enumerate().map(move |(index, container)| {
-            (format!("{}/{list}/{index}", pointer.unwrap_or_default()), container)
-        })
+        items
+            .into_iter()
+            .flatten()
+            .enumerate()
+            .map(move |(index, container)| (format!("{}/{list}/{index}", pointer.unwrap_or_default()), container))
     })
 }
 

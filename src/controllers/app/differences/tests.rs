@@ -90,7 +90,8 @@ use crate::karmada::policy::{ClusterField, FieldOperator};
 #[test]
 fn rules_do_what_differences_say_in_every_cluster() {
     let digest = json!({"containers": [{"name": "c", "image": "nginx:1@sha256:00"}]});
-    let init = json!({"containers": [{"name": "c", "image": "a/b:1"}], "initContainers": [{"name": "i", "image": "busybox"}]});
+    let init =
+        json!({"containers": [{"name": "c", "image": "a/b:1"}], "initContainers": [{"name": "i", "image": "busybox"}]});
     let set_image = json!([{"kind": "Deployment", "name": "web", "operations": [
         {"op": "replace", "path": "/spec/template/spec/containers/0/image", "value": "other/app:2"}]}]);
     let swap = json!([{"kind": "Deployment", "name": "web", "operations": [
@@ -186,10 +187,12 @@ fn rules_keep_the_terms_of_the_differences() {
     );
     let rules = serde_json::to_value(rules(&app, &template, &fleet()).unwrap()).unwrap();
     let region = |name: &str| json!({"fieldSelector": {"matchExpressions": [{"key": "region", "operator": "In", "values": [name]}]}});
-    let env = |value: &str| json!({
-        "path": "/spec/template/spec/containers/0/env", "operator": "add",
-        "value": [{"name": "A", "value": "1"}, {"name": "R", "value": value}],
-    });
+    let env = |value: &str| {
+        json!({
+            "path": "/spec/template/spec/containers/0/env", "operator": "add",
+            "value": [{"name": "A", "value": "1"}, {"name": "R", "value": value}],
+        })
+    };
     assert_eq!(
         rules,
         json!([

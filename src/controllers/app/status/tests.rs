@@ -57,7 +57,11 @@ fn plain(names: &[&str]) -> ResourceBinding {
 }
 
 /// Reads the status of the two templates with these bindings, the Deployment's template at generation 2.
-fn reading(mode: &str, clusters: &[Cluster], bindings: [Option<&ResourceBinding>; 2]) -> (MultiCloudAppStatus, Verdict) {
+fn reading(
+    mode: &str,
+    clusters: &[Cluster],
+    bindings: [Option<&ResourceBinding>; 2],
+) -> (MultiCloudAppStatus, Verdict) {
     let (app, templates) = app(mode);
     let standings: Vec<Standing<'_>> = templates
         .iter()

@@ -51,7 +51,8 @@ fn an_app_is_brought_into_form() {
 #[test]
 fn bad_manifests_are_named() {
     let deep = |metadata: Value| json!([{"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}]);
-    let kind = |api_version: &str, kind: &str| json!([{"apiVersion": api_version, "kind": kind, "metadata": {"name": "x"}}]);
+    let kind =
+        |api_version: &str, kind: &str| json!([{"apiVersion": api_version, "kind": kind, "metadata": {"name": "x"}}]);
     let at = "spec.components[0].manifests[0]";
     for (manifests, want) in [
         (json!([{"kind": "ConfigMap", "metadata": {"name": "x"}}]), ".apiVersion: missing"),
