@@ -4,6 +4,7 @@
 //! shutdown; `cli/controller.rs` starts them all.
 
 pub mod affinity;
+pub mod finalizer;
 pub mod member;
 pub mod names;
 pub mod stamp;
