@@ -191,7 +191,7 @@ pub struct Difference {
     pub matches: ClusterMatch,
     /// The components that differ; all when absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 50))]
+    #[schemars(length(max = 50), inner(length(min = 1, max = 40)))]
     pub components: Vec<String>,
     /// Registry that the images of workloads are taken from there, in place of the one in the manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -232,14 +232,13 @@ pub struct ObjectPatch {
 /// One operation of a JSON patch (RFC 6902).
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = ("self.op == 'remove' ? !has(self.value) : has(self.value)", "spec.differences[].patches[].operations[].value: required for add and replace, and must be absent for remove"))]
 pub struct PatchOperation {
     /// What to do.
     pub op: PatchOp,
     /// JSON pointer (RFC 6901) to what changes, for example `/spec/template/spec/hostNetwork`.
     #[schemars(regex(pattern = r"^(/([^~]|~[01])*)+$"), length(max = 1024))]
     pub path: String,
-    /// The new value, any JSON.
+    /// The new value, any JSON; required for add and replace, and absent for remove.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "any_json")]
     pub value: Option<Value>,

@@ -99,8 +99,10 @@ pub struct Scope {
     pub instances: InstanceSelection,
     /// Namespaces in the planes and members. The single entry `*` means every namespace, by a cluster-wide
     /// binding; only for instances of this object's own namespace.
-    #[schemars(length(min = 1, max = 200))]
-    #[x_kube(validation = ("self.all(n, n == '*' || n.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$'))", "spec.scope.namespaces: must be names of namespaces, or the single entry '*'"))]
+    #[schemars(
+        length(min = 1, max = 200),
+        inner(length(max = 63), regex(pattern = r"^(\*|[a-z0-9]([-a-z0-9]*[a-z0-9])?)$"))
+    )]
     #[x_kube(validation = ("!('*' in self) || size(self) == 1", "spec.scope.namespaces: '*' must be the only entry"))]
     pub namespaces: Vec<String>,
     /// The member clusters of the instances; all of them when absent. `none: true` keeps the role to the planes.
