@@ -86,6 +86,12 @@ pub enum Error {
         /// What the instance says of itself.
         message: String,
     },
+    /// The instance is ready, and its plane is about to be connected.
+    #[error("connecting to the plane of KarmadaInstance {instance}")]
+    PlaneConnecting {
+        /// Namespace and name.
+        instance: String,
+    },
     /// The plane does not answer.
     #[error("plane of KarmadaInstance {instance} does not answer")]
     Plane {
@@ -138,6 +144,14 @@ pub enum Error {
         #[source]
         source: kube::Error,
     },
+    /// The member takes the connection, and does not answer.
+    #[error("member at {endpoint} did not answer within {seconds} s")]
+    MemberSilent {
+        /// Its address.
+        endpoint: String,
+        /// How long it was given.
+        seconds: u64,
+    },
     /// The member does not accept the credentials, or they may not do what is needed.
     #[error("member at {endpoint} refuses the credentials of Secret {secret:?}, which need administrator's rights")]
     CredentialsRefused {
@@ -181,7 +195,9 @@ impl Classified for Error {
             | Self::NameTaken { .. }
             | Self::AlreadyJoined { .. } => Class::Blocked,
             Self::PlaneWrite(source) if source.is_invalid() => Class::Invalid,
-            Self::Plane { .. }
+            Self::PlaneConnecting { .. }
+            | Self::Plane { .. }
+            | Self::MemberSilent { .. }
             | Self::MemberUnreachable { .. }
             | Self::CredentialsRefused { .. }
             | Self::MemberWrite(_)
@@ -198,12 +214,12 @@ impl Classified for Error {
             Self::InstanceMissing { .. } => "InstanceMissing",
             Self::NotAllowed { .. } => "NotAllowed",
             Self::InstanceDeleting { .. } => "InstanceDeleting",
-            Self::InstanceNotReady { .. } => "InstanceNotReady",
+            Self::InstanceNotReady { .. } | Self::PlaneConnecting { .. } => "InstanceNotReady",
             Self::Plane { .. } => "PlaneUnreachable",
             Self::NameTaken { .. } => "NameTaken",
             Self::AlreadyJoined { .. } => "AlreadyJoined",
             Self::AnotherCluster { .. } => "AnotherCluster",
-            Self::MemberUnreachable { .. } => "MemberUnreachable",
+            Self::MemberUnreachable { .. } | Self::MemberSilent { .. } => "MemberUnreachable",
             Self::CredentialsRefused { .. } => "CredentialsRefused",
             Self::MemberWrite(_) => "MemberWriteFailed",
             Self::PlaneWrite(_) => "PlaneWriteFailed",
