@@ -12,6 +12,7 @@ pub mod error;
 pub mod kinds;
 pub mod observe;
 pub mod plan;
+pub mod preview;
 pub mod status;
 pub mod validate;
 pub mod watch;

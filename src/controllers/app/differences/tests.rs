@@ -2,6 +2,9 @@ use super::*;
 use serde_json::json;
 
 use crate::controllers::app::validate::{Tenancy, validate};
+use crate::karmada::policy::OverrideSpec;
+use crate::overrides::{self, Override};
+use crate::placement::ClusterView;
 
 fn cluster(name: &str, region: &str, labels: Value) -> Cluster {
     serde_json::from_value(json!({
@@ -46,46 +49,12 @@ fn image(object: &Value) -> &str {
     object.pointer("/spec/template/spec/containers/0/image").and_then(Value::as_str).unwrap()
 }
 
-/// Evaluates rules as Karmada does: those that match, in order, images before plaintext.
+/// Evaluates rules as the engine does.
 fn evaluated(template: &Template, rules: &[OverrideRule], cluster: &Cluster) -> Value {
-    let mut object = template.object.clone();
-    for rule in rules {
-        let target = rule.target_cluster.clone().unwrap_or_default();
-        let spec = &cluster.spec;
-        let labels = cluster.metadata.labels.clone().unwrap_or_default();
-        let wanted = target.label_selector.and_then(|selector| selector.match_labels).unwrap_or_default();
-        let fields = target.field_selector.unwrap_or_default().match_expressions;
-        let matches = (target.cluster_names.is_empty()
-            || target.cluster_names.contains(cluster.metadata.name.as_ref().unwrap()))
-            && wanted.iter().all(|(key, value)| labels.get(key) == Some(value))
-            && fields.iter().all(|field| {
-                assert_eq!((field.key, field.operator), (ClusterField::Region, FieldOperator::In));
-                field.values.contains(spec.region.as_ref().unwrap())
-            });
-        if !matches {
-            continue;
-        }
-        for overrider in &rule.overriders.image_overrider {
-            let pointer = "/spec/template/spec/containers/0/image";
-            let image = object.pointer(pointer).and_then(Value::as_str).unwrap().to_owned();
-            *object.pointer_mut(pointer).unwrap() =
-                json!(workload::with_registry(&image, overrider.value.as_ref().unwrap()));
-        }
-        let patch: Vec<Value> = rule
-            .overriders
-            .plaintext
-            .iter()
-            .map(|change| match &change.value {
-                Some(value) => json!({"op": change.operator, "path": change.path, "value": value}),
-                None => json!({"op": change.operator, "path": change.path}),
-            })
-            .collect();
-        json_patch::patch(&mut object, &serde_json::from_value::<json_patch::Patch>(json!(patch)).unwrap()).unwrap();
-    }
-    object
+    let spec = OverrideSpec { resource_selectors: Vec::new(), override_rules: rules.to_vec() };
+    let policy = Override { namespace: Some("team"), name: "shop", spec: &spec };
+    overrides::apply(template.object.clone(), &[policy], &ClusterView::of_cluster(cluster)).unwrap()
 }
-
-use crate::karmada::policy::{ClusterField, FieldOperator};
 
 #[test]
 fn rules_do_what_differences_say_in_every_cluster() {
