@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod chart;
 pub mod cli;
 pub mod controllers;
 pub mod distribute;
@@ -10,4 +11,5 @@ pub mod interpret;
 pub mod karmada;
 pub mod overrides;
 pub mod placement;
+pub mod pki;
 pub mod runtime;
