@@ -31,16 +31,12 @@ help: ## List the verbs
 ##: Building
 
 .PHONY: setup
-setup: $(LAB) ## Install what the lab and the tests need (Debian packages when root, Go programs into .lab/bin)
+setup: build ## Install what the lab and the tests need (Debian packages when root, Go programs into .lab/bin)
 	$(LAB) setup
 
 .PHONY: build
 build: ## Build the release binaries (airdock, airdock-lab)
 	$(CARGO) build $(FEATURES) --release --bins
-
-# cargo knows best whether anything is to be done.
-.PHONY: $(LAB)
-$(LAB): build
 
 .PHONY: fmt
 fmt: ## Format the code
@@ -59,7 +55,7 @@ docs: ## Regenerate the API reference, docs/api.md
 
 .PHONY: test
 test: ## Everything CI checks; sets up what it needs
-	@.ci/checks setup check-fmt lint deny test-unit test-generated test-integration test-e2e
+	@.ci/checks setup check-fmt lint deny test-unit test-generated test-integration test-e2e test-demo $(if $(CI),demo-down)
 
 .PHONY: check-fmt
 check-fmt: ## Fail when the code is not formatted
@@ -91,20 +87,27 @@ test-integration: ## Tests on a real etcd and kube-apiserver
 
 .PHONY: test-e2e
 test-e2e: build ## Tests on the lab's clusters (as root)
+	lab/bring-up.sh
 	$(if $(E2E),$(CARGO) test $(FEATURES) $(E2E:%=--test %) -- --test-threads=1 --nocapture,@echo "no end-to-end tests")
+
+.PHONY: test-demo
+test-demo: demo ## The demo, and the tour of README.md line by line
+	lab/tour.sh
 
 .PHONY: bench
 bench: build ## Measure installs, joins and distribution on the lab
+	lab/bring-up.sh
+	$(LAB) member add m03 m04 m05 m06 m07 m08 m09 m10 --region bench --provider bench
 	$(CARGO) bench $(FEATURES)
 
 ##: Trying
 
 .PHONY: demo
-demo: $(LAB) ## From nothing to an application in three clusters (as root)
-	$(LAB) demo
+demo: build ## From nothing to an application in three clusters (as root)
+	@lab/demo.sh
 
 .PHONY: demo-down
-demo-down: $(LAB) ## Remove the lab: processes, mounts, networks
+demo-down: build ## Remove the lab: processes, mounts, networks
 	$(LAB) down
 
 .PHONY: clean
