@@ -4,9 +4,11 @@
 //! shutdown; `cli/controller.rs` starts them all.
 
 pub mod affinity;
+pub mod changes;
 pub mod finalizer;
 pub mod member;
 pub mod names;
+pub mod permission;
 pub mod stamp;
 
 use kube::Client;
