@@ -5,5 +5,9 @@
 pub mod api;
 pub mod cli;
 pub mod controllers;
+pub mod distribute;
+pub mod interpret;
 pub mod karmada;
+pub mod overrides;
+pub mod placement;
 pub mod runtime;

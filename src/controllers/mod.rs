@@ -4,6 +4,7 @@
 //! shutdown; `cli/controller.rs` starts them all.
 
 pub mod affinity;
+pub mod app;
 pub mod changes;
 pub mod finalizer;
 pub mod member;
