@@ -1,1 +1,15 @@
-//! x
+//! Airdock runs Karmada as a service. See `docs/` for concepts; `src/api` for the custom resources.
+
+#![forbid(unsafe_code)]
+
+pub mod api;
+pub mod chart;
+pub mod cli;
+pub mod controllers;
+pub mod distribute;
+pub mod interpret;
+pub mod karmada;
+pub mod overrides;
+pub mod placement;
+pub mod pki;
+pub mod runtime;

@@ -1,0 +1,45 @@
+//! Airdock's custom resources, group `airdock.dev/v1alpha1`.
+//!
+//! Doc comments of fields are what `kubectl explain` shows; write them for users. A field exists here
+//! only when it works: whatever is not listed is rejected by the API server's strict field validation.
+
+pub mod app;
+pub mod common;
+pub mod instance;
+pub mod member;
+pub mod permission;
+
+pub use app::MultiCloudApp;
+pub use instance::KarmadaInstance;
+pub use member::MemberClusterJoin;
+pub use permission::PermissionBinding;
+
+/// API group of every Airdock kind, and the prefix of its labels, annotations and finalizers.
+pub const GROUP: &str = "airdock.dev";
+
+/// Label on everything that Airdock writes, in the host cluster, in planes and in members.
+pub const MANAGED_BY_LABEL: &str = "app.kubernetes.io/managed-by";
+
+/// Value of [`MANAGED_BY_LABEL`].
+pub const MANAGED_BY: &str = "airdock";
+
+/// Label that names the instance an object of the host cluster belongs to.
+pub const INSTANCE_LABEL: &str = "airdock.dev/instance";
+
+/// Label that names the [`MultiCloudApp`] that an object of a plane was made for.
+pub const APP_LABEL: &str = "airdock.dev/app";
+
+/// Label that names the namespace (in the host cluster) of the [`MultiCloudApp`] behind [`APP_LABEL`].
+pub const APP_NAMESPACE_LABEL: &str = "airdock.dev/app-namespace";
+
+/// Label that names the component of the [`MultiCloudApp`] behind [`APP_LABEL`].
+pub const COMPONENT_LABEL: &str = "airdock.dev/component";
+
+/// Label that names the [`PermissionBinding`] that an object of a plane was made for.
+pub const PERMISSION_LABEL: &str = "airdock.dev/permission";
+
+/// Label that names the namespace (in the host cluster) of the [`PermissionBinding`] behind [`PERMISSION_LABEL`].
+pub const PERMISSION_NAMESPACE_LABEL: &str = "airdock.dev/permission-namespace";
+
+/// Label that tells what a Secret holds, for example `admin-kubeconfig`.
+pub const PURPOSE_LABEL: &str = "airdock.dev/purpose";

@@ -1,0 +1,48 @@
+//! Karmada's API as Airdock speaks it: own types under Karmada's group, kind and field names.
+//!
+//! The Compact profile serves these kinds itself, as CRDs made from these types; under profile Full upstream's
+//! components do, and Airdock reads and writes the subset below. A field is listed only when the engine
+//! carries it out, so that the API server's strict validation names every field that Compact does not know.
+
+pub mod binding;
+pub mod cluster;
+pub mod policy;
+
+pub use binding::{ClusterResourceBinding, ResourceBinding};
+pub use cluster::Cluster;
+pub use policy::{ClusterOverridePolicy, ClusterPropagationPolicy, OverridePolicy, PropagationPolicy};
+
+/// Label on every object in a member that is managed through Karmada; value `true`. The same under both
+/// profiles, so that an object can move from one to the other.
+pub const MANAGED_LABEL: &str = "karmada.io/managed";
+
+/// Label on namespaces that belong to Karmada itself; value `true`.
+pub const SYSTEM_LABEL: &str = "karmada.io/system";
+
+/// Namespace, in a plane, of Karmada's own objects.
+pub const SYSTEM_NAMESPACE: &str = "karmada-system";
+
+/// Namespace, in planes and members, of the credentials of members.
+pub const CLUSTER_NAMESPACE: &str = "karmada-cluster";
+
+/// Label on a namespace that keeps it out of automatic propagation; value `true`.
+pub const SKIP_AUTO_PROPAGATION_LABEL: &str = "namespace.karmada.io/skip-auto-propagation";
+
+/// Annotation on a template: `overwrite` takes over an existing object of a member, `abort` (the default) does not.
+pub const CONFLICT_RESOLUTION_ANNOTATION: &str = "work.karmada.io/conflict-resolution";
+
+/// The definitions that a Compact plane serves.
+#[must_use]
+pub fn definitions() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>
+{
+    use kube::CustomResourceExt;
+    vec![
+        Cluster::crd(),
+        PropagationPolicy::crd(),
+        ClusterPropagationPolicy::crd(),
+        OverridePolicy::crd(),
+        ClusterOverridePolicy::crd(),
+        ResourceBinding::crd(),
+        ClusterResourceBinding::crd(),
+    ]
+}

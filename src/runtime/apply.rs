@@ -1,0 +1,278 @@
+//! Writing objects: server-side apply that is skipped when nothing would change, and deletes that can only hit
+//! the object that was meant.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
+use kube::core::ApiResource;
+use kube::{Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::contains::contains;
+use super::error::{is_conflict, is_not_found};
+
+/// Why an object was not written.
+#[derive(thiserror::Error, Debug)]
+pub enum ApplyError {
+    /// The object is there, and is not ours.
+    #[error("{kind} {name} exists already and is not managed by Airdock: delete it, or choose another name")]
+    NotOurs {
+        /// Kind of the object.
+        kind: String,
+        /// Namespace and name of the object.
+        name: String,
+    },
+    /// The object could not be put into JSON.
+    #[error("serialize {kind} {name}")]
+    Serialize {
+        /// Kind of the object.
+        kind: String,
+        /// Namespace and name of the object.
+        name: String,
+        /// Why not.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The API server refused, or did not answer.
+    #[error("{verb} {kind} {name}")]
+    Api {
+        /// What was tried.
+        verb: &'static str,
+        /// Kind of the object.
+        kind: String,
+        /// Namespace and name of the object.
+        name: String,
+        /// The answer.
+        #[source]
+        source: kube::Error,
+    },
+}
+
+impl ApplyError {
+    /// Whether the API server finds the object itself invalid (422), so that trying again is no use.
+    #[must_use]
+    pub fn is_invalid(&self) -> bool {
+        matches!(self, Self::Api { source: kube::Error::Api(status), .. } if status.code == 422)
+    }
+}
+
+/// What became of an apply.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// It was not there.
+    Created,
+    /// It differed.
+    Updated,
+    /// Nothing was written.
+    None,
+}
+
+/// An object as it stands after an apply.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// The live object.
+    pub object: DynamicObject,
+    /// What was done.
+    pub change: Change,
+}
+
+/// Decides whether an existing object may be written.
+pub type Ownership = fn(&DynamicObject) -> bool;
+
+/// Writes objects of one cluster as one field manager.
+#[derive(Clone)]
+pub struct Applier {
+    client: Client,
+    manager: String,
+    settled: Arc<Mutex<HashMap<String, Settled>>>,
+}
+
+/// An apply that changed nothing although the live object does not literally hold what is wanted, because the API
+/// server normalises it. While both stay as they are, there is nothing to write.
+#[derive(Clone, PartialEq, Eq)]
+struct Settled {
+    wanted: [u8; 32],
+    uid: String,
+    resource_version: String,
+}
+
+impl std::fmt::Debug for Applier {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Applier").field("manager", &self.manager).finish_non_exhaustive()
+    }
+}
+
+impl Applier {
+    /// An applier with a field manager of the form `airdock.dev/<controller>`.
+    #[must_use]
+    pub fn new(client: Client, manager: &str) -> Self {
+        Self { client, manager: manager.to_owned(), settled: Arc::default() }
+    }
+
+    /// The client that it writes with.
+    #[must_use]
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
+    /// Applies a typed object. Its `apiVersion` and `kind` are filled in from the type.
+    ///
+    /// An existing object is written only when `ours` says so.
+    pub async fn apply<K>(&self, object: &K, ours: Ownership) -> Result<Applied, ApplyError>
+    where
+        K: Resource<DynamicType = ()> + Serialize,
+    {
+        let resource = ApiResource::erase::<K>(&());
+        let wanted = serde_json::to_value(object).map_err(|source| ApplyError::Serialize {
+            kind: resource.kind.clone(),
+            name: object.name_any(),
+            source,
+        })?;
+        self.apply_value(&resource, object.meta().namespace.as_deref(), &object.name_any(), wanted, ours).await
+    }
+
+    /// Applies an object of any kind.
+    pub async fn apply_value(
+        &self,
+        resource: &ApiResource,
+        namespace: Option<&str>,
+        name: &str,
+        wanted: Value,
+        ours: Ownership,
+    ) -> Result<Applied, ApplyError> {
+        let api = self.api(resource, namespace);
+        let live = api.get_opt(name).await.map_err(|source| api_error("get", resource, namespace, name, source))?;
+        self.apply_over(resource, namespace, name, wanted, live, ours).await
+    }
+
+    /// Applies an object whose live state is known already (`None`: it is not there), for example from a watch.
+    pub async fn apply_over(
+        &self,
+        resource: &ApiResource,
+        namespace: Option<&str>,
+        name: &str,
+        mut wanted: Value,
+        live: Option<DynamicObject>,
+        ours: Ownership,
+    ) -> Result<Applied, ApplyError> {
+        if let Some(map) = wanted.as_object_mut() {
+            map.insert("apiVersion".to_owned(), Value::String(resource.api_version.clone()));
+            map.insert("kind".to_owned(), Value::String(resource.kind.clone()));
+        }
+        let key = format!("{}/{}/{}/{name}", resource.api_version, resource.kind, namespace.unwrap_or_default());
+        let digest = digest(&wanted);
+        if let Some(live) = &live {
+            if !ours(live) {
+                return Err(ApplyError::NotOurs { kind: resource.kind.clone(), name: full_name(namespace, name) });
+            }
+            if self.is_settled(&key, digest, live) || holds(live, &wanted) {
+                return Ok(Applied { object: live.clone(), change: Change::None });
+            }
+        }
+        let params = PatchParams::apply(&self.manager).force();
+        let applied = self
+            .api(resource, namespace)
+            .patch(name, &params, &Patch::Apply(&wanted))
+            .await
+            .map_err(|source| api_error("apply", resource, namespace, name, source))?;
+        let change = match &live {
+            None => Change::Created,
+            Some(before) if before.resource_version() == applied.resource_version() => Change::None,
+            Some(_) => Change::Updated,
+        };
+        if !holds(&applied, &wanted) {
+            self.remember(key, digest, &applied);
+        }
+        Ok(Applied { object: applied, change })
+    }
+
+    fn is_settled(&self, key: &str, wanted: [u8; 32], live: &DynamicObject) -> bool {
+        let settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        settled.get(key).is_some_and(|known| {
+            known.wanted == wanted
+                && Some(&known.uid) == live.metadata.uid.as_ref()
+                && Some(&known.resource_version) == live.metadata.resource_version.as_ref()
+        })
+    }
+
+    fn remember(&self, key: String, wanted: [u8; 32], live: &DynamicObject) {
+        let (Some(uid), Some(resource_version)) = (live.uid(), live.resource_version()) else { return };
+        self.settled
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(key, Settled { wanted, uid, resource_version });
+    }
+
+    /// Deletes an object if it still is the one with this uid. Tells whether it is (or already was) gone.
+    pub async fn delete(
+        &self,
+        resource: &ApiResource,
+        namespace: Option<&str>,
+        name: &str,
+        uid: &str,
+    ) -> Result<bool, ApplyError> {
+        let params = DeleteParams {
+            preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
+            ..DeleteParams::background()
+        };
+        match self.api(resource, namespace).delete(name, &params).await {
+            // Left: the object, which now has a deletionTimestamp. Right: it is gone.
+            Ok(answer) => Ok(answer.is_right()),
+            Err(error) if is_not_found(&error) || is_conflict(&error) => Ok(true),
+            Err(source) => Err(api_error("delete", resource, namespace, name, source)),
+        }
+    }
+
+    /// An API for objects of any kind.
+    #[must_use]
+    pub fn api(&self, resource: &ApiResource, namespace: Option<&str>) -> Api<DynamicObject> {
+        match namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, resource),
+            None => Api::all_with(self.client.clone(), resource),
+        }
+    }
+}
+
+/// Everybody's: for objects whose names are Airdock's alone, such as those in a plane's own namespaces.
+#[must_use]
+pub fn anybodys(_: &DynamicObject) -> bool {
+    true
+}
+
+/// Labelled as managed by Airdock.
+#[must_use]
+pub fn labelled(object: &DynamicObject) -> bool {
+    object.labels().get(crate::api::MANAGED_BY_LABEL).is_some_and(|value| value == crate::api::MANAGED_BY)
+}
+
+/// Reads a typed object out of an applied one.
+pub fn typed<K: DeserializeOwned>(object: DynamicObject) -> Result<K, serde_json::Error> {
+    serde_json::to_value(object).and_then(serde_json::from_value)
+}
+
+fn holds(live: &DynamicObject, wanted: &Value) -> bool {
+    let Ok(live) = serde_json::to_value(live) else { return false };
+    contains(&live, wanted)
+}
+
+fn digest(value: &Value) -> [u8; 32] {
+    Sha256::digest(value.to_string().as_bytes()).into()
+}
+
+fn full_name(namespace: Option<&str>, name: &str) -> String {
+    namespace.map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}"))
+}
+
+fn api_error(
+    verb: &'static str,
+    resource: &ApiResource,
+    namespace: Option<&str>,
+    name: &str,
+    source: kube::Error,
+) -> ApplyError {
+    ApplyError::Api { verb, kind: resource.kind.clone(), name: full_name(namespace, name), source }
+}

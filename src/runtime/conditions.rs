@@ -1,0 +1,178 @@
+//! Conditions after KEP-1623 and kstatus. Pure.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff::Timestamp;
+
+use crate::api::common::condition::{READY, RECONCILING, STALLED};
+
+/// The longest message of a condition; the API server refuses more than 32768 bytes, and people read less.
+pub const MAX_MESSAGE: usize = 1024;
+
+/// What the three standard conditions say together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// All is as the spec asks.
+    Ready {
+        /// One word.
+        reason: &'static str,
+        /// A sentence.
+        message: String,
+    },
+    /// Work is under way.
+    Progressing {
+        /// One word.
+        reason: &'static str,
+        /// What is awaited.
+        message: String,
+    },
+    /// Something is wrong, and it is tried again or will mend when something else changes.
+    NotReady {
+        /// One word.
+        reason: &'static str,
+        /// What is wrong, and the next action.
+        message: String,
+    },
+    /// Somebody must change something.
+    Stalled {
+        /// One word.
+        reason: &'static str,
+        /// Field, value and remedy.
+        message: String,
+    },
+}
+
+impl Verdict {
+    /// A verdict on an error, by its class.
+    #[must_use]
+    pub fn of_error(error: &dyn super::error::Classified) -> Self {
+        let (reason, message) = (error.reason(), error_message(error));
+        match error.class() {
+            super::error::Class::Invalid => Self::Stalled { reason, message },
+            super::error::Class::Retry | super::error::Class::Blocked => Self::NotReady { reason, message },
+        }
+    }
+
+    /// Writes the verdict into the conditions; `lastTransitionTime` changes only when a status flips.
+    pub fn write(&self, conditions: &mut Vec<Condition>, generation: Option<i64>) {
+        let (ready, reason, message) = match self {
+            Self::Ready { reason, message } => ("True", *reason, message),
+            Self::Progressing { reason, message } => ("Unknown", *reason, message),
+            Self::NotReady { reason, message } | Self::Stalled { reason, message } => ("False", *reason, message),
+        };
+        set(conditions, READY, ready, reason, message, generation);
+        match self {
+            Self::Progressing { .. } => set(conditions, RECONCILING, "True", reason, message, generation),
+            _ => remove(conditions, RECONCILING),
+        }
+        match self {
+            Self::Stalled { .. } => set(conditions, STALLED, "True", reason, message, generation),
+            _ => remove(conditions, STALLED),
+        }
+    }
+}
+
+fn error_message(error: &dyn super::error::Classified) -> String {
+    let mut message = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        if !message.contains(&text) {
+            message.push_str(": ");
+            message.push_str(&text);
+        }
+        source = cause.source();
+    }
+    message
+}
+
+/// Sets one condition.
+pub fn set(
+    conditions: &mut Vec<Condition>,
+    type_: &str,
+    status: &str,
+    reason: &str,
+    message: &str,
+    generation: Option<i64>,
+) {
+    let message = shorten(message);
+    if let Some(existing) = conditions.iter_mut().find(|c| c.type_ == type_) {
+        if existing.status != status {
+            status.clone_into(&mut existing.status);
+            existing.last_transition_time = Time(Timestamp::now());
+        }
+        reason.clone_into(&mut existing.reason);
+        existing.message = message;
+        existing.observed_generation = generation;
+    } else {
+        conditions.push(Condition {
+            type_: type_.to_owned(),
+            status: status.to_owned(),
+            reason: reason.to_owned(),
+            message,
+            observed_generation: generation,
+            last_transition_time: Time(Timestamp::now()),
+        });
+    }
+}
+
+/// Removes one condition.
+pub fn remove(conditions: &mut Vec<Condition>, type_: &str) {
+    conditions.retain(|c| c.type_ != type_);
+}
+
+/// Finds one condition.
+#[must_use]
+pub fn find<'a>(conditions: &'a [Condition], type_: &str) -> Option<&'a Condition> {
+    conditions.iter().find(|c| c.type_ == type_)
+}
+
+/// Whether one condition is True.
+#[must_use]
+pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
+    find(conditions, type_).is_some_and(|c| c.status == "True")
+}
+
+fn shorten(message: &str) -> String {
+    if message.len() <= MAX_MESSAGE {
+        return message.to_owned();
+    }
+    let mut end = MAX_MESSAGE - '…'.len_utf8();
+    while !message.is_char_boundary(end) {
+        end -= 1;
+    }
+    format!("{}…", &message[..end])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn transition_time_changes_only_with_the_status() {
+        let mut conditions = Vec::new();
+        Verdict::NotReady { reason: "A", message: "x".into() }.write(&mut conditions, Some(1));
+        conditions[0].last_transition_time = Time(Timestamp::UNIX_EPOCH);
+        Verdict::NotReady { reason: "B", message: "y".into() }.write(&mut conditions, Some(2));
+        assert_eq!(conditions[0].last_transition_time, Time(Timestamp::UNIX_EPOCH));
+        assert_eq!((conditions[0].reason.as_str(), conditions[0].observed_generation), ("B", Some(2)));
+        Verdict::Ready { reason: "C", message: String::new() }.write(&mut conditions, Some(2));
+        assert_ne!(conditions[0].last_transition_time, Time(Timestamp::UNIX_EPOCH));
+    }
+
+    #[test]
+    fn abnormal_conditions_are_present_only_while_true() {
+        let mut conditions = Vec::new();
+        Verdict::Progressing { reason: "Installing", message: String::new() }.write(&mut conditions, None);
+        assert!(is_true(&conditions, RECONCILING) && find(&conditions, STALLED).is_none());
+        Verdict::Stalled { reason: "Invalid", message: String::new() }.write(&mut conditions, None);
+        assert!(is_true(&conditions, STALLED) && find(&conditions, RECONCILING).is_none());
+        Verdict::Ready { reason: "Ready", message: String::new() }.write(&mut conditions, None);
+        assert_eq!(conditions.len(), 1);
+    }
+
+    #[test]
+    fn long_messages_are_cut_at_a_character() {
+        let text = shorten(&"é".repeat(2000));
+        assert!(text.len() <= MAX_MESSAGE && text.ends_with('…'));
+    }
+}

@@ -1,0 +1,222 @@
+//! Runs a reconciler: bounded concurrency, deadline, panic safety, backoff, metrics, leadership.
+
+use std::any::Any;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::{FutureExt, StreamExt};
+use kube::core::DeserializeGuard;
+use kube::runtime::Controller;
+use kube::runtime::controller::{self, Action};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
+use rand::RngExt as _;
+use serde::de::DeserializeOwned;
+use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
+
+use super::backoff::Backoff;
+use super::error::{BLOCKED_RECHECK, Class, Classified, chain};
+use super::leadership::Leadership;
+use super::metrics::{ControllerLabel, Metrics};
+
+/// How long one reconcile may take before it is given up and tried again.
+pub const DEADLINE: Duration = Duration::from_secs(60);
+
+/// How often an object is looked at although nothing happened; a safety net, with jitter.
+const RESYNC: Duration = Duration::from_secs(300);
+
+/// How long events are gathered before an object is reconciled.
+const DEBOUNCE: Duration = Duration::from_millis(25);
+
+/// When an object is to be looked at again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// When something happens.
+    OnEvent,
+    /// After this time, or when something happens.
+    After(Duration),
+}
+
+/// An error of a reconcile, whatever its type.
+pub type Failure = Box<dyn Classified>;
+
+impl<E: Classified> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Box::new(error)
+    }
+}
+
+/// Brings one kind of object to what its spec asks for.
+pub trait Reconcile: Send + Sync + 'static {
+    /// The kind.
+    type Object: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static;
+    /// Name of the controller: metric label, field manager, log field.
+    const NAME: &'static str;
+
+    /// One round. The status has been written when it returns, also with an error.
+    fn reconcile(&self, object: Arc<Self::Object>) -> impl Future<Output = Result<Next, Failure>> + Send;
+}
+
+/// What a controller watches: an object that does not parse must not stop the others.
+pub type Guarded<K> = DeserializeGuard<K>;
+
+/// How a controller runs.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Reconciles at once.
+    pub concurrency: u16,
+    /// Whether this process is the leader.
+    pub leadership: Leadership,
+    /// Where it counts.
+    pub metrics: Metrics,
+    /// When it ends.
+    pub shutdown: CancellationToken,
+}
+
+struct Context<R: Reconcile> {
+    reconciler: R,
+    options: Options,
+    backoff: Backoff<ObjectRef<R::Object>>,
+}
+
+/// An error of the runner itself, or of a reconcile.
+#[derive(thiserror::Error, Debug)]
+#[error("{message}")]
+struct RunError {
+    class: Class,
+    reason: &'static str,
+    message: String,
+}
+
+/// Runs until shutdown. Watches fill the caches at once; reconciling begins with leadership.
+pub async fn run<R: Reconcile>(controller: Controller<Guarded<R::Object>>, reconciler: R, options: Options) {
+    let label = ControllerLabel { controller: R::NAME };
+    options.metrics.max_concurrent.get_or_create(&label).set(i64::from(options.concurrency));
+    let config = controller::Config::default().debounce(DEBOUNCE).concurrency(options.concurrency);
+    let shutdown = options.shutdown.clone().cancelled_owned();
+    let context = Arc::new(Context { reconciler, options, backoff: Backoff::default() });
+    controller
+        .with_config(config)
+        .graceful_shutdown_on(shutdown)
+        .run(reconcile_guarded::<R>, error_policy::<R>, context)
+        .for_each(|result| {
+            if let Err(controller::Error::QueueError(error)) = &result {
+                tracing::debug!(controller = R::NAME, %error, "watch is interrupted and will resume");
+            }
+            std::future::ready(())
+        })
+        .await;
+}
+
+async fn reconcile_guarded<R: Reconcile>(
+    guarded: Arc<Guarded<R::Object>>,
+    context: Arc<Context<R>>,
+) -> Result<Action, RunError> {
+    // A standby waits here, with its caches warm and its queue filled.
+    context.options.leadership.acquired().await;
+    let object = match &guarded.0 {
+        Ok(object) => Arc::new(object.clone()),
+        Err(invalid) => {
+            tracing::error!(
+                controller = R::NAME,
+                name = guarded.name_any(),
+                namespace = guarded.namespace(),
+                error = %invalid,
+                "object does not parse and is left alone until it changes"
+            );
+            context.options.metrics.failed(R::NAME, "Unparsable", true);
+            return Ok(Action::await_change());
+        }
+    };
+    let key = ObjectRef::from_obj(object.as_ref());
+    let span = tracing::info_span!(
+        "reconcile",
+        controller = R::NAME,
+        namespace = object.namespace(),
+        name = object.name_any(),
+        generation = object.meta().generation,
+    );
+    let label = ControllerLabel { controller: R::NAME };
+    let active = context.options.metrics.active.get_or_create(&label).clone();
+    active.inc();
+    let started = Instant::now();
+    let result = within_deadline(AssertUnwindSafe(context.reconciler.reconcile(object)), &context, R::NAME)
+        .instrument(span.clone())
+        .await;
+    active.dec();
+    let _entered = span.entered();
+    match result {
+        Ok(next) => {
+            context.backoff.succeeded(&key);
+            let (outcome, action) = match next {
+                Next::OnEvent => ("success", Action::requeue(with_jitter(RESYNC))),
+                Next::After(delay) => ("requeue_after", Action::requeue(delay.min(RESYNC))),
+            };
+            context.options.metrics.reconciled(R::NAME, outcome, started.elapsed());
+            Ok(action)
+        }
+        Err(error) => {
+            let terminal = error.class == Class::Invalid;
+            context.options.metrics.failed(R::NAME, error.reason, terminal);
+            let outcome = if terminal { "terminal_error" } else { "error" };
+            context.options.metrics.reconciled(R::NAME, outcome, started.elapsed());
+            match error.class {
+                Class::Retry => tracing::warn!(reason = error.reason, error = error.message, "reconcile failed"),
+                Class::Invalid | Class::Blocked => {
+                    tracing::info!(reason = error.reason, error = error.message, "reconcile cannot go on");
+                }
+            }
+            Err(error)
+        }
+    }
+}
+
+async fn within_deadline<R: Reconcile>(
+    work: AssertUnwindSafe<impl Future<Output = Result<Next, Failure>>>,
+    context: &Context<R>,
+    controller: &'static str,
+) -> Result<Next, RunError> {
+    match tokio::time::timeout(DEADLINE, work.catch_unwind()).await {
+        Ok(Ok(Ok(next))) => Ok(next),
+        Ok(Ok(Err(failure))) => {
+            Err(RunError { class: failure.class(), reason: failure.reason(), message: chain(failure.as_ref()) })
+        }
+        Ok(Err(panic)) => {
+            context.options.metrics.panicked(controller);
+            Err(RunError { class: Class::Retry, reason: "Panicked", message: panic_message(panic.as_ref()) })
+        }
+        Err(_) => Err(RunError {
+            class: Class::Retry,
+            reason: "DeadlineExceeded",
+            message: format!("reconcile did not end within {} s", DEADLINE.as_secs()),
+        }),
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic
+        .downcast_ref::<&str>()
+        .map(ToString::to_string)
+        .or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "unknown panic".to_owned());
+    format!("reconcile panicked: {text}")
+}
+
+fn error_policy<R: Reconcile>(guarded: Arc<Guarded<R::Object>>, error: &RunError, context: Arc<Context<R>>) -> Action {
+    let key = match &guarded.0 {
+        Ok(object) => ObjectRef::from_obj(object),
+        Err(_) => return Action::await_change(),
+    };
+    match error.class {
+        Class::Retry => Action::requeue(context.backoff.failed(key)),
+        Class::Blocked => Action::requeue(with_jitter(BLOCKED_RECHECK)),
+        Class::Invalid => Action::requeue(with_jitter(RESYNC)),
+    }
+}
+
+/// The time, shortened by up to a fifth, so that many objects do not come due together.
+fn with_jitter(time: Duration) -> Duration {
+    time.mul_f64(1.0 - 0.2 * rand::rng().random::<f64>())
+}

@@ -1,0 +1,16 @@
+//! What every controller stands on: clients, apply and prune, conditions, backoff, leadership, metrics.
+
+pub mod apply;
+pub mod backoff;
+pub mod client;
+pub mod conditions;
+pub mod contains;
+pub mod controller;
+pub mod error;
+pub mod http;
+pub mod kubeconfig;
+pub mod leadership;
+pub mod metrics;
+pub mod planes;
+pub mod status;
+pub mod telemetry;

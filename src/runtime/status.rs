@@ -1,0 +1,142 @@
+//! Writing a status: only when it changed, with an event for each transition.
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::api::{Api, Patch, PatchParams};
+use kube::core::object::HasStatus;
+use kube::runtime::events::{Event, EventType, Recorder};
+use kube::{Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use super::conditions::find;
+use super::error::is_not_found;
+use crate::api::common::ConditionedStatus;
+use crate::api::common::condition::READY;
+
+/// The longest note of an event that the API server accepts.
+const MAX_NOTE: usize = 1024;
+
+/// Writes statuses as one field manager.
+#[derive(Clone)]
+pub struct StatusWriter {
+    client: Client,
+    manager: String,
+    recorder: Recorder,
+}
+
+impl std::fmt::Debug for StatusWriter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("StatusWriter").field("manager", &self.manager).finish_non_exhaustive()
+    }
+}
+
+impl StatusWriter {
+    /// A writer for one controller; one for its whole life, since the recorder counts repetitions.
+    #[must_use]
+    pub fn new(client: Client, controller: &str) -> Self {
+        let reporter = format!("airdock-{controller}").into();
+        let recorder = Recorder::new(client.clone(), reporter);
+        Self { client, manager: format!("airdock.dev/{controller}-status"), recorder }
+    }
+
+    /// Writes the status when it differs from the object's, and an event when `Ready` changed its status or reason.
+    ///
+    /// An object that is gone is no error.
+    pub async fn write<K>(&self, object: &K, status: K::Status) -> Result<(), kube::Error>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + HasStatus
+            + Clone
+            + DeserializeOwned
+            + Serialize
+            + std::fmt::Debug,
+        K::Status: ConditionedStatus + Serialize + PartialEq,
+    {
+        if object.status() == Some(&status) {
+            return Ok(());
+        }
+        let namespace = object.namespace().unwrap_or_default();
+        let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
+        let body = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            // The uid keeps a status from landing on a namesake that was created since.
+            "metadata": { "name": object.name_any(), "namespace": namespace, "uid": object.uid() },
+            "status": status,
+        });
+        let params = PatchParams::apply(&self.manager).force();
+        match api.patch_status(&object.name_any(), &params, &Patch::Apply(&body)).await {
+            Ok(_) => {}
+            Err(error) if is_not_found(&error) => return Ok(()),
+            Err(error) => return Err(error),
+        }
+        let before = object.status().map(ConditionedStatus::conditions).unwrap_or_default();
+        if let Some(event) = transition(before, status.conditions()) {
+            self.publish(&event, &object.object_ref(&())).await;
+        }
+        Ok(())
+    }
+
+    /// Publishes an event of one's own. A lost event is logged, never an error: the status tells the same.
+    pub async fn publish(&self, event: &Event, about: &ObjectReference) {
+        if let Err(error) = self.recorder.publish(event, about).await {
+            tracing::debug!(%error, reason = event.reason, "event was not published");
+        }
+    }
+
+    /// Publishes a warning about an object.
+    pub async fn warn<K: Resource<DynamicType = ()>>(&self, object: &K, reason: &str, note: &str) {
+        let event = Event {
+            type_: EventType::Warning,
+            reason: reason.to_owned(),
+            note: Some(cut(note)),
+            action: "Reconciling".to_owned(),
+            secondary: None,
+        };
+        self.publish(&event, &object.object_ref(&())).await;
+    }
+}
+
+/// The event for a change of `Ready`, if it changed.
+fn transition(before: &[Condition], after: &[Condition]) -> Option<Event> {
+    let now = find(after, READY)?;
+    let then = find(before, READY);
+    if then.is_some_and(|then| then.status == now.status && then.reason == now.reason) {
+        return None;
+    }
+    Some(Event {
+        type_: if now.status == "False" { EventType::Warning } else { EventType::Normal },
+        reason: now.reason.clone(),
+        note: Some(cut(&now.message)),
+        action: "Reconciling".to_owned(),
+        secondary: None,
+    })
+}
+
+fn cut(note: &str) -> String {
+    let mut end = note.len().min(MAX_NOTE);
+    while !note.is_char_boundary(end) {
+        end -= 1;
+    }
+    note[..end].to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::conditions::Verdict;
+    use super::*;
+
+    #[test]
+    fn one_event_for_each_transition() {
+        let (mut before, mut after) = (Vec::new(), Vec::new());
+        Verdict::Progressing { reason: "Installing", message: "etcd".into() }.write(&mut after, None);
+        assert_eq!(transition(&before, &after).unwrap().reason, "Installing");
+        before.clone_from(&after);
+        Verdict::Progressing { reason: "Installing", message: "apiserver".into() }.write(&mut after, None);
+        assert!(transition(&before, &after).is_none(), "a new message alone is no transition");
+        Verdict::NotReady { reason: "Broken", message: "x".repeat(3000) }.write(&mut after, None);
+        assert_eq!(transition(&before, &after).unwrap().note.unwrap().len(), MAX_NOTE);
+    }
+}
