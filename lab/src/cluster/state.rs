@@ -68,17 +68,22 @@ fn owner_file() -> PathBuf {
     Path::new(RUN).join("owner")
 }
 
-/// Claims the machine's one lab for a folder, since the addresses are fixed.
-pub fn claim(layout: &Layout) -> Result<()> {
-    let ours = layout.root().to_string_lossy().into_owned();
+/// Refuses when another folder's lab runs: the addresses are fixed, so a machine
+/// has room for one.
+pub fn refuse_if_foreign(layout: &Layout) -> Result<()> {
     match fs::read_to_string(owner_file()) {
-        Ok(owner) if owner.trim() != ours && crate::network::exists() => {
+        Ok(owner) if owner.trim() != layout.root().to_string_lossy() && crate::network::exists() => {
             let owner = owner.trim();
             Err(Failure::new(format!("this machine already runs a lab, in {owner}"))
                 .remedy(format!("use it with --dir {owner}, or end it: airdock-lab --dir {owner} down")))
         }
-        _ => layout::write(&owner_file(), ours.as_bytes(), false),
+        _ => Ok(()),
     }
+}
+
+/// Notes that the machine's one lab is the one in this folder.
+pub fn claim(layout: &Layout) -> Result<()> {
+    layout::write(&owner_file(), layout.root().to_string_lossy().as_bytes(), false)
 }
 
 /// Whether the machine's lab, if any, is the one in this folder.

@@ -22,7 +22,7 @@ pub async fn own(layout: &Layout, nodes: Option<u8>, progress: &Progress) -> Res
     }
     cgroups::detect()?;
     let _alone = layout.lock(true)?;
-    state::claim(layout)?;
+    state::refuse_if_foreign(layout)?;
     let binaries = setup::everything(layout, progress)?;
 
     let before = State::read(layout);
@@ -43,6 +43,7 @@ pub async fn own(layout: &Layout, nodes: Option<u8>, progress: &Progress) -> Res
             .remedy("airdock-lab down, then up with fewer"));
     }
     let state = State::new(Host::Own { nodes });
+    state::claim(layout)?;
     state.write(layout)?;
 
     let step = progress.step("bringing up the host cluster");
