@@ -6,10 +6,10 @@ mod plane;
 
 pub use plane::node_address;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Pod, Secret, Service};
+use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
 use kube::api::{Api, DeleteParams, ListParams};
 use kube::{Client, ResourceExt};
 use serde::Serialize;
@@ -115,11 +115,20 @@ pub async fn remove(layout: &Layout, name: &str) -> Result<()> {
 /// Removes all members from an existing cluster.
 pub async fn remove_all(layout: &Layout) -> Result<()> {
     let host = api::client(&layout.host_kubeconfig()).await?;
-    let namespaces: Api<k8s_openapi::api::core::v1::Namespace> = Api::all(host);
+    let namespaces: Api<Namespace> = Api::all(host);
     match namespaces.delete(NAMESPACE, &DeleteParams::background()).await {
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        outcome => outcome.map(|_| ()).during(format!("deleting the namespace {NAMESPACE}")),
+        Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
+        outcome => outcome.map(|_| ()).during(format!("deleting the namespace {NAMESPACE}"))?,
     }
+    let begun = Instant::now();
+    while namespaces.get_opt(NAMESPACE).await.during("waiting for the members to go")?.is_some() {
+        if begun.elapsed() > PATIENCE {
+            return Err(Failure::new(format!("the namespace {NAMESPACE} does not go away"))
+                .remedy(format!("kubectl describe namespace {NAMESPACE} says what holds it")));
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
 }
 
 /// All members, with their health.
@@ -171,7 +180,7 @@ where
     F: FnMut() -> Fut,
     Fut: Future<Output = bool>,
 {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while !probe().await {
         if begun.elapsed() > PATIENCE {
             let seen = pod(host, name).await?.map_or_else(|| "it has no pod".into(), |pod| describe(&pod));
