@@ -40,7 +40,8 @@ fn choose(mounts: &str) -> Result<Hierarchies> {
     let mut found = BTreeSet::new();
     for line in mounts.lines() {
         let mut fields = line.split_whitespace();
-        let (Some(_), Some(at), Some(kind), Some(options)) = (fields.next(), fields.next(), fields.next(), fields.next())
+        let (Some(_), Some(at), Some(kind), Some(options)) =
+            (fields.next(), fields.next(), fields.next(), fields.next())
         else {
             continue;
         };

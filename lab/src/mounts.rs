@@ -55,8 +55,10 @@ pub fn remove_beneath(folders: &[&Path]) -> Result<()> {
     }
     match left(folders)?.first() {
         None => Ok(()),
-        Some(point) => Err(Failure::new(format!("{} stays mounted", point.display()))
-            .remedy(format!("see who uses it with `fuser -vm {}`, then run `airdock-lab down` again", point.display()))),
+        Some(point) => Err(Failure::new(format!("{} stays mounted", point.display())).remedy(format!(
+            "see who uses it with `fuser -vm {}`, then run `airdock-lab down` again",
+            point.display()
+        ))),
     }
 }
 

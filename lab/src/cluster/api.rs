@@ -57,7 +57,8 @@ pub fn render(template: &str, values: impl Into<minijinja::Value>) -> Result<Str
 pub async fn apply(client: &Client, yaml: &str) -> Result<()> {
     let objects: Vec<DynamicObject> = documents(yaml)?;
     for object in objects {
-        let types = object.types.clone().unwrap_or_else(|| TypeMeta { api_version: String::new(), kind: String::new() });
+        let types =
+            object.types.clone().unwrap_or_else(|| TypeMeta { api_version: String::new(), kind: String::new() });
         let kind = GroupVersionKind::try_from(&types).during(format!("understanding {types:?}"))?;
         let resource = ApiResource::from_gvk(&kind);
         let name = object.metadata.name.clone().unwrap_or_default();

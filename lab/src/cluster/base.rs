@@ -36,10 +36,16 @@ pub async fn settled(layout: &Layout, client: &Client, nodes: u8) -> Result<()> 
     )
     .await?;
     let deployments = Api::<Deployment>::namespaced(client.clone(), "kube-system");
-    process::wait_for(layout, "CoreDNS", &["kube-controller-manager", "kubelet-lab-1"], Duration::from_secs(90), || async {
-        let coredns = deployments.get("coredns").await.ok();
-        let status = coredns.and_then(|d| d.status);
-        status.is_some_and(|s| s.available_replicas.unwrap_or(0) > 0)
-    })
+    process::wait_for(
+        layout,
+        "CoreDNS",
+        &["kube-controller-manager", "kubelet-lab-1"],
+        Duration::from_secs(90),
+        || async {
+            let coredns = deployments.get("coredns").await.ok();
+            let status = coredns.and_then(|d| d.status);
+            status.is_some_and(|s| s.available_replicas.unwrap_or(0) > 0)
+        },
+    )
     .await
 }

@@ -90,13 +90,9 @@ pub async fn ensure(layout: &Layout, binaries: &Binaries) -> Result<()> {
     start(layout, binaries, "etcd", etcd_args(layout))?;
     start(layout, binaries, "kube-apiserver", apiserver_args(&layout.pki()))?;
     let client = api::client(&layout.host_kubeconfig()).await?;
-    process::wait_for(
-        layout,
-        "the host's API server",
-        &["etcd", "kube-apiserver"],
-        Duration::from_secs(90),
-        || api::ready(&client),
-    )
+    process::wait_for(layout, "the host's API server", &["etcd", "kube-apiserver"], Duration::from_secs(90), || {
+        api::ready(&client)
+    })
     .await?;
     start(layout, binaries, "kube-controller-manager", controller_manager_args(&layout.pki()))?;
     start(layout, binaries, "kube-scheduler", scheduler_args(&layout.pki()))
@@ -174,8 +170,5 @@ fn controller_manager_args(pki: &Path) -> Vec<String> {
 }
 
 fn scheduler_args(pki: &Path) -> Vec<String> {
-    vec![
-        format!("--kubeconfig={}", pki.join("scheduler.kubeconfig").display()),
-        "--leader-elect=false".into(),
-    ]
+    vec![format!("--kubeconfig={}", pki.join("scheduler.kubeconfig").display()), "--leader-elect=false".into()]
 }

@@ -35,7 +35,8 @@ pub fn prepare(layout: &Layout, node: &NodeNetwork) -> Result<()> {
         make_dir(&dir)?;
     }
     let cni = cni_folder().ok_or_else(|| {
-        Failure::new("missing package: containernetworking-plugins").remedy("apt-get install containernetworking-plugins")
+        Failure::new("missing package: containernetworking-plugins")
+            .remedy("apt-get install containernetworking-plugins")
     })?;
     let values = context! {
         node => &node.name,

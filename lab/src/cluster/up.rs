@@ -97,9 +97,10 @@ pub async fn existing(layout: &Layout, kubeconfig: &Path, progress: &Progress) -
     let binaries = setup::programs(layout, progress)?;
     layout::write(&layout.host_kubeconfig(), text.as_bytes(), true)?;
     let client = api::client(&layout.host_kubeconfig()).await?;
-    let version = client.apiserver_version().await.during("asking the cluster for its version").map_err(|f| {
-        f.remedy(format!("check that `kubectl --kubeconfig {} version` works", kubeconfig.display()))
-    })?;
+    let version =
+        client.apiserver_version().await.during("asking the cluster for its version").map_err(|f| {
+            f.remedy(format!("check that `kubectl --kubeconfig {} version` works", kubeconfig.display()))
+        })?;
     let state = State::new(Host::Existing);
     state.write(layout)?;
     let karmada = catalogue::karmada()?;

@@ -105,7 +105,8 @@ async fn reclaim(client: &Client, folder: &Path, volume: &PersistentVolume) -> R
     }
     let name = volume.name_any();
     layout::remove(&folder.join(&name))?;
-    let same = DeleteParams::default().preconditions(kube::api::Preconditions { uid: volume.uid(), ..Default::default() });
+    let same =
+        DeleteParams::default().preconditions(kube::api::Preconditions { uid: volume.uid(), ..Default::default() });
     match Api::<PersistentVolume>::all(client.clone()).delete(&name, &same).await {
         Ok(_) => {
             tracing::info!(volume = name, "reclaimed");

@@ -211,11 +211,8 @@ fn index(spec: &ImageSpec, manifest: &[u8]) -> Outcome<Vec<u8>> {
                 .build()?,
         );
     }
-    let index = ImageIndexBuilder::default()
-        .schema_version(2u32)
-        .media_type(MediaType::ImageIndex)
-        .manifests(named)
-        .build()?;
+    let index =
+        ImageIndexBuilder::default().schema_version(2u32).media_type(MediaType::ImageIndex).manifests(named).build()?;
     Ok(serde_json::to_vec(&index)?)
 }
 

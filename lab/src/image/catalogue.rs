@@ -170,10 +170,7 @@ mod tests {
     #[test]
     fn upstreams_version_is_read_when_it_is_a_release() {
         for (output, version) in [
-            (
-                r#"karmada-webhook version: version.Info{GitVersion:"v1.18.2", GitCommit:"5f"}"#,
-                Some("v1.18.2"),
-            ),
+            (r#"karmada-webhook version: version.Info{GitVersion:"v1.18.2", GitCommit:"5f"}"#, Some("v1.18.2")),
             (r#"version.Info{GitVersion:"v1.19.0-rc.0"}"#, Some("v1.19.0-rc.0")),
             (r#"version.Info{GitVersion:"v0.0.0-master+$Format:%H$"}"#, None),
             ("unknown command", None),

@@ -102,8 +102,11 @@ fn into_existing(layout: &Layout, cache: &Path, specs: &[ImageSpec], progress: &
     let context = Kubeconfig::parse(&text)?.current_context().map(str::to_owned).unwrap_or_default();
     let names: Vec<&str> = specs.iter().flat_map(|s| &s.refs).map(String::as_str).collect();
     let Some(cluster) = context.strip_prefix("kind-") else {
-        return Err(Failure::new(format!("{} cannot be loaded into the cluster of context {context:?}", names.join(", ")))
-            .remedy("push these images to a registry that the cluster pulls from"));
+        return Err(Failure::new(format!(
+            "{} cannot be loaded into the cluster of context {context:?}",
+            names.join(", ")
+        ))
+        .remedy("push these images to a registry that the cluster pulls from"));
     };
     if find("kind").is_none() {
         return Err(Failure::new("missing program: kind").remedy("install kind, which loads images into its clusters"));

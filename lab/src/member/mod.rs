@@ -125,10 +125,7 @@ pub async fn remove_all(layout: &Layout) -> Result<()> {
 /// All members, with their health.
 pub async fn list(layout: &Layout, host: &Client) -> Result<Vec<Summary>> {
     let deployments: Api<Deployment> = Api::namespaced(host.clone(), NAMESPACE);
-    let found = deployments
-        .list(&ListParams::default().labels(MEMBER_LABEL))
-        .await
-        .during("listing the members")?;
+    let found = deployments.list(&ListParams::default().labels(MEMBER_LABEL)).await.during("listing the members")?;
     let summaries = found.items.into_iter().map(|deployment| async move {
         let name = deployment.name_any();
         let kubeconfig = layout.member_kubeconfig(&name);
@@ -178,11 +175,14 @@ where
     while !probe().await {
         if begun.elapsed() > PATIENCE {
             let seen = pod(host, name).await?.map_or_else(|| "it has no pod".into(), |pod| describe(&pod));
-            return Err(Failure::new(format!("member {name}: {what} did not come within {} s: {seen}", PATIENCE.as_secs()))
-                .remedy(format!(
-                    "airdock-lab logs member/{name}, or kubectl --kubeconfig {} -n {NAMESPACE} describe pod",
-                    layout.host_kubeconfig().display()
-                )));
+            return Err(Failure::new(format!(
+                "member {name}: {what} did not come within {} s: {seen}",
+                PATIENCE.as_secs()
+            ))
+            .remedy(format!(
+                "airdock-lab logs member/{name}, or kubectl --kubeconfig {} -n {NAMESPACE} describe pod",
+                layout.host_kubeconfig().display()
+            )));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -227,9 +227,16 @@ mod tests {
 
     #[test]
     fn names() {
-        for (name, fits) in
-            [("eu-1", true), ("a", true), ("", false), ("-a", false), ("a-", false), ("A", false), ("a.b", false), ("1a", false)]
-        {
+        for (name, fits) in [
+            ("eu-1", true),
+            ("a", true),
+            ("", false),
+            ("-a", false),
+            ("a-", false),
+            ("A", false),
+            ("a.b", false),
+            ("1a", false),
+        ] {
             assert_eq!(check_name(name).is_ok(), fits, "{name}");
         }
     }

@@ -1,8 +1,8 @@
 //! The simulated nodes of a member.
 
 use k8s_openapi::api::core::v1::Node;
-use kube::api::{Api, PostParams};
 use kube::Client;
+use kube::api::{Api, PostParams};
 use serde_json::json;
 
 use super::{Place, Size};

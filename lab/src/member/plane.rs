@@ -36,8 +36,8 @@ pub async fn ensure(
     name: &str,
     place: &Place,
 ) -> Result<()> {
-    let namespace: Namespace = serde_json::from_value(json!({"metadata": {"name": NAMESPACE}}))
-        .during("describing a namespace")?;
+    let namespace: Namespace =
+        serde_json::from_value(json!({"metadata": {"name": NAMESPACE}})).during("describing a namespace")?;
     let apply = PatchParams::apply(FIELD_MANAGER).force();
     Api::<Namespace>::all(host.clone())
         .patch(NAMESPACE, &apply, &Patch::Apply(typed("v1", "Namespace", &namespace)?))
@@ -139,7 +139,8 @@ async fn kept_files(host: &Client, name: &str, address: &str) -> Result<Option<(
 
 fn make_files(binaries: &Binaries, name: &str, service: &Service, address: &Address) -> Result<(String, Files)> {
     let authority = pki::authority(&format!("{name}-ca"))?;
-    let cluster_ip: Option<IpAddr> = service.spec.as_ref().and_then(|s| s.cluster_ip.as_ref()).and_then(|ip| ip.parse().ok());
+    let cluster_ip: Option<IpAddr> =
+        service.spec.as_ref().and_then(|s| s.cluster_ip.as_ref()).and_then(|ip| ip.parse().ok());
     let mut addresses: Vec<IpAddr> = vec![[127, 0, 0, 1].into(), address.ip, [10, 96, 0, 1].into()];
     addresses.extend(cluster_ip.filter(|ip| *ip != address.ip));
     let names = [

@@ -158,7 +158,8 @@ pub fn ensure(logs: &Path, progress: &Progress) -> Result<Binaries> {
     let cache = cache_folder()?;
     make_dir(&cache)?;
     let go = find("go").ok_or_else(|| {
-        Failure::new("missing program: go").remedy("install Go 1.26 or newer from https://go.dev/dl/ and put it on PATH")
+        Failure::new("missing program: go")
+            .remedy("install Go 1.26 or newer from https://go.dev/dl/ and put it on PATH")
     })?;
     let go_version = go_output(&go, &cache, &["env", "GOVERSION"])?;
     // Two commands at once would build everything twice.
@@ -255,7 +256,9 @@ fn build(module: &Module, go: &Path, cache: &Path, bin: &Path, logs: &Path, prog
     if !status.success() {
         return Err(Failure::new(format!("building {} failed:\n{}", names.join(", "), crate::process::tail(&log, 5)))
             .log(&log)
-            .remedy("check the network (the Go module proxy must be reachable), the disk's free space, and try again"));
+            .remedy(
+                "check the network (the Go module proxy must be reachable), the disk's free space, and try again",
+            ));
     }
     make_dir(bin)?;
     for (package, name) in wanted {
@@ -295,8 +298,12 @@ fn go_output(go: &Path, dir: &Path, args: &[&str]) -> Result<String> {
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<_> = complaint.trim().lines().rev().take(3).collect();
-    Err(Failure::new(format!("go {} failed: {}", args.join(" "), lines.into_iter().rev().collect::<Vec<_>>().join("; ")))
-        .remedy("check that the Go module proxy can be reached, and Go's version (1.26 or newer)"))
+    Err(Failure::new(format!(
+        "go {} failed: {}",
+        args.join(" "),
+        lines.into_iter().rev().collect::<Vec<_>>().join("; ")
+    ))
+    .remedy("check that the Go module proxy can be reached, and Go's version (1.26 or newer)"))
 }
 
 fn join_stages(module: &Path) -> Result<String> {

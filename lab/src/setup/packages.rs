@@ -30,9 +30,10 @@ const CNI_FOLDERS: [&str; 3] = ["/usr/lib/cni", "/opt/cni/bin", "/usr/libexec/cn
 
 /// The folder with the CNI plugins.
 pub fn cni_folder() -> Option<PathBuf> {
-    CNI_FOLDERS.iter().map(PathBuf::from).find(|dir| {
-        ["bridge", "host-local", "portmap", "loopback"].iter().all(|plugin| dir.join(plugin).is_file())
-    })
+    CNI_FOLDERS
+        .iter()
+        .map(PathBuf::from)
+        .find(|dir| ["bridge", "host-local", "portmap", "loopback"].iter().all(|plugin| dir.join(plugin).is_file()))
 }
 
 /// Packages whose programs are not there, each once.
