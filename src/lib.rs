@@ -10,6 +10,6 @@ pub mod distribute;
 pub mod interpret;
 pub mod karmada;
 pub mod overrides;
-pub mod placement;
 pub mod pki;
+pub mod placement;
 pub mod runtime;
