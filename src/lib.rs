@@ -3,11 +3,13 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod chart;
 pub mod cli;
 pub mod controllers;
 pub mod distribute;
 pub mod interpret;
 pub mod karmada;
 pub mod overrides;
+pub mod pki;
 pub mod placement;
 pub mod runtime;

@@ -3,6 +3,9 @@
 pub mod controller;
 pub mod crds;
 pub mod docs;
+pub mod input;
+pub mod output;
+pub mod plan;
 
 use std::process::ExitCode;
 
