@@ -6,6 +6,7 @@ pub mod api;
 pub mod cli;
 pub mod controllers;
 pub mod distribute;
+pub mod engine;
 pub mod interpret;
 pub mod karmada;
 pub mod overrides;
