@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod chart;
 pub mod cli;
 pub mod controllers;
 pub mod distribute;
@@ -10,5 +11,6 @@ pub mod engine;
 pub mod interpret;
 pub mod karmada;
 pub mod overrides;
+pub mod pki;
 pub mod placement;
 pub mod runtime;

@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::controllers::{Context, HostClient};
+use crate::controllers::{Context, HostClient, app, member, permission};
 use crate::runtime::client::{ClientError, ClientFactory};
 use crate::runtime::http::{self, ServeError};
 use crate::runtime::leadership::{self, Election, Leadership, LeadershipError};
@@ -57,6 +57,17 @@ pub async fn run(args: ControllerArgs) -> Result<(), ControllerError> {
     let metrics = Metrics::new();
     let factory = ClientFactory::default().with_hook(Arc::new(metrics.clone()));
     let host = factory.host().await?;
+    run_with(args, host, factory, metrics, signalled()).await
+}
+
+/// Runs until `ended`, or until leadership is lost, with clients of the caller's making.
+pub async fn run_with(
+    args: ControllerArgs,
+    host: kube::Client,
+    factory: ClientFactory,
+    metrics: Metrics,
+    ended: impl Future<Output = ()>,
+) -> Result<(), ControllerError> {
     let shutdown = CancellationToken::new();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?args, "starting");
     let (leadership, election) = if args.leader_elect {
@@ -87,9 +98,9 @@ pub async fn run(args: ControllerArgs) -> Result<(), ControllerError> {
     start_all(&mut controllers, &context);
     let serving = http::serve(args.listen, metrics, Arc::new(|| true), shutdown.clone());
     let result = tokio::select! {
-        () = signalled() => Ok(()),
-        ended = election => ended.map_err(ControllerError::from),
-        ended = serving => ended.map_err(ControllerError::from),
+        () = ended => Ok(()),
+        lost = election => lost.map_err(ControllerError::from),
+        broken = serving => broken.map_err(ControllerError::from),
     };
     // On lost leadership nothing may be written any more: the process ends at once instead.
     if result.is_ok() {
@@ -101,7 +112,11 @@ pub async fn run(args: ControllerArgs) -> Result<(), ControllerError> {
 }
 
 /// Every controller has its line here.
-fn start_all(_controllers: &mut JoinSet<()>, _context: &Context) {}
+fn start_all(controllers: &mut JoinSet<()>, context: &Context) {
+    controllers.spawn(member::run(context.clone()));
+    controllers.spawn(app::run(context.clone()));
+    controllers.spawn(permission::run(context.clone()));
+}
 
 fn default_identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();

@@ -2,6 +2,10 @@
 
 pub mod controller;
 pub mod crds;
+pub mod docs;
+pub mod input;
+pub mod output;
+pub mod plan;
 
 use std::process::ExitCode;
 
@@ -26,6 +30,8 @@ enum Command {
     Controller(controller::ControllerArgs),
     /// Print the custom resource definitions.
     Crds(crds::CrdsArgs),
+    /// Print the API reference as Markdown.
+    Docs,
     /// Print a completion script for a shell.
     Completion {
         /// The shell.
@@ -40,6 +46,7 @@ pub async fn main() -> ExitCode {
     let result: Result<(), Box<dyn std::error::Error>> = match cli.command {
         Command::Controller(args) => controller::run(args).await.map_err(Into::into),
         Command::Crds(args) => crds::run(&args).map_err(Into::into),
+        Command::Docs => docs::run().map_err(Into::into),
         Command::Completion { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "airdock", &mut std::io::stdout());
             Ok(())

@@ -1,0 +1,183 @@
+//! Load: 200 Deployments over three members, and the floor for it.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use airdock::karmada::{PropagationPolicy, policy};
+use futures::{StreamExt, TryStreamExt, stream};
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Namespace;
+use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
+use kube::runtime::{WatchStreamExt, watcher};
+use kube::{Client, Resource, ResourceExt};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::json;
+
+use crate::lab;
+use crate::report::Report;
+
+const COUNT: usize = 200;
+const NAMESPACE: &str = "bench-load";
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// How long it took.
+pub struct Took {
+    pub present: Duration,
+    pub aggregated: Duration,
+}
+
+/// Waits until all of these objects have a condition with status True.
+pub async fn until_condition<K>(client: &Client, namespace: &str, names: &[&str], condition: &str)
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + Serialize
+        + std::fmt::Debug
+        + Send
+        + 'static,
+{
+    let mut waiting: HashSet<String> = names.iter().map(ToString::to_string).collect();
+    let events = watcher(Api::<K>::namespaced(client.clone(), namespace), watcher::Config::default());
+    let mut objects = std::pin::pin!(events.default_backoff().applied_objects());
+    let work = async {
+        while !waiting.is_empty() {
+            let Some(Ok(object)) = objects.next().await else { continue };
+            let is_true = lab::condition(&object, condition).is_some_and(|(status, ..)| status == "True");
+            if is_true {
+                waiting.remove(&object.name_any());
+            }
+        }
+    };
+    assert!(tokio::time::timeout(LIMIT, work).await.is_ok(), "{names:?} are not {condition}");
+}
+
+fn deployment(index: usize) -> Deployment {
+    serde_json::from_value(json!({
+        "metadata": {"name": format!("d{index:03}"), "namespace": NAMESPACE, "labels": {"bench": "load"}},
+        "spec": {
+            "replicas": 1,
+            "selector": {"matchLabels": {"app": format!("d{index:03}")}},
+            "template": {
+                "metadata": {"labels": {"app": format!("d{index:03}")}},
+                "spec": {"containers": [{"name": "c", "image": "lab.airdock.dev/hello:1"}]}
+            }
+        }
+    }))
+    .unwrap()
+}
+
+/// Creates the Deployments in a plane and waits until every member has them, and every template its members' status.
+pub async fn deployments(plane: &Client, members: &[&str]) -> Took {
+    lab::namespace(plane, NAMESPACE).await;
+    let policies: Api<PropagationPolicy> = Api::namespaced(plane.clone(), NAMESPACE);
+    let _ = policies.create(&PostParams::default(), &everything(members)).await.unwrap();
+    let mut clients = Vec::new();
+    for member in members {
+        clients.push(lab::member(member).await);
+    }
+    let started = Instant::now();
+    let present = stream::iter(&clients).for_each_concurrent(None, |client| count(client, COUNT, |_| true));
+    let wanted = i32::try_from(members.len()).unwrap();
+    let aggregated = async {
+        count(plane, COUNT, move |d| d.status.as_ref().and_then(|s| s.ready_replicas) == Some(wanted)).await;
+        started.elapsed()
+    };
+    let templates: Api<Deployment> = Api::namespaced(plane.clone(), NAMESPACE);
+    let create = create_all(&templates);
+    let present = async {
+        present.await;
+        started.elapsed()
+    };
+    let (_, present, aggregated) = tokio::time::timeout(LIMIT, futures::future::join3(create, present, aggregated))
+        .await
+        .expect("the load was not done in time");
+    let _ = templates.delete_collection(&DeleteParams::default(), &Default::default()).await.unwrap();
+    for client in &clients {
+        let left: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
+        lab::eventually("the members are empty again", 120, async || {
+            left.list(&Default::default()).await.unwrap().items.is_empty().then_some(())
+        })
+        .await;
+    }
+    policies.delete("everything", &DeleteParams::default()).await.unwrap();
+    Took { present, aggregated }
+}
+
+async fn create_all(api: &Api<Deployment>) {
+    stream::iter(0..COUNT)
+        .map(Ok::<_, kube::Error>)
+        .try_for_each_concurrent(12, async |index| {
+            api.create(&PostParams::default(), &deployment(index)).await.map(|_| ())
+        })
+        .await
+        .unwrap();
+}
+
+/// Waits, by a watch, until so many Deployments of the namespace are as they should be.
+async fn count(client: &Client, wanted: usize, right: impl Fn(&Deployment) -> bool) {
+    let config = watcher::Config::default();
+    let events = watcher(Api::<Deployment>::namespaced(client.clone(), NAMESPACE), config);
+    let mut objects = std::pin::pin!(events.default_backoff().applied_objects());
+    let mut seen = HashSet::new();
+    while seen.len() < wanted {
+        if let Some(Ok(object)) = objects.next().await
+            && right(&object)
+        {
+            seen.insert(object.name_any());
+        }
+    }
+}
+
+fn everything(members: &[&str]) -> PropagationPolicy {
+    let propagation = policy::PropagationSpec {
+        resource_selectors: vec![policy::ResourceSelector {
+            api_version: "apps/v1".into(),
+            kind: "Deployment".into(),
+            ..Default::default()
+        }],
+        placement: policy::Placement {
+            cluster_affinity: Some(policy::ClusterAffinity {
+                cluster_names: members.iter().map(ToString::to_string).collect(),
+                ..Default::default()
+            }),
+            replica_scheduling: Some(policy::ReplicaScheduling {
+                replica_scheduling_type: policy::ReplicaSchedulingType::Duplicated,
+                ..Default::default()
+            }),
+            ..Default::default()
+        },
+        ..Default::default()
+    };
+    PropagationPolicy::new("everything", policy::PropagationPolicySpec { propagation })
+}
+
+/// The floor: the same 600 objects, created bare over the three members with twelve connections.
+pub async fn floor(report: &mut Report, members: &[&str]) {
+    let mut clients = Vec::new();
+    for member in members {
+        let client = lab::member(member).await;
+        let name = "bench-floor";
+        let namespace =
+            Namespace { metadata: ObjectMeta { name: Some(name.into()), ..Default::default() }, ..Default::default() };
+        let _ = Api::<Namespace>::all(client.clone()).create(&PostParams::default(), &namespace).await;
+        clients.push(client);
+    }
+    let started = Instant::now();
+    stream::iter((0..COUNT).flat_map(|index| clients.iter().map(move |client| (index, client))))
+        .for_each_concurrent(12, async |(index, client)| {
+            let mut object = deployment(index);
+            object.metadata.namespace = Some("bench-floor".into());
+            Api::<Deployment>::namespaced(client.clone(), "bench-floor")
+                .create(&PostParams::default(), &object)
+                .await
+                .unwrap();
+        })
+        .await;
+    report.add("Floor: 600 bare creates over 3 members", started.elapsed());
+    for client in clients {
+        Api::<Namespace>::all(client).delete("bench-floor", &DeleteParams::default()).await.unwrap();
+    }
+}

@@ -1,0 +1,121 @@
+//! Certificate authorities.
+
+use k8s_openapi::jiff::{Timestamp, ToSpan as _};
+use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa, KeyPair, KeyUsagePurpose};
+
+use super::{Leaf, Pair, PkiError, leaf};
+
+/// How long an authority lives.
+const LIFETIME_HOURS: i64 = 24 * 3650;
+
+/// A certificate authority, ready to sign.
+pub struct Authority {
+    pair: Pair,
+    issuer: rcgen::Issuer<'static, KeyPair>,
+    not_after: Timestamp,
+}
+
+impl std::fmt::Debug for Authority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.pair.fmt(f)
+    }
+}
+
+impl Authority {
+    /// Makes a new authority with a new key.
+    pub fn create(common_name: &str, now: Timestamp) -> Result<Self, PkiError> {
+        let key = KeyPair::generate().map_err(PkiError::Generate)?;
+        let mut params = CertificateParams::default();
+        let mut subject = DistinguishedName::new();
+        subject.push(DnType::CommonName, common_name);
+        params.distinguished_name = subject;
+        params.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
+        params.key_usages =
+            vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        super::set_validity(&mut params, now, now.saturating_add(LIFETIME_HOURS.hours()).unwrap_or(Timestamp::MAX));
+        let certificate =
+            params.self_signed(&key).map_err(|source| PkiError::Sign { subject: common_name.to_owned(), source })?;
+        Self::load(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
+    }
+
+    /// Takes up an authority that was made before. Its certificate must be one of an authority, and the key its own.
+    pub fn load(pair: Pair) -> Result<Self, PkiError> {
+        let refuse = |problem| PkiError::Authority { problem };
+        let key = KeyPair::from_pem(&pair.key).map_err(|_| refuse("its key cannot be read"))?;
+        let facts = leaf::Facts::read(&pair.certificate).ok_or(refuse("its certificate cannot be read"))?;
+        if !facts.is_authority {
+            return Err(refuse("its certificate is not one of an authority"));
+        }
+        if facts.public_key != key.public_key_raw() {
+            return Err(refuse("certificate and key do not belong together"));
+        }
+        let issuer = rcgen::Issuer::from_ca_cert_pem(&pair.certificate, key)
+            .map_err(|_| refuse("its certificate cannot be read"))?;
+        Ok(Self { pair, issuer, not_after: facts.not_after })
+    }
+
+    /// The certificate with which others check what this authority has signed.
+    #[must_use]
+    pub fn certificate(&self) -> &str {
+        &self.pair.certificate
+    }
+
+    /// Certificate and key.
+    #[must_use]
+    pub fn pair(&self) -> &Pair {
+        &self.pair
+    }
+
+    /// End of the authority.
+    #[must_use]
+    pub fn not_after(&self) -> Timestamp {
+        self.not_after
+    }
+
+    /// Issues a certificate with a new key.
+    pub fn issue(&self, leaf: &Leaf, now: Timestamp, hours: i64) -> Result<Pair, PkiError> {
+        let key = KeyPair::generate().map_err(PkiError::Generate)?;
+        let mut params = leaf.params()?;
+        params.use_authority_key_identifier_extension = true;
+        let wanted_end = now.saturating_add(hours.hours()).unwrap_or(Timestamp::MAX);
+        super::set_validity(&mut params, now, wanted_end.min(self.not_after));
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .map_err(|source| PkiError::Sign { subject: leaf.common_name.clone(), source })?;
+        Ok(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn now() -> Timestamp {
+        "2026-01-01T00:00:00Z".parse().unwrap()
+    }
+
+    #[test]
+    fn an_authority_survives_its_pem() {
+        let made = Authority::create("airdock test", now()).unwrap();
+        let loaded = Authority::load(made.pair().clone()).unwrap();
+        assert_eq!(loaded.certificate(), made.certificate());
+        assert_eq!(loaded.not_after(), "2035-12-30T00:00:00Z".parse().unwrap());
+        assert!(!format!("{made:?}").contains("PRIVATE KEY"));
+    }
+
+    #[test]
+    fn what_is_no_authority_is_refused() {
+        let authority = Authority::create("a", now()).unwrap();
+        let other = Authority::create("b", now()).unwrap();
+        let leaf = authority.issue(&Leaf::client("c", None), now(), 24).unwrap();
+        for (pair, problem) in [
+            (leaf, "not one of an authority"),
+            (Pair { key: other.pair().key.clone(), ..authority.pair().clone() }, "do not belong together"),
+            (Pair { key: "x".into(), ..authority.pair().clone() }, "key cannot be read"),
+            (Pair { certificate: "x".into(), ..authority.pair().clone() }, "certificate cannot be read"),
+        ] {
+            let message = Authority::load(pair).unwrap_err().to_string();
+            assert!(message.contains(problem), "{message}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! kill -9 at any moment: what was begun is finished, once.
+//!
+//! The operator in the cluster is stopped, and one in this process takes its place, on a runtime of its own. Its
+//! clients stop for ever at the n-th write, either before it is sent or before its answer is seen; then the runtime
+//! is dropped with all that it knew, and the next one begins. That is what kill -9 is to everybody else.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use airdock::api::{KarmadaInstance, MemberClusterJoin, MultiCloudApp};
+use airdock::cli::controller::{self, ControllerArgs};
+use airdock::runtime::client::{ClientFactory, RequestHook, is_write};
+use airdock::runtime::metrics::Metrics;
+use airdock::runtime::planes::ServiceAccess;
+use futures::future::BoxFuture;
+use http::Method;
+use kube::ResourceExt;
+use kube::api::{Api, ListParams};
+use tokio::sync::Notify;
+
+use crate::fleet;
+use crate::lab;
+
+/// Lets so many writes through; the next one never ends.
+struct StopAtWrite {
+    left: AtomicUsize,
+    /// Stop when the answer came, rather than before the request is sent.
+    after: bool,
+    stopped: Arc<Notify>,
+}
+
+impl StopAtWrite {
+    fn verdict(&self, here: bool, method: &Method, path: &str) -> BoxFuture<'static, ()> {
+        // Events and leases are not work.
+        let counts = is_write(method) && !path.contains("/events") && !path.contains("/leases/");
+        if here && counts {
+            let left =
+                self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| Some(n.saturating_sub(1))).unwrap();
+            if left == 0 {
+                self.stopped.notify_one();
+                return Box::pin(std::future::pending());
+            }
+        }
+        Box::pin(std::future::ready(()))
+    }
+}
+
+impl RequestHook for StopAtWrite {
+    fn before(&self, method: &Method, _: &str, path: &str) -> BoxFuture<'static, ()> {
+        self.verdict(!self.after, method, path)
+    }
+    fn after(&self, method: &Method, _: &str, path: &str, _: u16, _: Duration) -> BoxFuture<'static, ()> {
+        self.verdict(self.after, method, path)
+    }
+}
+
+fn args() -> ControllerArgs {
+    ControllerArgs {
+        listen: "127.0.0.1:0".parse().unwrap(),
+        leader_elect: false,
+        namespace: "airdock-system".into(),
+        identity: None,
+        image: concat!("ghcr.io/airdock-dev/airdock:v", env!("CARGO_PKG_VERSION")).into(),
+        service_access: ServiceAccess::ClusterIp,
+    }
+}
+
+/// Runs an operator until it has made `writes` writes, or `done` says that there is nothing left to do. Tells
+/// whether it was killed.
+async fn operator_until(writes: usize, after: bool, done: &mut impl AsyncFnMut() -> bool) -> bool {
+    let stopped = Arc::new(Notify::new());
+    let hook = Arc::new(StopAtWrite { left: AtomicUsize::new(writes), after, stopped: stopped.clone() });
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    runtime.spawn(async move {
+        let factory = ClientFactory::default().with_hook(hook);
+        let host = factory.trusted_file(&lab::folder().join("host.kubeconfig")).await.unwrap();
+        controller::run_with(args(), host, factory, Metrics::new(), std::future::pending()).await.unwrap();
+    });
+    let killed = loop {
+        tokio::select! {
+            () = stopped.notified() => break true,
+            () = tokio::time::sleep(Duration::from_millis(200)) => if done().await { break false },
+        }
+    };
+    runtime.shutdown_background();
+    killed
+}
+
+/// Kills operators at every `step`-th write until the work is done; tells how often.
+async fn kill_until(what: &str, step: usize, mut done: impl AsyncFnMut() -> bool) -> usize {
+    let mut kills = 0;
+    let until = std::time::Instant::now() + Duration::from_secs(300);
+    while operator_until(step + kills % 3, kills % 2 == 1, &mut done).await {
+        kills += 1;
+        assert!(std::time::Instant::now() < until, "{what} does not converge; killed {kills} times");
+    }
+    println!("{what}: converged after {kills} kills");
+    kills
+}
+
+fn scale_operator(replicas: u32) {
+    let (ok, text) =
+        lab::kubectl(&["-n", "airdock-system", "scale", "deployment/airdock", &format!("--replicas={replicas}")]);
+    assert!(ok, "{text}");
+    if replicas == 0 {
+        let args = [
+            "-n",
+            "airdock-system",
+            "wait",
+            "--for=delete",
+            "pod",
+            "-l",
+            "app.kubernetes.io/name=airdock",
+            "--timeout=60s",
+        ];
+        let (ok, text) = lab::kubectl(&args);
+        assert!(ok, "{text}");
+    }
+}
+
+/// Starts the operator in the cluster again, however the test ends.
+struct OperatorBack;
+
+impl Drop for OperatorBack {
+    fn drop(&mut self) {
+        scale_operator(1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_operator_is_killed_during_install_join_app_and_delete() {
+    let host = lab::host().await;
+    let namespace = "e2e-kill";
+    lab::namespace(&host, namespace).await;
+    // What an undisturbed installation looks like.
+    fleet::instance(&host, namespace, "calm", "").await;
+    let instances: Api<KarmadaInstance> = Api::namespaced(host.clone(), namespace);
+    let calm = crate::instance::children(&host, namespace, "calm").await;
+    lab::delete(&instances, "calm", 90).await;
+    scale_operator(0);
+    let _back = OperatorBack;
+
+    lab::apply(&fleet::manifest(namespace, "calm", ""));
+    let mut kills = kill_until("install", 5, async || is_ready(&instances, "calm").await).await;
+    assert_eq!(crate::instance::children(&host, namespace, "calm").await, calm, "the same objects, none twice");
+
+    fleet::join(&host, namespace, "calm", "us", "us-east", "borealis").await;
+    let members: Api<MemberClusterJoin> = Api::namespaced(host.clone(), namespace);
+    kills += kill_until("join", 2, async || is_ready(&members, "us").await).await;
+
+    lab::apply(&format!(
+        "apiVersion: airdock.dev/v1alpha1\nkind: MultiCloudApp\nmetadata: {{name: app, namespace: {namespace}}}\n\
+         spec: {{instanceRef: {{name: calm}}, namespace: kill-app, components: [{{name: a, manifests: \
+         [{{apiVersion: v1, kind: ConfigMap, metadata: {{name: x}}, data: {{a: b}}}}]}}]}}\n"
+    ));
+    let apps: Api<MultiCloudApp> = Api::namespaced(host.clone(), namespace);
+    kills += kill_until("application", 1, async || is_ready(&apps, "app").await).await;
+
+    // Everything is deleted at once; the order is the operator's business.
+    for (kind, name) in [("mca", "app"), ("mcj", "us"), ("ki", "calm")] {
+        let (ok, text) = lab::kubectl(&["-n", namespace, "delete", kind, name, "--wait=false"]);
+        assert!(ok, "{text}");
+    }
+    kills += kill_until("delete", 2, async || {
+        instances.get_opt("calm").await.unwrap().is_none()
+            && members.get_opt("us").await.unwrap().is_none()
+            && apps.get_opt("app").await.unwrap().is_none()
+    })
+    .await;
+    assert!(kills >= 10, "only {kills} kills");
+    let left = crate::instance::children(&host, namespace, "calm").await;
+    assert!(left.is_empty(), "left behind: {left:?}");
+    let us = lab::member("us").await;
+    let maps: Api<k8s_openapi::api::core::v1::ConfigMap> = Api::namespaced(us.clone(), "kill-app");
+    assert!(maps.get_opt("x").await.unwrap().is_none(), "the application is gone from the member");
+    let roles: Api<k8s_openapi::api::rbac::v1::ClusterRoleBinding> = Api::all(us);
+    let ours = ListParams::default().labels("app.kubernetes.io/managed-by=airdock");
+    let names: Vec<String> = roles.list(&ours).await.unwrap().iter().map(ResourceExt::name_any).collect();
+    assert!(!names.iter().any(|name| name.contains("calm")), "left in the member: {names:?}");
+}
+
+async fn is_ready<K>(api: &Api<K>, name: &str) -> bool
+where
+    K: kube::Resource<DynamicType = ()> + Clone + serde::de::DeserializeOwned + serde::Serialize + std::fmt::Debug,
+{
+    api.get_opt(name).await.ok().flatten().is_some_and(|object| lab::ready(&object).0 == "True")
+}
+
+#[tokio::test]
+async fn the_engine_and_the_operator_come_back_from_kill_9() {
+    let fleet = fleet::fleet().await;
+    let apps: Api<MultiCloudApp> = Api::namespaced(fleet.host.clone(), fleet::NAMESPACE);
+    let manifest = |name: &str| {
+        format!(
+            "apiVersion: airdock.dev/v1alpha1\nkind: MultiCloudApp\nmetadata: {{name: {name}, namespace: {}}}\n\
+             spec: {{instanceRef: {{name: {}}}, namespace: {name}, components: [{{name: a, manifests: \
+             [{{apiVersion: v1, kind: ConfigMap, metadata: {{name: x}}, data: {{a: b}}}}]}}]}}\n",
+            fleet::NAMESPACE,
+            fleet::INSTANCE
+        )
+    };
+    for (round, binary) in ["engine", "controller"].into_iter().enumerate() {
+        let running = lab::processes("airdock", binary);
+        assert!(!running.is_empty(), "no airdock {binary} runs in the lab");
+        let name = format!("phoenix-{round}");
+        lab::apply(&manifest(&name));
+        lab::kill_9(&running);
+        lab::until_ready(&apps, &name, 90).await;
+        lab::delete(&apps, &name, 60).await;
+    }
+}

@@ -1,0 +1,16 @@
+//! Airdock on real clusters: the lab's host with the operator installed by Helm, and its members.
+//!
+//! `make test-e2e` brings all of that up. The tests share the lab, so they run one after another
+//! (`--test-threads=1`), each in namespaces of its own; those that need a plane with members share one.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+mod app;
+mod bad_input;
+mod fleet;
+mod full;
+mod instance;
+mod kill;
+mod lab;
+mod member;
+mod permission;

@@ -1,0 +1,86 @@
+//! What is generated from the Rust types and checked in must be what would be generated now.
+//!
+//! `AIRDOCK_REGENERATE=1` (set by `make crds` and `make docs`) writes the files in place of comparing them.
+
+#![allow(clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use airdock::cli::{crds, docs};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Compares a checked-in file with what it should hold, or writes it.
+fn settle(path: &Path, wanted: &str) {
+    if std::env::var_os("AIRDOCK_REGENERATE").is_some() {
+        fs::create_dir_all(path.parent().expect("a file has a folder")).expect("create the folder");
+        fs::write(path, wanted).unwrap_or_else(|e| panic!("write {}: {e}", path.display()));
+        return;
+    }
+    let found =
+        fs::read_to_string(path).unwrap_or_else(|e| panic!("read {}: {e}; run `make crds docs`", path.display()));
+    let difference = found.lines().zip(wanted.lines()).position(|(a, b)| a != b);
+    assert!(
+        found == wanted,
+        "{} is out of date (first difference near line {}); run `make crds docs` and commit the result",
+        path.display(),
+        difference.unwrap_or_else(|| found.lines().count().min(wanted.lines().count())) + 1
+    );
+}
+
+/// Every definition, by its file name.
+fn definitions() -> Vec<(String, String)> {
+    crds::definitions()
+        .iter()
+        .map(|crd| {
+            let name = crd.metadata.name.clone().expect("a definition has a name");
+            (format!("{name}.yaml"), serde_saphyr::to_string(crd).expect("to YAML"))
+        })
+        .collect()
+}
+
+/// What is written once and also needed inside the chart, which cannot reach outside its folder.
+#[test]
+fn the_chart_has_the_same_monitoring() {
+    for name in ["prometheusrule.yaml", "dashboard.json"] {
+        let source = fs::read_to_string(root().join("manifests/monitoring").join(name)).expect("read the source");
+        settle(&root().join("manifests/chart/files/monitoring").join(name), &source);
+    }
+}
+
+/// Files in a folder that should not be there fail too: a renamed kind must not leave its old file behind.
+fn only(folder: &Path, wanted: &[String]) {
+    for entry in fs::read_dir(folder).unwrap_or_else(|e| panic!("read {}: {e}", folder.display())) {
+        let name = entry.expect("entry").file_name().into_string().expect("UTF-8 file name");
+        assert!(wanted.contains(&name), "{} is not generated any more; remove it", folder.join(&name).display());
+    }
+}
+
+#[test]
+fn definitions_are_current_in_crds_and_in_the_chart() {
+    for folder in ["crds", "manifests/chart/files/crds"] {
+        let folder = root().join(folder);
+        let files = definitions();
+        for (name, text) in &files {
+            settle(&folder.join(name), text);
+        }
+        only(&folder, &files.into_iter().map(|(name, _)| name).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn definitions_fit_client_side_apply() {
+    // `kubectl apply` keeps the whole object, as JSON, in an annotation; annotations end at 262,144 bytes.
+    for crd in crds::definitions() {
+        let size = serde_json::to_vec(&crd).expect("serialize").len();
+        assert!(size < 200_000, "{:?} has {size} bytes", crd.metadata.name);
+    }
+}
+
+#[test]
+fn the_api_reference_is_current() {
+    settle(&root().join("docs/api.md"), &docs::api_reference());
+}
