@@ -193,7 +193,8 @@ mod tests {
 
     #[test]
     fn only_the_kind_that_is_asked_for_is_read() {
-        let other = "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n---\napiVersion: x/v1\nkind: MultiCloudApp\n";
+        let other =
+            "---\napiVersion: v1\nkind: ConfigMap\nmetadata: {name: x}\n---\napiVersion: x/v1\nkind: MultiCloudApp\n";
         assert_eq!(read_text(&format!("{APP}{other}")).unwrap().len(), 1);
     }
 

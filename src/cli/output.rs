@@ -100,7 +100,8 @@ mod tests {
 
     #[test]
     fn strings_that_look_like_something_else_stay_strings() {
-        let value = serde_json::json!({"a": "yes", "b": "1", "c": "null", "d": "1e3", "e": "a: b", "f": "- x", "g": "x\ny\n"});
+        let value =
+            serde_json::json!({"a": "yes", "b": "1", "c": "null", "d": "1e3", "e": "a: b", "f": "- x", "g": "x\ny\n"});
         let back: serde_json::Value = serde_saphyr::from_str(&yaml(&value).unwrap()).unwrap();
         assert_eq!(back, value);
     }
