@@ -5,9 +5,11 @@
 
 pub mod affinity;
 pub mod app;
+pub mod changes;
 pub mod finalizer;
 pub mod member;
 pub mod names;
+pub mod permission;
 pub mod stamp;
 
 use kube::Client;

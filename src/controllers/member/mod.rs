@@ -32,6 +32,7 @@ use self::observe::{Access, Holder, LiveCluster, Verified};
 use self::plan::{MEMBER_LABEL, MEMBER_NAMESPACE_LABEL, label_of};
 use self::status::{Facts, Progress};
 use self::validate::{LocalEndpoints, instance_key};
+use super::changes::Changes;
 use super::{Context, finalizer};
 use crate::api::KarmadaInstance;
 use crate::api::member::MemberClusterJoin;
@@ -78,15 +79,12 @@ pub async fn run_with(context: Context, local: LocalEndpoints) {
     let controller = Controller::new(joins, watcher::Config::default());
     let store = controller.store();
     let by_instance = {
-        let store = store.clone();
+        let (store, changes) = (store.clone(), Changes::default());
         move |event: Result<Guarded<KarmadaInstance>, watcher::Error>| {
             // An interrupted watch resumes by itself.
-            let Ok(instance) = event else { return futures::stream::iter(Vec::new()) };
-            let key = InstanceKey {
-                namespace: instance.meta().namespace.clone().unwrap_or_default(),
-                name: instance.meta().name.clone().unwrap_or_default(),
-            };
-            futures::stream::iter(matching(&store, |join| instance_key(join) == key))
+            let key = event.ok().and_then(|instance| changes.of_instance(&instance));
+            let joins = key.map(|key| matching(&store, |join| instance_key(join) == key));
+            futures::stream::iter(joins.unwrap_or_default())
         }
     };
     let by_secret = {
