@@ -7,6 +7,7 @@ pub mod chart;
 pub mod cli;
 pub mod controllers;
 pub mod distribute;
+pub mod engine;
 pub mod interpret;
 pub mod karmada;
 pub mod overrides;

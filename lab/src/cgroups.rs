@@ -109,13 +109,16 @@ fn make_v1(parent: &Path, group: &Path) -> Result<()> {
     Ok(())
 }
 
+/// The lab's group in every hierarchy: the runtime makes it even in those that
+/// the kubelet does not use.
 fn groups() -> Vec<PathBuf> {
-    let roots = match detect() {
-        Ok(Hierarchies::V1(roots)) => roots,
-        Ok(Hierarchies::V2(root)) => vec![root],
-        Err(_) => Vec::new(),
-    };
-    roots.into_iter().map(|root| root.join(GROUP)).filter(|group| group.exists()).collect()
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let mounted = mounts.lines().filter_map(|line| {
+        let mut fields = line.split_whitespace().skip(1);
+        let at = fields.next()?;
+        matches!(fields.next()?, "cgroup" | "cgroup2").then(|| Path::new(at).join(GROUP))
+    });
+    mounted.filter(|group| group.exists()).collect()
 }
 
 /// Every process of every pod.

@@ -15,10 +15,12 @@ use crate::failure::{Failure, Result};
 const OUTER_DEVICE: &str = "airdock-lab0";
 /// The lab's end.
 const INNER_DEVICE: &str = "outside";
+/// Where namespaces have their names.
+const FOLDER: &str = "/run/netns";
 
 /// Whether the lab's first namespace exists.
 pub fn exists() -> bool {
-    Path::new("/run/netns").join(NETNS).exists()
+    Path::new(FOLDER).join(NETNS).exists()
 }
 
 /// Makes the first namespace, its link to the machine and the route to it.
@@ -72,6 +74,11 @@ pub fn remove() -> Result<()> {
     for name in namespaces() {
         run("ip", &["netns", "del", &name])?;
     }
+    // `ip netns add` mounts this folder; without a namespace it serves nobody.
+    if std::fs::read_dir(FOLDER).is_ok_and(|mut entries| entries.next().is_none()) {
+        let _ = run("umount", &[FOLDER]);
+        let _ = std::fs::remove_dir(FOLDER);
+    }
     if has_device(OUTER_DEVICE) {
         // The kernel removes the pair once the namespace is really gone, which
         // may be just now.
@@ -88,12 +95,12 @@ pub fn remove() -> Result<()> {
 pub fn namespaces() -> Vec<String> {
     (1..=addresses::MAX_NODES)
         .map(|number| addresses::node(number).netns)
-        .filter(|name| Path::new("/run/netns").join(name).exists())
+        .filter(|name| Path::new(FOLDER).join(name).exists())
         .collect()
 }
 
 fn ensure_namespace(name: &str) -> Result<()> {
-    let file = Path::new("/run/netns").join(name);
+    let file = Path::new(FOLDER).join(name);
     // A file without a namespace behind it is what a kill in between leaves.
     if file.exists() && run("nsenter", &[&format!("--net={}", file.display()), "true"]).is_err() {
         let _ = run("umount", &[&file]);

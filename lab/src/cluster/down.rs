@@ -14,6 +14,19 @@ use crate::progress::Progress;
 use crate::setup::packages;
 use crate::{cgroups, exporter, member, mounts, network, process};
 
+/// Somebody else's kubelet has its configuration here, and the sockets' folder
+/// beside it is shared.
+const FOREIGN_KUBELET: &str = "/var/lib/kubelet/config.yaml";
+/// Made by kubelets and containerd at places that cannot be configured.
+const SHARED_FOLDERS: [&str; 6] = [
+    "/var/lib/kubelet",
+    "/var/lib/cni/results",
+    "/var/lib/cni",
+    "/var/log/containers",
+    "/run/containerd/s",
+    "/run/containerd",
+];
+
 /// Ends the lab. With `purge` the images and the folder go as well.
 pub async fn down(layout: &Layout, purge: bool, progress: &Progress) -> Result<()> {
     if !layout.root().exists() && !network::exists() {
@@ -119,9 +132,19 @@ fn forget_outside(layout: &Layout) -> Result<()> {
         }
     }
     for entry in fs::read_dir("/var/lib/cni/results").into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with("airdock-lab-") {
+        // The loopback's result does not name the network, but the sandbox's place.
+        let ours = entry.file_name().to_string_lossy().starts_with("airdock-lab-");
+        let text = fs::read_to_string(entry.path()).unwrap_or_default();
+        if ours || text.contains(&format!("{RUN}/")) {
             layout::remove(&entry.path())?;
         }
+    }
+    if !Path::new(FOREIGN_KUBELET).exists() {
+        layout::remove(Path::new("/var/lib/kubelet/device-plugins"))?;
+    }
+    // Gone when empty, which they are unless somebody else uses them too.
+    for dir in SHARED_FOLDERS {
+        let _ = fs::remove_dir(dir);
     }
     Ok(())
 }

@@ -7,6 +7,7 @@ use serde_json::json;
 
 use super::{Place, Size};
 use crate::failure::{During, Result};
+use crate::setup::binaries::kubernetes_version;
 
 /// Node `number` (from 1) of a member.
 fn describe(member: &str, number: u16, place: &Place, size: &Size) -> serde_json::Value {
@@ -29,7 +30,12 @@ fn describe(member: &str, number: u16, place: &Place, size: &Size) -> serde_json
             "annotations": {"kwok.x-k8s.io/node": "fake"},
         },
         "spec": {"providerID": format!("{}://{zone}/{name}", place.provider)},
-        "status": {"allocatable": resources, "capacity": resources},
+        "status": {
+            "allocatable": resources,
+            "capacity": resources,
+            // Left alone by kwok, which else calls it by its own version.
+            "nodeInfo": {"kubeletVersion": kubernetes_version()},
+        },
     })
 }
 
