@@ -2,6 +2,8 @@
 //!
 //! Needs `helm` and `kubectl` in `AIRDOCK_TEST_BIN` (`.lab/bin` when unset; `make setup` puts them there).
 
+#![allow(clippy::expect_used, clippy::panic)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

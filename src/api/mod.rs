@@ -32,6 +32,9 @@ pub const APP_LABEL: &str = "airdock.dev/app";
 /// Label that names the namespace (in the host cluster) of the [`MultiCloudApp`] behind [`APP_LABEL`].
 pub const APP_NAMESPACE_LABEL: &str = "airdock.dev/app-namespace";
 
+/// Label that names the component of the [`MultiCloudApp`] behind [`APP_LABEL`].
+pub const COMPONENT_LABEL: &str = "airdock.dev/component";
+
 /// Label that names the [`PermissionBinding`] that an object of a plane was made for.
 pub const PERMISSION_LABEL: &str = "airdock.dev/permission";
 

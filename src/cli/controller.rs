@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::controllers::{Context, HostClient, instance};
+use crate::controllers::{Context, HostClient, app, instance, member, permission};
 use crate::runtime::client::{ClientError, ClientFactory};
 use crate::runtime::http::{self, ServeError};
 use crate::runtime::leadership::{self, Election, Leadership, LeadershipError};
@@ -114,6 +114,9 @@ pub async fn run_with(
 /// Every controller has its line here.
 fn start_all(controllers: &mut JoinSet<()>, context: &Context) {
     controllers.spawn(instance::run(context.clone()));
+    controllers.spawn(member::run(context.clone()));
+    controllers.spawn(app::run(context.clone()));
+    controllers.spawn(permission::run(context.clone()));
 }
 
 fn default_identity() -> String {

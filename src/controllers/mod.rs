@@ -3,7 +3,15 @@
 //! Each directory's `mod.rs` has `pub async fn run(context: Context)`, which wires its watches and runs until
 //! shutdown; `cli/controller.rs` starts them all.
 
+pub mod affinity;
+pub mod app;
+pub mod changes;
+pub mod finalizer;
 pub mod instance;
+pub mod member;
+pub mod names;
+pub mod permission;
+pub mod stamp;
 
 use kube::Client;
 use tokio_util::sync::CancellationToken;

@@ -158,7 +158,7 @@ pub enum ClusterField {
     Provider,
     /// Its region.
     Region,
-    /// Its zones: `In` needs all of them listed, `NotIn` none (upstream's rule).
+    /// Its zones: `In` needs one of them listed, `NotIn` none.
     Zone,
 }
 

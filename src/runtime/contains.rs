@@ -51,7 +51,7 @@ pub fn milli(quantity: &Quantity) -> Option<i128> {
     let text = quantity.0.trim();
     let end = text.find(|c: char| !(c.is_ascii_digit() || matches!(c, '.' | '-' | '+'))).unwrap_or(text.len());
     let (number, suffix) = text.split_at(end);
-    if let Some(exponent) = suffix.strip_prefix(['e', 'E']).filter(|rest| !rest.is_empty()) {
+    if let Some(exponent) = suffix.strip_prefix(['e', 'E']).filter(|rest| !rest.is_empty() && *rest != "i") {
         let exponent: i32 = exponent.parse().ok()?;
         return scale(number, 1000, 1, exponent);
     }

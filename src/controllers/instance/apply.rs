@@ -144,10 +144,7 @@ impl InstanceController {
         let secrets: Api<Secret> =
             Api::namespaced(self.context.host.0.clone(), &instance.namespace().unwrap_or_default());
         let params = ListParams::default().labels(&format!("{INSTANCE_LABEL}={}", instance.name_any()));
-        let live = secrets
-            .list(&params)
-            .await
-            .map_err(|source| InstanceError::Read { what: "the Secrets", source })?;
+        let live = secrets.list(&params).await.map_err(|source| InstanceError::Read { what: "the Secrets", source })?;
         let ring = Keyring::complete(entries, &own_data(instance, &live.items), lifetimes, now)?;
         if !ring.replaced.is_empty() {
             let issued: Vec<String> = ring.replaced.iter().map(|(what, why)| format!("{what} ({why:?})")).collect();
@@ -306,10 +303,7 @@ impl InstanceController {
                 continue;
             }
             let namespace = instance.namespace();
-            self.applier
-                .delete(&resource, namespace.as_deref(), &name, &uid)
-                .await
-                .map_err(InstanceError::host)?;
+            self.applier.delete(&resource, namespace.as_deref(), &name, &uid).await.map_err(InstanceError::host)?;
             round.changes.push(format!("removed {} {name}", resource.kind));
         }
         Ok(())
@@ -323,8 +317,7 @@ impl InstanceController {
         changes: &mut Vec<String>,
     ) -> Result<Vec<DynamicObject>, InstanceError> {
         let pending: Vec<_> = manifests.iter().map(|manifest| self.apply_one(observed, manifest)).collect();
-        let applied: Vec<Applied> =
-            futures::stream::iter(pending).buffer_unordered(CONCURRENCY).try_collect().await?;
+        let applied: Vec<Applied> = futures::stream::iter(pending).buffer_unordered(CONCURRENCY).try_collect().await?;
         let mut objects = Vec::with_capacity(applied.len());
         for Applied { object, change } in applied {
             let kind = object.types.as_ref().map_or("", |types| types.kind.as_str());
@@ -393,9 +386,10 @@ fn keep_image(manifests: &mut [Manifest], host: &Host, component: Component) {
         if component_of(wanted.as_ref()) != Some(component) {
             continue;
         }
-        let live = host.deployments.get(&wanted.name_any()).and_then(|live| {
-            live.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.clone()
-        });
+        let live = host
+            .deployments
+            .get(&wanted.name_any())
+            .and_then(|live| live.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.clone());
         let container = wanted
             .spec
             .as_mut()
@@ -432,9 +426,9 @@ pub(super) fn owned(instance: &KarmadaInstance, host: &Host) -> Vec<(ApiResource
         let own = objects.values().filter(|object| {
             object.meta().deletion_timestamp.is_none() && belonging(object.meta(), instance) == Belonging::Ours
         });
-        into.extend(own.map(|object| {
-            (ApiResource::erase::<K>(&()), object.name_any(), object.uid().unwrap_or_default())
-        }));
+        into.extend(
+            own.map(|object| (ApiResource::erase::<K>(&()), object.name_any(), object.uid().unwrap_or_default())),
+        );
     }
     let Host { deployments, stateful_sets, services, secrets, disruption_budgets, claims: _, pods: _ } = host;
     let mut all = Vec::new();

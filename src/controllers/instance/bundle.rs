@@ -115,10 +115,8 @@ impl Bundle {
                 return Err(BundleError::Archive { problem: format!("it has more than {MAX_ENTRIES} entries") });
             }
             let path = entry.path().map_err(broken)?.into_owned();
-            let refuse = |problem: &str| BundleError::Entry {
-                entry: path.display().to_string(),
-                problem: problem.to_owned(),
-            };
+            let refuse =
+                |problem: &str| BundleError::Entry { entry: path.display().to_string(), problem: problem.to_owned() };
             if !stays_inside(&path) {
                 return Err(refuse("its path leads out of the bundle"));
             }
@@ -149,8 +147,7 @@ impl Bundle {
     }
 
     fn add(&mut self, path: &Path, text: &str) -> Result<(), BundleError> {
-        let refuse =
-            |problem: String| BundleError::Entry { entry: path.display().to_string(), problem };
+        let refuse = |problem: String| BundleError::Entry { entry: path.display().to_string(), problem };
         let is_under = |folder: &str| path.components().any(|part| part.as_os_str() == folder);
         let target = match (is_under("bases"), is_under("patches")) {
             (true, false) => &mut self.definitions,
@@ -203,7 +200,8 @@ impl Bundle {
 
 /// Whether a path, once joined to a folder, is certain to stay in it.
 fn stays_inside(path: &Path) -> bool {
-    !path.as_os_str().is_empty() && path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
+    !path.as_os_str().is_empty()
+        && path.components().all(|part| matches!(part, Component::Normal(_) | Component::CurDir))
 }
 
 /// A bundle may define Karmada's kinds and nothing else of the plane.
@@ -341,8 +339,7 @@ mod tests {
             eprintln!("skipped: KARMADA_BIN is not set");
             return;
         };
-        let definitions =
-            Bundle::unpack(&std::fs::read(path).unwrap()).unwrap().definitions("w", "n", "Q0E=").unwrap();
+        let definitions = Bundle::unpack(&std::fs::read(path).unwrap()).unwrap().definitions("w", "n", "Q0E=").unwrap();
         assert!(definitions.len() >= 19, "{}", definitions.len());
         assert_eq!(definitions.iter().filter(|d| d.spec.conversion.is_some()).count(), 2);
     }

@@ -80,7 +80,8 @@ impl Bundles {
         // The body is read only when it changed: it is large.
         let metadata: Api<PartialObjectMeta<ConfigMap>> = Api::namespaced(host.clone(), namespace);
         let found = metadata.get_opt(name).await.map_err(unread)?;
-        let absent = || missing(format!("ConfigMap {namespace}/{name} is not there; create it with the key {CONFIG_MAP_KEY}"));
+        let absent =
+            || missing(format!("ConfigMap {namespace}/{name} is not there; create it with the key {CONFIG_MAP_KEY}"));
         let found = found.ok_or_else(absent)?;
         let key = format!("{}@{}", found.uid().unwrap_or_default(), found.resource_version().unwrap_or_default());
         if let Some(bundle) = self.known(&key) {
@@ -119,9 +120,7 @@ async fn fetch(url: &str) -> Result<Vec<u8>, String> {
         config.default_retry = false;
         let client = Client::try_from(config).map_err(|error| chain(&error))?;
         let path = address.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let request = http::Request::get(path)
-            .body(kube::client::Body::empty())
-            .map_err(|error| error.to_string())?;
+        let request = http::Request::get(path).body(kube::client::Body::empty()).map_err(|error| error.to_string())?;
         let response = client.send(request).await.map_err(|error| chain(&error))?;
         let status = response.status();
         if status.is_redirection() {

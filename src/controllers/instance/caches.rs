@@ -128,10 +128,8 @@ where
     let events = StreamBackoff::new(watcher(Api::<K>::all(client.clone()), config), PromptBackoff::default());
     let wake = wake.clone();
     tasks.spawn(async move {
-        let objects = events
-            .modify(|object: &mut K| object.managed_fields_mut().clear())
-            .reflect(writer)
-            .touched_objects();
+        let objects =
+            events.modify(|object: &mut K| object.managed_fields_mut().clear()).reflect(writer).touched_objects();
         let mut objects = std::pin::pin!(objects);
         while let Some(object) = objects.next().await {
             match object {
@@ -157,8 +155,7 @@ where
     K::DynamicType: Hash + Eq + Clone,
 {
     let (name, namespace) = (&instance.metadata.name, &instance.metadata.namespace);
-    let belongs = |object: &Arc<K>| {
-        object.meta().namespace == *namespace && object.labels().get(INSTANCE_LABEL) == name.as_ref()
-    };
+    let belongs =
+        |object: &Arc<K>| object.meta().namespace == *namespace && object.labels().get(INSTANCE_LABEL) == name.as_ref();
     store.state().into_iter().filter(belongs).map(|object| (object.name_any(), object)).collect()
 }

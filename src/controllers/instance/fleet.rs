@@ -103,8 +103,7 @@ impl Fleet {
         let state = Arc::new(State::default());
         let mut tasks = vec![tokio::spawn(tell(state.clone(), plane.key.clone(), self.wake.clone())).abort_handle()];
         for (role, group, version, kind, plural) in KINDS {
-            let resource =
-                ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
+            let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
             let (client, state) = (plane.client.clone(), state.clone());
             let task = match role {
                 Role::Policy => tokio::spawn(count(client, resource, kind, state)),

@@ -65,15 +65,15 @@ pub fn entries(instance: &KarmadaInstance, addresses: &[String]) -> Result<Vec<E
                 entries.push(kubeconfig(&secret_of(name), Leaf::client("system:kube-controller-manager", None)));
             }
             Component::Engine => entries.push(kubeconfig(&secret_of(name), Leaf::client(ENGINE_USER, None))),
-            _ => entries
-                .push(kubeconfig(&secret_of(name), Leaf::client(&format!("system:karmada:{name}"), MASTERS))),
+            _ => entries.push(kubeconfig(&secret_of(name), Leaf::client(&format!("system:karmada:{name}"), MASTERS))),
         }
         if serves(component) {
             let within_plane = format!("karmada-{name}.{SYSTEM_NAMESPACE}.svc");
-            let hosts = names.hosts(name).into_iter().chain(local()).chain([
-                format!("{within_plane}.{}", names.dns_domain),
-                within_plane,
-            ]);
+            let hosts = names
+                .hosts(name)
+                .into_iter()
+                .chain(local())
+                .chain([format!("{within_plane}.{}", names.dns_domain), within_plane]);
             entries.push(certificate(name, Issuer::Main, Leaf::server(&format!("karmada-{name}"), hosts)?));
         }
         if matches!(component, Component::AggregatedApiServer | Component::Search) {
@@ -198,9 +198,8 @@ pub fn data_keys(entry: &Entry) -> &'static [&'static str] {
 /// Digest of each Secret's data, by name.
 #[must_use]
 pub fn digests(secrets: &BTreeMap<String, Data>) -> BTreeMap<String, String> {
-    let digest = |data: &Data| {
-        crate::chart::digest(data.iter().flat_map(|(key, value)| [key.as_bytes(), value.as_slice()]))
-    };
+    let digest =
+        |data: &Data| crate::chart::digest(data.iter().flat_map(|(key, value)| [key.as_bytes(), value.as_slice()]));
     secrets.iter().map(|(name, data)| (name.clone(), digest(data))).collect()
 }
 

@@ -118,9 +118,11 @@ fn of_deployment(object: &Deployment) -> Standing {
     let status = object.status.clone().unwrap_or_default();
     let current = status.observed_generation >= object.metadata.generation;
     let updated = status.updated_replicas.unwrap_or(0);
-    let failure = status.conditions.iter().flatten().find(|condition| {
-        condition.type_ == "ReplicaFailure" && condition.status == "True"
-    });
+    let failure = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True");
     Standing {
         exists: object.metadata.deletion_timestamp.is_none(),
         desired: wanted,
@@ -156,9 +158,8 @@ fn first_image(spec: Option<&k8s_openapi::api::core::v1::PodSpec>) -> Option<Str
 /// Whether every component is available with the wanted image.
 #[must_use]
 pub fn all_available(instance: &KarmadaInstance, host: &Host, engine_image: &str) -> bool {
-    enabled(instance).all(|component| {
-        standing(component, instance, host).is_available(&component.image(instance, engine_image))
-    })
+    enabled(instance)
+        .all(|component| standing(component, instance, host).is_available(&component.image(instance, engine_image)))
 }
 
 #[cfg(test)]

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{Timestamp, ToSpan as _};
+use kube::ResourceExt as _;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::core::ApiResource;
-use kube::ResourceExt as _;
 use serde_json::json;
 
 use crate::api::common::InstanceRef;
@@ -340,7 +340,9 @@ mod tests {
         let mut host = Host::default();
         let mut pod = object::<Pod>(&i, "east-etcd-0", "etcd").as_ref().clone();
         let now = Timestamp::now();
-        let at = |seconds: i64| k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now.saturating_sub(seconds.seconds()).unwrap());
+        let at = |seconds: i64| {
+            k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(now.saturating_sub(seconds.seconds()).unwrap())
+        };
         pod.metadata.deletion_timestamp = Some(at(10));
         host.pods.insert("p".into(), Arc::new(pod.clone()));
         assert_eq!(names(&next_removal(&i, &host, &[], now)), ["Pod east-etcd-0"]);

@@ -51,8 +51,7 @@ mod tests {
         for profile in ["Compact", "Full"] {
             let rendered = render(&instance(profile), "airdock:test").unwrap();
             assert!(rendered.host.iter().any(|manifest| manifest.id() == "Secret east-ca"));
-            let text: String =
-                rendered.host.iter().map(|manifest| manifest.to_value().unwrap().to_string()).collect();
+            let text: String = rendered.host.iter().map(|manifest| manifest.to_value().unwrap().to_string()).collect();
             assert!(!text.contains("PRIVATE KEY") && !text.contains("BEGIN"));
             let has_definitions = rendered.plane.iter().any(|m| matches!(m, Manifest::CustomResourceDefinition(_)));
             assert_eq!(has_definitions, profile == "Compact");

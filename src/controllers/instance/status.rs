@@ -82,10 +82,7 @@ pub fn suspended(instance: &KarmadaInstance) -> KarmadaInstanceStatus {
 
 /// The status of an instance that is being taken down.
 #[must_use]
-pub fn removing(
-    instance: &KarmadaInstance,
-    outcome: Result<&Removal, &InstanceError>,
-) -> KarmadaInstanceStatus {
+pub fn removing(instance: &KarmadaInstance, outcome: Result<&Removal, &InstanceError>) -> KarmadaInstanceStatus {
     let mut status = instance.status.clone().unwrap_or_default();
     status.phase = Some(Phase::Deleting);
     let verdict = match outcome {
@@ -134,17 +131,14 @@ fn verdict(round: &Round, components: &[ComponentStatus], was_ready: bool) -> Ve
     let waiting: Vec<String> = components.iter().filter_map(waits).collect();
     let trouble: Vec<String> = components.iter().filter(|c| c.message.is_some()).filter_map(waits).collect();
     match round.step {
-        Step::Settled => Verdict::Ready {
-            reason: "Ready",
-            message: "the plane answers, and every component is available".into(),
-        },
+        Step::Settled => {
+            Verdict::Ready { reason: "Ready", message: "the plane answers, and every component is available".into() }
+        }
         Step::AwaitKinds => Verdict::Progressing {
             reason,
             message: format!("waits for the plane to serve {}", listed(&round.progress.unserved)),
         },
-        _ if !trouble.is_empty() => {
-            Verdict::NotReady { reason: "ComponentNotAvailable", message: trouble.join("; ") }
-        }
+        _ if !trouble.is_empty() => Verdict::NotReady { reason: "ComponentNotAvailable", message: trouble.join("; ") },
         Step::AwaitApi => match &round.progress.api {
             Api::Unreachable(problem) if was_ready => Verdict::NotReady {
                 reason: "PlaneUnreachable",
@@ -284,7 +278,12 @@ mod tests {
         round
     }
 
-    fn status_of(i: &KarmadaInstance, host: &Host, round: &Round, error: Option<&InstanceError>) -> KarmadaInstanceStatus {
+    fn status_of(
+        i: &KarmadaInstance,
+        host: &Host,
+        round: &Round,
+        error: Option<&InstanceError>,
+    ) -> KarmadaInstanceStatus {
         after_round(&Facts { instance: i, host, round, error, engine_image: "airdock:test", overview: None })
     }
 
@@ -353,7 +352,12 @@ mod tests {
                 true,
                 Phase::Failed,
             ),
-            (InstanceError::Taken { kind: "Service".into(), name: "east-etcd".into() }, "NameTaken", true, Phase::Failed),
+            (
+                InstanceError::Taken { kind: "Service".into(), name: "east-etcd".into() },
+                "NameTaken",
+                true,
+                Phase::Failed,
+            ),
             (
                 InstanceError::Bundle(BundleError::Fetch { from: "u".into(), problem: "refused".into() }),
                 "BundleNotFetched",

@@ -1,0 +1,3 @@
+module airdock.dev/lab/apps
+
+go 1.26.0

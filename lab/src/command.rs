@@ -1,0 +1,58 @@
+//! Running other programs to completion.
+
+use std::ffi::OsStr;
+use std::process::{Command, Stdio};
+
+use crate::failure::{During, Failure, Result};
+
+/// Runs a program, returns what it printed, and fails with its complaint.
+pub fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<String> {
+    run_fed(program, args, None)
+}
+
+/// As [`run`], with something on its standard input.
+pub fn run_fed<S: AsRef<OsStr>>(program: &str, args: &[S], input: Option<&str>) -> Result<String> {
+    use std::io::Write;
+    let shown = || {
+        let args: Vec<_> = args.iter().map(|a| a.as_ref().to_string_lossy().into_owned()).collect();
+        format!("{program} {}", args.join(" "))
+    };
+    let mut child = Command::new(program)
+        .args(args)
+        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .during(format!("running {}", shown()))?;
+    if let (Some(text), Some(mut stdin)) = (input, child.stdin.take()) {
+        stdin.write_all(text.as_bytes()).during(format!("feeding {}", shown()))?;
+    }
+    let output = child.wait_with_output().during(format!("running {}", shown()))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
+    }
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    Err(Failure::new(format!("{} ended with {}: {}", shown(), output.status, complaint.trim())))
+}
+
+/// As [`run`], on a thread where waiting is allowed.
+pub async fn run_async<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<String> {
+    let program = program.to_owned();
+    let args: Vec<_> = args.iter().map(|a| a.as_ref().to_os_string()).collect();
+    blocking(move || run(&program, &args)).await
+}
+
+/// Runs blocking work without holding up the other steps.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.during("waiting for a step")?
+}
+
+/// Where a program is, looking in the system's own folders too, which a plain
+/// user's PATH often lacks.
+pub fn find(program: &str) -> Option<std::path::PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin", "/usr/local/bin", "/usr/local/go/bin"].map(Into::into))
+        .map(|dir| dir.join(program))
+        .find(|file| file.is_file())
+}

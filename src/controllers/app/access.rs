@@ -1,0 +1,151 @@
+//! A plane, with what was learnt of the kinds that it serves. IO, no writes.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use futures::{StreamExt, TryStreamExt};
+use kube::api::{Api, DynamicObject, ListParams};
+use kube::core::{ApiResource, GroupVersionKind, TypeMeta};
+use kube::discovery::{self, Scope};
+use kube::{Client, Resource};
+use serde::de::DeserializeOwned;
+
+use crate::runtime::apply::Applier;
+use crate::runtime::error::is_not_found;
+use crate::runtime::planes::{InstanceKey, Plane};
+
+use super::error::Error;
+
+/// How many requests one app has under way in its plane.
+pub const PARALLEL: usize = 8;
+
+/// Field manager of what apps have in planes.
+const MANAGER: &str = "airdock.dev/app";
+
+/// A kind as a plane serves it.
+#[derive(Clone, Debug)]
+pub struct Kind {
+    /// Where its objects are.
+    pub resource: ApiResource,
+    /// Whether its objects have a namespace.
+    pub namespaced: bool,
+}
+
+/// A plane, with what was learnt of it.
+pub struct Access {
+    plane: Arc<Plane>,
+    /// Writes there.
+    pub applier: Applier,
+    /// Kinds that were looked up. A kind that is not served is asked for again each time.
+    kinds: Mutex<HashMap<(String, String), Kind>>,
+}
+
+impl Access {
+    fn client(&self) -> Client {
+        self.plane.client.clone()
+    }
+
+    /// How the plane serves a kind; nothing when it does not.
+    pub async fn kind(&self, api_version: &str, kind: &str) -> Result<Option<Kind>, Error> {
+        let key = (api_version.to_owned(), kind.to_owned());
+        if let Some(known) = self.kinds.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+            return Ok(Some(known.clone()));
+        }
+        let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+        let gvk = GroupVersionKind::gvk(group, version, kind);
+        let (resource, capabilities) = match discovery::pinned_kind(&self.client(), &gvk).await {
+            Ok(found) => found,
+            Err(kube::Error::Discovery(_)) => return Ok(None),
+            Err(error) if is_not_found(&error) => return Ok(None),
+            Err(source) => return Err(Error::Read { what: format!("the kinds of {api_version}"), source }),
+        };
+        let found = Kind { resource, namespaced: capabilities.scope == Scope::Namespaced };
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner).insert(key, found.clone());
+        Ok(Some(found))
+    }
+
+    /// Forgets how kinds are served, so that the next look finds a definition that was changed.
+    pub fn forget_kinds(&self) {
+        self.kinds.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// An object, if it is there.
+    pub async fn get(
+        &self,
+        resource: &ApiResource,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<Option<DynamicObject>, Error> {
+        let what = || format!("{} {name}", resource.kind);
+        self.applier.api(resource, namespace).get_opt(name).await.map_err(|source| Error::Read { what: what(), source })
+    }
+
+    /// A typed object, if it is there.
+    pub async fn get_typed<K>(&self, namespace: &str, name: &str) -> Result<Option<K>, Error>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug,
+    {
+        Api::<K>::namespaced(self.client(), namespace)
+            .get_opt(name)
+            .await
+            .map_err(|source| Error::Read { what: format!("{} {name}", K::kind(&())), source })
+    }
+
+    /// All objects of a kind that carry these labels.
+    pub async fn list(
+        &self,
+        resource: &ApiResource,
+        namespace: &str,
+        labels: &str,
+    ) -> Result<Vec<DynamicObject>, Error> {
+        let list = self.applier.api(resource, Some(namespace)).list(&ListParams::default().labels(labels)).await;
+        let mut items = list.map_err(|source| Error::Read { what: resource.plural.clone(), source })?.items;
+        // The API server names the type of a list's items on the list alone.
+        let types = TypeMeta { api_version: resource.api_version.clone(), kind: resource.kind.clone() };
+        items.iter_mut().for_each(|item| item.types = Some(types.clone()));
+        Ok(items)
+    }
+
+    /// All objects of a cluster-scoped type.
+    pub async fn list_typed<K>(&self) -> Result<Vec<K>, Error>
+    where
+        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+    {
+        let list = Api::<K>::all(self.client()).list(&ListParams::default()).await;
+        list.map(|list| list.items).map_err(|source| Error::Read { what: K::plural(&()).into_owned(), source })
+    }
+}
+
+/// Access to every plane, made when it is first needed and kept while the plane's client stays the same.
+#[derive(Default)]
+pub struct Accesses(Mutex<HashMap<InstanceKey, Arc<Access>>>);
+
+impl Accesses {
+    /// Access to a plane.
+    pub fn of(&self, plane: Arc<Plane>) -> Arc<Access> {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(access) = known.get(&plane.key).filter(|access| Arc::ptr_eq(&access.plane, &plane)) {
+            return access.clone();
+        }
+        let applier = Applier::new(plane.client.clone(), MANAGER);
+        let access = Arc::new(Access { plane: plane.clone(), applier, kinds: Mutex::default() });
+        known.insert(plane.key.clone(), access.clone());
+        access
+    }
+
+    /// Forgets an instance that is gone.
+    pub fn forget(&self, key: &InstanceKey) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+/// Runs futures, several at a time, and keeps their order.
+pub async fn each<R, F>(futures: Vec<F>) -> Result<Vec<R>, Error>
+where
+    F: Future<Output = Result<R, Error>>,
+{
+    futures::stream::iter(futures).buffered(PARALLEL).try_collect().await
+}

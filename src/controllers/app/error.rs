@@ -1,0 +1,152 @@
+//! Why an app could not be brought on its way.
+
+use crate::runtime::apply::ApplyError;
+use crate::runtime::conditions::Verdict;
+use crate::runtime::error::{Class, Classified};
+use crate::runtime::planes::{InstanceKey, PlaneError};
+
+use super::validate::Fault;
+
+/// How many faults of a spec are told at once.
+const FAULTS_TOLD: usize = 5;
+
+/// Why an app could not be brought on its way.
+#[derive(thiserror::Error, Debug)]
+pub enum Error {
+    /// The spec cannot be carried out.
+    #[error("{}", told(.0))]
+    Invalid(Vec<Fault>),
+    /// There is no such instance in the app's namespace.
+    #[error("spec.instanceRef: there is no KarmadaInstance {0}; create it, or name another")]
+    InstanceNotFound(InstanceKey),
+    /// There is no such instance in another namespace, or it does not consent. Which of the two is none of a
+    /// guest's business.
+    #[error(
+        "spec.instanceRef: there is no KarmadaInstance {0} that lists namespace {1} in spec.tenancy.allowedNamespaces"
+    )]
+    InstanceNotShared(InstanceKey, String),
+    /// The plane is not there yet.
+    #[error(transparent)]
+    Plane(#[from] PlaneError),
+    /// The plane does not know a kind.
+    #[error("kind {kind} of {api_version} is not served by the plane; apply its CustomResourceDefinition there first")]
+    KindNotServed {
+        /// API version of the kind.
+        api_version: String,
+        /// The kind.
+        kind: String,
+    },
+    /// The object belongs to another app.
+    #[error("{object} in namespace {namespace} belongs to MultiCloudApp {owner}; give one of the two another name")]
+    Claimed {
+        /// Kind and name of the object.
+        object: String,
+        /// Namespace in the plane.
+        namespace: String,
+        /// The other app.
+        owner: String,
+    },
+    /// The object is there already, and nobody gave it to Airdock.
+    #[error(
+        "{object} exists in namespace {namespace} of the plane and is not managed by this app; delete it there, or \
+         give it another name"
+    )]
+    Exists {
+        /// Kind and name of the object.
+        object: String,
+        /// Namespace in the plane.
+        namespace: String,
+    },
+    /// The app's namespace is going away.
+    #[error("namespace {0} of the plane is being deleted; it is made again once it is gone")]
+    NamespaceEnding(String),
+    /// The plane finds an object invalid.
+    #[error("the plane refuses an object")]
+    Refused(#[source] ApplyError),
+    /// A write failed.
+    #[error(transparent)]
+    Write(ApplyError),
+    /// A read from the plane failed.
+    #[error("read {what} from the plane")]
+    Read {
+        /// What was read.
+        what: String,
+        /// Why not.
+        #[source]
+        source: kube::Error,
+    },
+    /// A request to the host cluster failed.
+    #[error("{verb} in the host cluster")]
+    Host {
+        /// What was tried.
+        verb: &'static str,
+        /// Why not.
+        #[source]
+        source: kube::Error,
+    },
+}
+
+impl From<ApplyError> for Error {
+    fn from(error: ApplyError) -> Self {
+        if error.is_invalid() { Self::Refused(error) } else { Self::Write(error) }
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        Self::Invalid(vec![fault])
+    }
+}
+
+impl Classified for Error {
+    fn class(&self) -> Class {
+        match self {
+            Self::Invalid(_) | Self::Refused(_) => Class::Invalid,
+            Self::InstanceNotFound(_)
+            | Self::InstanceNotShared(..)
+            | Self::KindNotServed { .. }
+            | Self::Claimed { .. }
+            | Self::Exists { .. }
+            | Self::NamespaceEnding(_) => Class::Blocked,
+            Self::Plane(error) => error.class(),
+            Self::Write(_) | Self::Read { .. } | Self::Host { .. } => Class::Retry,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Invalid(_) => "InvalidSpec",
+            Self::InstanceNotFound(_) | Self::InstanceNotShared(..) => "InstanceNotFound",
+            Self::Plane(error) => error.reason(),
+            Self::KindNotServed { .. } => "KindNotServed",
+            Self::Claimed { .. } => "ObjectClaimed",
+            Self::Exists { .. } => "ObjectExists",
+            Self::NamespaceEnding(_) => "NamespaceEnding",
+            Self::Refused(_) => "ObjectRefused",
+            Self::Write(_) => "WriteFailed",
+            Self::Read { .. } => "PlaneUnreachable",
+            Self::Host { .. } => "HostUnreachable",
+        }
+    }
+}
+
+impl Error {
+    /// What the conditions say. A name that is taken needs somebody to choose, though it is looked at again.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        match Verdict::of_error(self) {
+            Verdict::NotReady { reason, message } if matches!(self, Self::Claimed { .. } | Self::Exists { .. }) => {
+                Verdict::Stalled { reason, message }
+            }
+            other => other,
+        }
+    }
+}
+
+fn told(faults: &[Fault]) -> String {
+    let mut text = faults.iter().take(FAULTS_TOLD).map(ToString::to_string).collect::<Vec<_>>().join("; ");
+    if faults.len() > FAULTS_TOLD {
+        text.push_str(&format!("; and {} more", faults.len() - FAULTS_TOLD));
+    }
+    text
+}

@@ -1,0 +1,237 @@
+//! Everything that an app has in its plane, as it is now. IO, no writes.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Namespace;
+use kube::ResourceExt;
+use kube::api::DynamicObject;
+use kube::core::ApiResource;
+use serde_json::Value;
+
+use crate::api::app::{InventoryEntry, MultiCloudApp};
+use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, KarmadaInstance};
+use crate::karmada::{Cluster, OverridePolicy, PropagationPolicy, ResourceBinding};
+use crate::runtime::planes::InstanceKey;
+
+use super::access::{Access, each};
+use super::error::Error;
+use super::kinds::{Served, check_served, missing_kind};
+use super::plan::{binding_name, policy_name};
+use super::validate::{Application, Tenancy};
+
+/// An object of the plane by what names it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Identity {
+    /// API version.
+    pub api_version: String,
+    /// Kind.
+    pub kind: String,
+    /// Name.
+    pub name: String,
+}
+
+impl Identity {
+    fn group(&self) -> &str {
+        self.api_version.rsplit_once('/').map_or("", |(group, _)| group)
+    }
+
+    /// The same object, in whichever version.
+    fn same(&self, other: &Self) -> bool {
+        self.group() == other.group() && self.kind == other.kind && self.name == other.name
+    }
+}
+
+/// An object of an app, or the place where it will be.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// What names it.
+    pub identity: Identity,
+    /// Where objects of its kind are.
+    pub resource: ApiResource,
+    /// The object, when it is there.
+    pub object: Option<DynamicObject>,
+    /// Where it was placed, when it was.
+    pub binding: Option<ResourceBinding>,
+}
+
+/// What a plane holds of an app.
+#[derive(Clone, Debug)]
+pub struct Observed {
+    /// The members.
+    pub clusters: Vec<Cluster>,
+    /// The app's namespace.
+    pub namespace: Option<DynamicObject>,
+    /// The app's policy.
+    pub propagation: Option<DynamicObject>,
+    /// The override policies that carry the app's labels.
+    pub overrides: Vec<DynamicObject>,
+    /// The app's templates, in the order of the spec.
+    pub templates: Vec<Live>,
+    /// Objects that the app had, and should have no more.
+    pub stale: Vec<Live>,
+}
+
+/// The instance that an app names, when the app may use it.
+pub fn tenancy(app: &MultiCloudApp, key: &InstanceKey, instance: Option<&KarmadaInstance>) -> Result<Tenancy, Error> {
+    let namespace = app.namespace().unwrap_or_default();
+    if key.namespace == namespace {
+        return instance.map(|_| Tenancy::Owner).ok_or_else(|| Error::InstanceNotFound(key.clone()));
+    }
+    let consents = |instance: &KarmadaInstance| instance.spec.tenancy.allowed_namespaces.contains(&namespace);
+    match instance {
+        Some(instance) if consents(instance) => Ok(Tenancy::Guest),
+        _ => Err(Error::InstanceNotShared(key.clone(), namespace)),
+    }
+}
+
+/// Label selector for everything of an app.
+#[must_use]
+pub fn labels(app: &MultiCloudApp) -> String {
+    format!("{APP_LABEL}={},{APP_NAMESPACE_LABEL}={}", app.name_any(), app.namespace().unwrap_or_default())
+}
+
+/// Whether an object of the plane is the app's: by its labels, or, should somebody have taken those off, because it
+/// is the very object that the app made.
+#[must_use]
+pub fn is_ours(app: &MultiCloudApp, object: &DynamicObject) -> bool {
+    let inventory = app.status.as_ref().map(|status| status.inventory.as_slice()).unwrap_or_default();
+    owner(object) == Some((app.namespace().unwrap_or_default().as_str(), app.name_any().as_str()))
+        || inventory.iter().any(|entry| Some(&entry.uid) == object.metadata.uid.as_ref())
+}
+
+fn owner(object: &DynamicObject) -> Option<(&str, &str)> {
+    let labels = object.metadata.labels.as_ref()?;
+    Some((labels.get(APP_NAMESPACE_LABEL)?, labels.get(APP_LABEL)?))
+}
+
+/// Reads what the plane holds of an app whose spec is in order.
+pub async fn observe(access: &Arc<Access>, app: &MultiCloudApp, application: &Application) -> Result<Observed, Error> {
+    let served = served(access, application).await?;
+    check_served(application, &served)?;
+    if let Some((api_version, kind)) = missing_kind(application, &served) {
+        return Err(Error::KindNotServed { api_version: api_version.to_owned(), kind: kind.to_owned() });
+    }
+    let wanted: Vec<Identity> = application
+        .templates
+        .iter()
+        .map(|template| Identity {
+            api_version: template.api_version.clone(),
+            kind: template.kind.clone(),
+            name: template.name.clone(),
+        })
+        .collect();
+    let namespace = &application.namespace;
+    let policy = policy_name(application);
+    let (namespaces, policies, overriding) =
+        (resource::<Namespace>(), resource::<PropagationPolicy>(), resource::<OverridePolicy>());
+    let labels = labels(app);
+    let (clusters, live_namespace, propagation, overrides, templates) = tokio::try_join!(
+        access.list_typed::<Cluster>(),
+        access.get(&namespaces, None, namespace),
+        access.get(&policies, Some(namespace), &policy),
+        access.list(&overriding, namespace, &labels),
+        read(access, namespace, wanted.clone()),
+    )?;
+    let known = known(app, propagation.as_ref());
+    let past: Vec<Identity> =
+        known.into_iter().filter(|identity| !wanted.iter().any(|wanted| wanted.same(identity))).collect();
+    let mut stale = read(access, namespace, past).await?;
+    stale.retain(|live| live.object.as_ref().is_some_and(|object| is_ours(app, object)));
+    let observed = Observed { clusters, namespace: live_namespace, propagation, overrides, templates, stale };
+    check_owners(app, namespace, &observed)?;
+    Ok(observed)
+}
+
+/// Reads what the plane still holds of an app that is to go, whatever its spec says.
+pub async fn remains(access: &Arc<Access>, app: &MultiCloudApp, application: &Application) -> Result<Observed, Error> {
+    let namespace = &application.namespace;
+    let policy = policy_name(application);
+    let (policies, overriding, labels) = (resource::<PropagationPolicy>(), resource::<OverridePolicy>(), labels(app));
+    let (propagation, overrides) = tokio::try_join!(
+        access.get(&policies, Some(namespace), &policy),
+        access.list(&overriding, namespace, &labels),
+    )?;
+    let propagation = propagation.filter(|policy| is_ours(app, policy));
+    let stale = read(access, namespace, known(app, propagation.as_ref()).into_iter().collect()).await?;
+    Ok(Observed { clusters: Vec::new(), namespace: None, propagation, overrides, templates: Vec::new(), stale })
+}
+
+async fn served(access: &Access, application: &Application) -> Result<Served, Error> {
+    let kinds: BTreeSet<(String, String)> =
+        application.templates.iter().map(|t| (t.api_version.clone(), t.kind.clone())).collect();
+    let looks = kinds.into_iter().map(|(api_version, kind)| async move {
+        let served = access.kind(&api_version, &kind).await?;
+        Ok(((api_version, kind), served.map(|kind| kind.namespaced)))
+    });
+    Ok(each(looks.collect()).await?.into_iter().collect())
+}
+
+/// Reads objects and their bindings. Kinds that are not served have no objects.
+async fn read(access: &Access, namespace: &str, identities: Vec<Identity>) -> Result<Vec<Live>, Error> {
+    let reads = identities.into_iter().map(|identity| async move {
+        let Some(kind) = access.kind(&identity.api_version, &identity.kind).await? else { return Ok(None) };
+        let binding_name = binding_name(&identity.kind, &identity.name);
+        let (object, binding) = tokio::try_join!(
+            access.get(&kind.resource, Some(namespace), &identity.name),
+            access.get_typed::<ResourceBinding>(namespace, &binding_name),
+        )?;
+        let binding = binding.filter(|binding| {
+            let of = &binding.spec.binding.resource;
+            of.kind == identity.kind && of.name == identity.name
+        });
+        Ok(Some(Live { identity, resource: kind.resource, object, binding }))
+    });
+    Ok(each(reads.collect()).await?.into_iter().flatten().collect())
+}
+
+/// The objects that an app is known to have had: those in its status, and those in its policy, which is written
+/// before them and so names them even when the process was killed before the status was.
+fn known(app: &MultiCloudApp, propagation: Option<&DynamicObject>) -> BTreeSet<Identity> {
+    let inventory = app.status.as_ref().map(|status| status.inventory.as_slice()).unwrap_or_default();
+    let listed = inventory.iter().filter(|entry| !is_policy(entry)).map(|entry| Identity {
+        api_version: entry.api_version.clone(),
+        kind: entry.kind.clone(),
+        name: entry.name.clone(),
+    });
+    let selectors = propagation
+        .filter(|policy| is_ours(app, policy))
+        .and_then(|policy| policy.data.pointer("/spec/resourceSelectors"))
+        .and_then(Value::as_array);
+    let selected = selectors.into_iter().flatten().filter_map(|selector| {
+        let text = |key: &str| selector.get(key).and_then(Value::as_str).map(str::to_owned);
+        Some(Identity { api_version: text("apiVersion")?, kind: text("kind")?, name: text("name")? })
+    });
+    listed.chain(selected).collect()
+}
+
+fn is_policy(entry: &InventoryEntry) -> bool {
+    entry.api_version.starts_with("policy.karmada.io/")
+}
+
+/// Nothing of the app's names may belong to somebody else.
+fn check_owners(app: &MultiCloudApp, namespace: &str, observed: &Observed) -> Result<(), Error> {
+    let templates = observed.templates.iter().filter_map(|live| live.object.as_ref());
+    for object in observed.propagation.iter().chain(templates) {
+        if is_ours(app, object) {
+            continue;
+        }
+        let kind = object.types.as_ref().map(|types| types.kind.as_str()).unwrap_or("object");
+        let object_name = format!("{kind} {}", object.name_any());
+        return Err(match owner(object) {
+            Some((owner_namespace, owner_name)) => Error::Claimed {
+                object: object_name,
+                namespace: namespace.to_owned(),
+                owner: format!("{owner_namespace}/{owner_name}"),
+            },
+            None => Error::Exists { object: object_name, namespace: namespace.to_owned() },
+        });
+    }
+    Ok(())
+}
+
+/// Where objects of a type of ours are.
+#[must_use]
+pub fn resource<K: kube::Resource<DynamicType = ()>>() -> ApiResource {
+    ApiResource::erase::<K>(&())
+}

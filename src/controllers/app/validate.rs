@@ -1,0 +1,323 @@
+//! From the spec of a `MultiCloudApp` to an [`Application`] that can be carried out, or to everything that is
+//! wrong with it. Pure.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use serde_json::{Map, Value, json};
+
+use crate::api::app::{Manifest, MultiCloudApp, ReplicaMode};
+use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
+
+use super::kinds::{escalation, is_reserved, refused_kind};
+use super::workload;
+
+/// How large all manifests of an app may be together, as JSON.
+const MANIFESTS_LIMIT: usize = 1 << 20;
+
+/// An app whose spec can be carried out.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Application {
+    /// Name of the `MultiCloudApp`.
+    pub name: String,
+    /// Namespace of the `MultiCloudApp`, in the host cluster.
+    pub host_namespace: String,
+    /// Namespace of the app in the plane and the members.
+    pub namespace: String,
+    /// Its objects, in the order in which they were given.
+    pub templates: Vec<Template>,
+}
+
+/// One object of an app.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Template {
+    /// The component that it belongs to.
+    pub component: String,
+    /// Its API version.
+    pub api_version: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its name.
+    pub name: String,
+    /// The object as it goes into the plane: with namespace and labels, without what a server fills in.
+    pub object: Value,
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.kind, self.name)
+    }
+}
+
+/// Something in a spec that cannot be carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The field, as a path from the top of the object.
+    pub field: String,
+    /// What is wrong with it, and what to do.
+    pub problem: String,
+}
+
+impl Fault {
+    pub(super) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self { field: field.into(), problem: problem.into() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.field, self.problem)
+    }
+}
+
+/// Whose instance an app uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tenancy {
+    /// The instance is of the app's own namespace.
+    Owner,
+    /// The instance is of another namespace, which consents.
+    Guest,
+}
+
+/// Checks the spec and brings it into the form that everything else works with.
+///
+/// # Errors
+/// Everything that is wrong, in the order of the spec.
+pub fn validate(app: &MultiCloudApp, tenancy: Tenancy) -> Result<Application, Vec<Fault>> {
+    let name = app.metadata.name.clone().unwrap_or_default();
+    let host_namespace = app.metadata.namespace.clone().unwrap_or_default();
+    let namespace = app.spec.namespace.clone().unwrap_or_else(|| host_namespace.clone());
+    let mut faults = Vec::new();
+    faults.extend(check_namespace(&namespace, &host_namespace, tenancy));
+
+    let mut templates = Vec::new();
+    let mut seen = BTreeSet::new();
+    let mut size = 0;
+    for (c, component) in app.spec.components.iter().enumerate() {
+        for (m, manifest) in component.manifests.iter().enumerate() {
+            let field = format!("spec.components[{c}].manifests[{m}]");
+            size += serde_json::to_vec(manifest).map_or(0, |json| json.len());
+            match template(manifest, &field, &component.name, &namespace, tenancy) {
+                Err(more) => faults.extend(more),
+                Ok(template) => {
+                    let group = template.api_version.rsplit_once('/').map_or("", |(group, _)| group).to_owned();
+                    if !seen.insert((group, template.kind.clone(), template.name.clone())) {
+                        faults.push(Fault::new(&field, format!("{template} is given twice; keep one of them")));
+                    }
+                    templates.push(template);
+                }
+            }
+        }
+    }
+    if size > MANIFESTS_LIMIT {
+        let problem = format!("the manifests are {size} bytes together, more than {MANIFESTS_LIMIT}; split the app");
+        faults.push(Fault::new("spec.components", problem));
+    }
+    faults.extend(check_differences(app, &templates));
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let owner = [(APP_LABEL, name.as_str()), (APP_NAMESPACE_LABEL, &host_namespace), (MANAGED_BY_LABEL, MANAGED_BY)];
+    for template in &mut templates {
+        let component = template.component.clone();
+        label(&mut template.object, owner.into_iter().chain([(COMPONENT_LABEL, component.as_str())]));
+    }
+    Ok(Application { name, host_namespace, namespace, templates })
+}
+
+fn check_namespace(namespace: &str, host_namespace: &str, tenancy: Tenancy) -> Option<Fault> {
+    if namespace.starts_with("kube-") || namespace.starts_with("karmada-") {
+        let problem = format!("{namespace} belongs to the system and is never propagated; choose another");
+        return Some(Fault::new("spec.namespace", problem));
+    }
+    (tenancy == Tenancy::Guest && namespace != host_namespace).then(|| {
+        let problem = format!(
+            "{namespace} is not this object's namespace {host_namespace}, and the instance is of another namespace, \
+             which lets each guest use its own name only; remove the field"
+        );
+        Fault::new("spec.namespace", problem)
+    })
+}
+
+fn template(
+    manifest: &Manifest,
+    field: &str,
+    component: &str,
+    namespace: &str,
+    tenancy: Tenancy,
+) -> Result<Template, Vec<Fault>> {
+    let object = without_nulls(&manifest.0);
+    let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (api_version, kind) = (text("apiVersion"), text("kind"));
+    let empty = Map::new();
+    let metadata = object.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
+    let name = metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
+
+    let mut faults = Vec::new();
+    let mut fault = |path: &str, problem: String| faults.push(Fault::new(format!("{field}{path}"), problem));
+    if api_version.is_empty() {
+        fault(".apiVersion", "missing".into());
+    }
+    if kind.is_empty() {
+        fault(".kind", "missing".into());
+    }
+    if metadata.contains_key("generateName") {
+        fault(
+            ".metadata.generateName",
+            "not supported; give metadata.name, so that the object is always the same".into(),
+        );
+    } else if name.is_empty() {
+        fault(".metadata.name", "missing".into());
+    } else if name.len() > 253 || name.contains(['/', '%']) || name == "." || name == ".." {
+        fault(".metadata.name", "not a name that Kubernetes accepts".into());
+    }
+    if let Some(other) = metadata.get("namespace").and_then(Value::as_str).filter(|other| *other != namespace) {
+        let problem = format!("{other} is not the app's namespace {namespace}; remove it, or set spec.namespace");
+        fault(".metadata.namespace", problem);
+    }
+    if let Some(problem) = refused_kind(&api_version, &kind) {
+        fault(".kind", problem);
+    }
+    for key in ["ownerReferences", "finalizers"] {
+        if metadata.get(key).and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {
+            fault(&format!(".metadata.{key}"), "means nothing outside the cluster it comes from; remove it".into());
+        }
+    }
+    for key in ["labels", "annotations"] {
+        match metadata.get(key) {
+            None => {}
+            Some(Value::Object(map)) => {
+                for (name, value) in map {
+                    if !value.is_string() {
+                        fault(&format!(".metadata.{key}[{name}]"), "must be a string; put it in quotes".into());
+                    }
+                    if is_reserved(name) {
+                        fault(&format!(".metadata.{key}[{name}]"), "belongs to Airdock or Karmada; remove it".into());
+                    }
+                }
+            }
+            Some(_) => fault(&format!(".metadata.{key}"), "must be a map of strings".into()),
+        }
+    }
+    if tenancy == Tenancy::Guest {
+        if let Some((path, problem)) = escalation(&api_version, &kind, &object, namespace) {
+            fault(path, problem);
+        }
+    }
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    Ok(Template {
+        component: component.to_owned(),
+        object: Value::Object(cleaned(object, namespace)),
+        api_version,
+        kind,
+        name,
+    })
+}
+
+fn check_differences(app: &MultiCloudApp, templates: &[Template]) -> Vec<Fault> {
+    let weighted = app.spec.placement.replicas.mode == ReplicaMode::Weighted;
+    let mut faults = Vec::new();
+    for (d, difference) in app.spec.differences.iter().enumerate() {
+        let field = format!("spec.differences[{d}]");
+        let mut fault = |path: String, problem: String| faults.push(Fault::new(format!("{field}{path}"), problem));
+        for component in &difference.components {
+            if !app.spec.components.iter().any(|known| known.name == *component) {
+                fault(".components".into(), format!("there is no component {component}"));
+            }
+        }
+        let meant: Vec<&Template> = templates.iter().filter(|template| applies(difference, template)).collect();
+        let pods = |template: &&&Template| workload::pod_spec(&template.api_version, &template.kind).is_some();
+        let counted = |template: &&&Template| workload::has_replicas(&template.api_version, &template.kind);
+        let nothing = |what: &str| format!("none of the components has {what}; remove it");
+        if difference.image_registry.is_some() && !meant.iter().any(|template| pods(&template)) {
+            fault(".imageRegistry".into(), nothing("a workload"));
+        }
+        if !difference.env.is_empty() && !meant.iter().any(|template| pods(&template)) {
+            fault(".env".into(), nothing("a workload"));
+        }
+        if difference.replicas.is_some() {
+            if weighted {
+                let problem = "cannot be set where placement.replicas.mode is Weighted, which divides the replicas";
+                fault(".replicas".into(), problem.into());
+            } else if !meant.iter().any(|template| counted(&template)) {
+                fault(".replicas".into(), nothing("a workload with replicas"));
+            }
+        }
+        for (p, patch) in difference.patches.iter().enumerate() {
+            let objects = meant.iter().filter(|template| template.kind == patch.kind && template.name == patch.name);
+            match objects.count() {
+                0 => fault(
+                    format!(".patches[{p}]"),
+                    format!("there is no {} {} in the components that it is for", patch.kind, patch.name),
+                ),
+                1 => {}
+                _ => fault(format!(".patches[{p}]"), format!("{} {} is not unique", patch.kind, patch.name)),
+            }
+            for (o, operation) in patch.operations.iter().enumerate() {
+                if let Some(problem) = refused_path(&operation.path, weighted) {
+                    fault(format!(".patches[{p}].operations[{o}].path"), format!("{}: {problem}", operation.path));
+                }
+            }
+        }
+    }
+    faults
+}
+
+/// Whether a difference is for a template's component.
+pub(super) fn applies(difference: &crate::api::app::Difference, template: &Template) -> bool {
+    difference.components.is_empty() || difference.components.contains(&template.component)
+}
+
+/// A patch must not turn the object into another one, nor take it out of Airdock's hands.
+fn refused_path(path: &str, weighted: bool) -> Option<&'static str> {
+    const IDENTITY: [&str; 6] =
+        ["/apiVersion", "/kind", "/metadata/name", "/metadata/namespace", "/metadata", "/metadata/labels"];
+    if IDENTITY.contains(&path) {
+        return Some("would make it another object; change single labels, annotations or what is below spec");
+    }
+    let below = |list: &str| path.strip_prefix(list).map(|key| key.replace("~1", "/").replace("~0", "~"));
+    let key = below("/metadata/labels/").or_else(|| below("/metadata/annotations/"));
+    if key.is_some_and(|key| is_reserved(&key) || key == MANAGED_BY_LABEL) {
+        return Some("belongs to Airdock or Karmada");
+    }
+    (weighted && path == "/spec/replicas").then_some("is divided by placement.replicas.mode Weighted")
+}
+
+/// What users paste from `kubectl get -o yaml` but only the server may set.
+fn cleaned(mut object: Map<String, Value>, namespace: &str) -> Map<String, Value> {
+    object.remove("status");
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|key, _| matches!(key.as_str(), "name" | "labels" | "annotations"));
+        metadata.insert("namespace".into(), json!(namespace));
+        if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+            annotations.remove("kubectl.kubernetes.io/last-applied-configuration");
+        }
+    }
+    object
+}
+
+/// Adds labels to an object.
+pub(super) fn label<'a>(object: &mut Value, labels: impl IntoIterator<Item = (&'a str, &'a str)>) {
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    let entry = metadata.entry("labels").or_insert_with(|| json!({}));
+    if let Some(map) = entry.as_object_mut() {
+        map.extend(labels.into_iter().map(|(key, value)| (key.to_owned(), json!(value))));
+    }
+}
+
+/// A field that is null is a field that is absent.
+fn without_nulls(map: &Map<String, Value>) -> Map<String, Value> {
+    fn strip(value: &Value) -> Value {
+        match value {
+            Value::Object(map) => Value::Object(without_nulls(map)),
+            Value::Array(list) => list.iter().map(strip).collect(),
+            other => other.clone(),
+        }
+    }
+    map.iter().filter(|(_, value)| !value.is_null()).map(|(key, value)| (key.clone(), strip(value))).collect()
+}
+
+#[cfg(test)]
+mod tests;

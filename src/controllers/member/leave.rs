@@ -1,0 +1,231 @@
+//! Lets a member go: observes, asks [`unjoin::next`], carries the step out, until there is something to wait for.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt;
+
+use super::error::Error;
+use super::observe::{self, Access, Holder, LiveCluster};
+use super::status::{Facts, Progress};
+use super::unjoin::{self, ClusterSide, Done, Leaving, MemberSide, PlaneSide, Step};
+use super::validate::instance_key;
+use super::{FINALIZER, Members, apply, plan, plane_finds_ready, within_deadline};
+use crate::api::instance::Profile;
+use crate::api::member::MemberClusterJoin;
+use crate::controllers::finalizer;
+use crate::runtime::error::{Classified as _, chain};
+use crate::runtime::planes::Plane;
+
+use std::sync::Arc;
+
+/// How often a member that cannot go is looked at, when its deadline is not nearer.
+const RECHECK: Duration = Duration::from_secs(10);
+
+/// More steps than this in one round mean that something undoes them.
+const MAX_STEPS: usize = 12;
+
+/// When a member that cannot go is looked at again: at its deadline, if that comes first.
+pub(super) fn recheck(join: &MemberClusterJoin) -> Duration {
+    match remaining(join, Timestamp::now()) {
+        Some(left) if left > Duration::ZERO => left.min(RECHECK) + Duration::from_millis(50),
+        _ => RECHECK,
+    }
+}
+
+/// Time until a member that cannot be reached is given up; `None` for never. Pure.
+fn remaining(join: &MemberClusterJoin, now: Timestamp) -> Option<Duration> {
+    let after = join.spec.deletion.force_after_seconds?;
+    let deleted = join.metadata.deletion_timestamp.as_ref()?.0;
+    let left = after.saturating_sub(now.as_second().saturating_sub(deleted.as_second()));
+    Some(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
+}
+
+/// One look at both sides.
+struct Look {
+    plane: Option<Arc<Plane>>,
+    cluster: Option<LiveCluster>,
+    side: PlaneSide,
+}
+
+impl Members {
+    /// One round towards being gone. `None`: it is gone.
+    pub(super) async fn leave(&self, join: &MemberClusterJoin, facts: &mut Facts) -> Result<Option<Progress>, Error> {
+        // Whoever never got as far as the finalizer has written nothing anywhere.
+        if !join.finalizers().iter().any(|held| held == FINALIZER) {
+            return Ok(None);
+        }
+        let key = instance_key(join);
+        let mut done = Done::default();
+        for _ in 0..MAX_STEPS {
+            let look = self.look(join).await?;
+            let (member, access) = self.member_side(join, look.cluster.as_ref()).await;
+            facts.cluster = look.cluster.as_ref().map(|live| live.typed.clone());
+            let mut seen = Leaving {
+                policy: join.spec.deletion.policy,
+                due: remaining(join, Timestamp::now()) == Some(Duration::ZERO),
+                plane: look.side.clone(),
+                member,
+                done,
+            };
+            let force = seen.forced();
+            if let (PlaneSide::Here { cluster: Some(side), .. }, Some(live)) = (&mut seen.plane, &look.cluster) {
+                side.annotated = annotated(join, live, force);
+            }
+            let step = unjoin::next(&seen);
+            match (step, &look.plane, &look.cluster, &access) {
+                (Step::Wait { reason, message, normal }, ..) => {
+                    return Ok(Some(Progress::Leaving { reason, message, normal }));
+                }
+                (Step::WithholdDelete, _, _, Some(access)) => {
+                    within_deadline(access, apply::withhold_delete(access, join, &key)).await?;
+                    done.delete_withheld = true;
+                }
+                (Step::RemoveIdentity, _, _, Some(access)) => {
+                    within_deadline(access, apply::remove_identity(access, join)).await?;
+                    done.identity_removed = true;
+                }
+                (Step::Annotate { force }, Some(plane), Some(live), _) => {
+                    apply::annotate(plane, join, live, force).await?;
+                }
+                (Step::PreserveWorks, Some(plane), Some(live), _) => {
+                    apply::Works::of(plane, &live.typed.name_any())
+                        .preserve()
+                        .await
+                        .map_err(|source| Error::Plane { instance: key.to_string(), source })?;
+                }
+                (Step::DeleteCluster, Some(plane), Some(live), _) => apply::delete_cluster(plane, live).await?,
+                (Step::ReleaseCluster, Some(plane), Some(live), _) => apply::release_cluster(plane, live).await?,
+                (Step::RemoveSecrets, Some(plane), ..) => {
+                    apply::remove_secrets(plane, join).await?;
+                    done.secrets_removed = true;
+                }
+                (Step::Release { left_behind }, ..) => {
+                    if let Some(note) = left_behind {
+                        self.status.warn(join, "LeftBehind", &note).await;
+                    }
+                    finalizer::remove(&self.context.host.0, join, FINALIZER)
+                        .await
+                        .map_err(|source| Error::Host { what: "remove the finalizer", source })?;
+                    return Ok(None);
+                }
+                // A step names only sides that were seen; whatever vanished since is looked at again.
+                _ => {}
+            }
+        }
+        let message = "the steps so far are being undone by somebody; trying again".to_owned();
+        Ok(Some(Progress::Leaving { reason: "Unjoining", message, normal: true }))
+    }
+
+    async fn look(&self, join: &MemberClusterJoin) -> Result<Look, Error> {
+        let key = instance_key(join);
+        let gone = Look { plane: None, cluster: None, side: PlaneSide::Gone };
+        let instance = match self.instance(join, &key).await {
+            Ok(instance) => instance,
+            Err(Error::InstanceMissing { .. }) => return Ok(gone),
+            // Consent was withdrawn; what was made must go all the same.
+            Err(Error::NotAllowed { .. }) => match self.any_instance(&key) {
+                Some(instance) => instance,
+                None => return Ok(gone),
+            },
+            Err(error) => return Err(error),
+        };
+        let going = instance.metadata.deletion_timestamp.is_some();
+        let away = |message: String| {
+            let side = if going { PlaneSide::Gone } else { PlaneSide::Away { message } };
+            Ok(Look { plane: None, cluster: None, side })
+        };
+        let plane = match observe::plane(&self.context.planes, &instance, &key) {
+            Ok(plane) => plane,
+            Err(error) => return away(chain(&error)),
+        };
+        let live = match observe::cluster(&plane, &join.spec.cluster_name).await {
+            Ok(live) => live.filter(|live| observe::holder(join, &live.typed) == Holder::Us),
+            Err(error) => return away(chain(&error)),
+        };
+        let profile = instance.spec.profile;
+        let cluster = match &live {
+            None => None,
+            Some(live) => Some(self.cluster_side(&plane, profile, live).await?),
+        };
+        Ok(Look { plane: Some(plane), cluster: live, side: PlaneSide::Here { profile, cluster } })
+    }
+
+    fn any_instance(&self, key: &crate::runtime::planes::InstanceKey) -> Option<crate::api::KarmadaInstance> {
+        observe::instance(&self.instances, key, &key.namespace).ok()?.0.as_ref().ok().cloned()
+    }
+
+    async fn cluster_side(&self, plane: &Plane, profile: Profile, live: &LiveCluster) -> Result<ClusterSide, Error> {
+        let cluster = &live.typed;
+        let unpreserved_works = profile == Profile::Full
+            && !apply::Works::of(plane, &cluster.name_any())
+                .unpreserved()
+                .await
+                .map_err(|source| Error::Plane { instance: plane.key.to_string(), source })?
+                .is_empty();
+        Ok(ClusterSide {
+            deleting: cluster.metadata.deletion_timestamp.is_some(),
+            ready: plane_finds_ready(cluster),
+            reported: cluster.status.as_ref().is_some_and(|status| status.kubernetes_version.is_some()),
+            annotated: false,
+            unpreserved_works,
+        })
+    }
+
+    /// Whether the member can be entered, and is the one that was joined.
+    async fn member_side(&self, join: &MemberClusterJoin, live: Option<&LiveCluster>) -> (MemberSide, Option<Access>) {
+        let joined = live
+            .and_then(|live| live.typed.spec.id.clone())
+            .or_else(|| join.status.as_ref().and_then(|status| status.cluster_id.clone()));
+        let entered = async {
+            let access = self.access(join).await?;
+            let identity = within_deadline(&access, observe::identity(&access)).await?;
+            match joined {
+                Some(expected) if expected != identity.id => {
+                    Err(Error::AnotherCluster { expected, found: identity.id })
+                }
+                _ => Ok(access),
+            }
+        };
+        match entered.await {
+            Ok(access) => (MemberSide::Here, Some(access)),
+            Err(error) => {
+                tracing::debug!(reason = error.reason(), "member cannot be entered");
+                (MemberSide::Away { message: chain(&error) }, None)
+            }
+        }
+    }
+}
+
+/// Whether the Cluster's annotations say what is wanted. Pure.
+fn annotated(join: &MemberClusterJoin, live: &LiveCluster, force: bool) -> bool {
+    let annotations = live.object.annotations();
+    let is = |key: &str, value: &str| annotations.get(key).is_some_and(|found| found == value);
+    is(plan::UNJOIN_POLICY_ANNOTATION, plan::unjoin_policy(join))
+        && (!force || is(plan::FORCE_UNJOIN_ANNOTATION, "true"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_member_is_given_up_at_its_time() {
+        let join = |after: Option<i64>| -> MemberClusterJoin {
+            serde_json::from_value(json!({
+                "apiVersion": "airdock.dev/v1alpha1", "kind": "MemberClusterJoin",
+                "metadata": {"namespace": "team", "name": "one", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+                "spec": {"instanceRef": {"name": "fleet"}, "clusterName": "c", "kubeconfigSecretRef": {"name": "s"},
+                    "deletion": {"forceAfterSeconds": after}},
+            }))
+            .unwrap()
+        };
+        let at = |text: &str| text.parse::<Timestamp>().unwrap();
+        assert_eq!(remaining(&join(None), at("2026-02-01T00:00:00Z")), None);
+        assert_eq!(remaining(&join(Some(60)), at("2026-01-01T00:00:20Z")), Some(Duration::from_secs(40)));
+        assert_eq!(remaining(&join(Some(60)), at("2026-01-01T00:01:00Z")), Some(Duration::ZERO));
+        assert_eq!(remaining(&join(Some(60)), at("2026-01-02T00:00:00Z")), Some(Duration::ZERO));
+        assert_eq!(remaining(&join(Some(0)), at("2026-01-01T00:00:00Z")), Some(Duration::ZERO));
+    }
+}

@@ -1,0 +1,293 @@
+//! Reading what a membership depends on: its instance, the plane, the kubeconfig, the member. IO, no writes.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::api::{Api, DynamicObject, ListParams, PartialObjectMeta};
+use kube::core::ApiResource;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, Resource, ResourceExt};
+use sha2::{Digest, Sha256};
+
+use super::error::Error;
+use super::plan::{MEMBER_LABEL, MEMBER_NAMESPACE_LABEL, Tokens, label_of};
+use super::validate::{self, LocalEndpoints};
+use crate::api::KarmadaInstance;
+use crate::api::common::condition::READY;
+use crate::api::member::MemberClusterJoin;
+use crate::karmada::Cluster;
+use crate::runtime::apply::{Applier, ApplyError, typed};
+use crate::runtime::client::ClientFactory;
+use crate::runtime::conditions::find;
+use crate::runtime::controller::Guarded;
+use crate::runtime::kubeconfig;
+use crate::runtime::planes::{InstanceKey, Plane, Planes};
+
+/// The instance, if it is there and this membership may refer to it.
+pub fn instance(
+    instances: &Store<Guarded<KarmadaInstance>>,
+    key: &InstanceKey,
+    namespace: &str,
+) -> Result<Arc<Guarded<KarmadaInstance>>, Error> {
+    let reference = ObjectRef::<Guarded<KarmadaInstance>>::new(&key.name).within(&key.namespace);
+    let missing = || Error::InstanceMissing { instance: key.to_string() };
+    let found = instances.get(&reference).ok_or_else(missing)?;
+    let instance = found.0.as_ref().map_err(|_| missing())?;
+    if key.namespace != namespace
+        && !instance.spec.tenancy.allowed_namespaces.iter().any(|allowed| allowed == namespace)
+    {
+        return Err(Error::NotAllowed { instance: key.to_string(), namespace: namespace.to_owned() });
+    }
+    Ok(found)
+}
+
+/// What keeps an instance from taking members, in its own words; nothing when it is ready.
+#[must_use]
+pub fn not_ready(instance: &KarmadaInstance) -> Option<String> {
+    let conditions = instance.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+    match find(conditions, READY) {
+        Some(condition) if condition.status == "True" => None,
+        Some(condition) => Some(condition.message.clone()),
+        None => Some("it has not been installed yet".to_owned()),
+    }
+}
+
+/// The plane of an instance. One that is ready, but not connected yet, is only a moment away.
+pub fn plane(planes: &Planes, instance: &KarmadaInstance, key: &InstanceKey) -> Result<Arc<Plane>, Error> {
+    planes.get(key).map_err(|_| match not_ready(instance) {
+        Some(message) => Error::InstanceNotReady { instance: key.to_string(), message },
+        None => Error::PlaneConnecting { instance: key.to_string() },
+    })
+}
+
+/// A membership's Cluster as the plane has it.
+#[derive(Clone, Debug)]
+pub struct LiveCluster {
+    /// As it is.
+    pub object: DynamicObject,
+    /// As Airdock understands it.
+    pub typed: Cluster,
+}
+
+/// The Cluster by name.
+pub async fn cluster(plane: &Plane, name: &str) -> Result<Option<LiveCluster>, Error> {
+    let resource = ApiResource::erase::<Cluster>(&());
+    let api = Api::<DynamicObject>::all_with(plane.client.clone(), &resource);
+    let unreachable = |source| Error::Plane { instance: plane.key.to_string(), source };
+    let Some(object) = api.get_opt(name).await.map_err(unreachable)? else { return Ok(None) };
+    let typed = typed(object.clone()).map_err(|e| unreachable(kube::Error::SerdeError(e)))?;
+    Ok(Some(LiveCluster { object, typed }))
+}
+
+/// Who holds a Cluster. Pure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Holder {
+    /// This membership.
+    Us,
+    /// Somebody else, who is named.
+    Other(String),
+}
+
+/// Tells whose a Cluster is. One that lost its labels is still recognised by its identity. Pure.
+#[must_use]
+pub fn holder(join: &MemberClusterJoin, cluster: &Cluster) -> Holder {
+    let label = |key: &str| cluster.labels().get(key).cloned();
+    match (label(MEMBER_NAMESPACE_LABEL), label(MEMBER_LABEL)) {
+        (Some(namespace), Some(name)) => {
+            if Some(&namespace) == join.namespace().as_ref() && name == label_of(&join.name_any()) {
+                Holder::Us
+            } else {
+                Holder::Other(format!("MemberClusterJoin {namespace}/{name}"))
+            }
+        }
+        _ => {
+            let joined = join.status.as_ref().and_then(|status| status.cluster_id.as_ref());
+            if joined.is_some() && joined == cluster.spec.id.as_ref() {
+                Holder::Us
+            } else {
+                Holder::Other("a Cluster that Airdock did not make".to_owned())
+            }
+        }
+    }
+}
+
+/// Name of another Cluster of the plane with this identity.
+pub async fn same_cluster(plane: &Plane, id: &str, name: &str) -> Result<Option<String>, Error> {
+    let clusters = Api::<Cluster>::all(plane.client.clone())
+        .list(&ListParams::default())
+        .await
+        .map_err(|source| Error::Plane { instance: plane.key.to_string(), source })?;
+    let other = clusters.items.into_iter().find(|c| c.spec.id.as_deref() == Some(id) && c.name_any() != name);
+    Ok(other.map(|cluster| cluster.name_any()))
+}
+
+/// A way into a member, with administrator's rights.
+#[derive(Clone, Debug)]
+pub struct Access {
+    /// Writes in the member.
+    pub applier: Applier,
+    /// Address by which it is reached from here.
+    pub server: String,
+    /// Address by which the plane reaches it.
+    pub endpoint: String,
+    /// Authority that the kubeconfig names, PEM.
+    pub authority: Option<Vec<u8>>,
+    /// Name of the Secret behind it.
+    pub secret: String,
+    /// Stands for the kubeconfig.
+    pub digest: [u8; 32],
+}
+
+impl Access {
+    /// The client.
+    #[must_use]
+    pub fn client(&self) -> Client {
+        self.applier.client().clone()
+    }
+
+    /// What a failed request to the member means.
+    #[must_use]
+    pub fn failure(&self, source: kube::Error) -> Error {
+        match &source {
+            kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
+                Error::CredentialsRefused { endpoint: self.server.clone(), secret: self.secret.clone(), source }
+            }
+            _ => Error::MemberUnreachable { endpoint: self.server.clone(), source },
+        }
+    }
+
+    /// What a failed write in the member means.
+    #[must_use]
+    pub fn write_failure(&self, error: ApplyError) -> Error {
+        match error {
+            ApplyError::Api { source: kube::Error::Api(status), .. } if matches!(status.code, 401 | 403) => {
+                self.failure(kube::Error::Api(status))
+            }
+            ApplyError::Api { source, .. } if !matches!(source, kube::Error::Api(_)) => self.failure(source),
+            error => Error::MemberWrite(error),
+        }
+    }
+}
+
+/// Reads the kubeconfig and makes a client of it; `known` is used again while the kubeconfig is the same.
+pub async fn access(
+    host: &Client,
+    factory: &ClientFactory,
+    join: &MemberClusterJoin,
+    local: LocalEndpoints,
+    known: Option<&Access>,
+) -> Result<Access, Error> {
+    let namespace = join.namespace().unwrap_or_default();
+    let reference = &join.spec.kubeconfig_secret_ref;
+    let secret = Api::<Secret>::namespaced(host.clone(), &namespace)
+        .get_opt(&reference.name)
+        .await
+        .map_err(|source| Error::Host { what: "read the kubeconfig Secret", source })?
+        .ok_or_else(|| Error::SecretMissing {
+            namespace: namespace.clone(),
+            name: reference.name.clone(),
+            key: reference.key.clone(),
+        })?;
+    let bytes = secret
+        .data
+        .as_ref()
+        .and_then(|data| data.get(&reference.key))
+        .ok_or_else(|| Error::KeyMissing { name: reference.name.clone(), key: reference.key.clone() })?;
+    let invalid = |source| Error::Kubeconfig { secret: reference.name.clone(), source };
+    let connection = kubeconfig::parse(&bytes.0).map_err(invalid)?;
+    validate::endpoint("clusters[].cluster.server of the kubeconfig", &connection.server, local)?;
+    if connection.tls_server_name.is_some() && join.spec.api_endpoint.is_none() {
+        return Err(Error::Spec {
+            field: "clusters[].cluster.tls-server-name of the kubeconfig".to_owned(),
+            value: connection.tls_server_name.unwrap_or_default(),
+            remedy: "cannot be handed on to the plane: give an address that the certificate names as spec.apiEndpoint"
+                .to_owned(),
+        });
+    }
+    let server = connection.server.to_string().trim_end_matches('/').to_owned();
+    let endpoint =
+        join.spec.api_endpoint.as_ref().map_or_else(|| server.clone(), |e| e.trim_end_matches('/').to_owned());
+    let digest: [u8; 32] = Sha256::digest(&bytes.0).into();
+    let applier = match known {
+        Some(known) if known.digest == digest => known.applier.clone(),
+        _ => {
+            let client = factory
+                .connect(&connection)
+                .map_err(|source| Error::Client { secret: reference.name.clone(), source })?;
+            Applier::new(client, "airdock.dev/member")
+        }
+    };
+    Ok(Access {
+        applier,
+        server,
+        endpoint,
+        authority: connection.certificate_authority,
+        secret: reference.name.clone(),
+        digest,
+    })
+}
+
+/// Who a member is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The uid of its namespace kube-system.
+    pub id: String,
+    /// Version of its API server.
+    pub version: String,
+}
+
+/// Asks the member who it is.
+pub async fn identity(access: &Access) -> Result<Identity, Error> {
+    let namespaces = Api::<PartialObjectMeta<Namespace>>::all(access.client());
+    let client = access.client();
+    let (system, version) = tokio::join!(namespaces.get_metadata("kube-system"), client.apiserver_version());
+    let system = system.map_err(|e| access.failure(e))?;
+    let version = version.map_err(|e| access.failure(e))?;
+    Ok(Identity { id: system.meta().uid.clone().unwrap_or_default(), version: version.git_version })
+}
+
+/// What was found in a member and need not be read again for a while. Memory alone.
+#[derive(Clone, Debug)]
+pub struct Verified {
+    /// When.
+    pub at: tokio::time::Instant,
+    /// For which generation of the spec.
+    pub generation: Option<i64>,
+    /// With which kubeconfig.
+    pub digest: [u8; 32],
+    /// Who it is.
+    pub identity: Identity,
+    /// The credentials made there.
+    pub tokens: Tokens,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn a_cluster_is_known_by_its_labels() {
+        let mut join: MemberClusterJoin = serde_json::from_value(json!({
+            "apiVersion": "airdock.dev/v1alpha1", "kind": "MemberClusterJoin",
+            "metadata": {"namespace": "team", "name": "one"},
+            "spec": {"instanceRef": {"name": "fleet"}, "clusterName": "c", "kubeconfigSecretRef": {"name": "s"}},
+        }))
+        .unwrap();
+        let cluster = |labels: Value| -> Cluster {
+            serde_json::from_value(json!({
+                "apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster",
+                "metadata": {"name": "c", "labels": labels}, "spec": {"id": "id-1", "syncMode": "Push"},
+            }))
+            .unwrap()
+        };
+        let ours = json!({MEMBER_LABEL: "one", MEMBER_NAMESPACE_LABEL: "team"});
+        let theirs = json!({MEMBER_LABEL: "two", MEMBER_NAMESPACE_LABEL: "team"});
+        assert_eq!(holder(&join, &cluster(ours)), Holder::Us);
+        assert_eq!(holder(&join, &cluster(theirs.clone())), Holder::Other("MemberClusterJoin team/two".into()));
+        assert!(matches!(holder(&join, &cluster(json!({}))), Holder::Other(_)));
+        join.status = serde_json::from_value(json!({"clusterID": "id-1"})).unwrap();
+        assert_eq!(holder(&join, &cluster(json!({}))), Holder::Us, "its labels were taken off");
+        assert!(matches!(holder(&join, &cluster(theirs)), Holder::Other(_)));
+    }
+}

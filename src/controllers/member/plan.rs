@@ -1,0 +1,452 @@
+//! What a membership wants to exist, in the member and in the plane. Pure.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::ResourceExt;
+use serde_json::{Value, json};
+
+use crate::api::member::{MemberClusterJoin, TaintEffect, UnjoinPolicy};
+use crate::api::{MANAGED_BY, MANAGED_BY_LABEL};
+use crate::controllers::stamp;
+use crate::karmada::cluster::{ClusterSpec, NamespacedSecret, SyncMode};
+use crate::karmada::{CLUSTER_NAMESPACE, SYSTEM_LABEL};
+use crate::runtime::planes::InstanceKey;
+
+/// Label, in planes and members, that names the [`MemberClusterJoin`] an object was made for.
+pub const MEMBER_LABEL: &str = "airdock.dev/member";
+
+/// Label that names the namespace (in the host cluster) of the [`MemberClusterJoin`] behind [`MEMBER_LABEL`].
+pub const MEMBER_NAMESPACE_LABEL: &str = "airdock.dev/member-namespace";
+
+/// Annotation, in members, that names the instance an object was made for.
+pub const INSTANCE_ANNOTATION: &str = "airdock.dev/instance";
+
+/// Annotation on a Cluster: what happens to applications in the member when the Cluster is deleted.
+pub const UNJOIN_POLICY_ANNOTATION: &str = "airdock.dev/unjoin-policy";
+
+/// Annotation on a Cluster: `true` gives up a member that cannot be reached.
+pub const FORCE_UNJOIN_ANNOTATION: &str = "airdock.dev/force-unjoin";
+
+/// Annotation on a Cluster: the taints that came from the membership; all others are somebody else's.
+pub const TAINTS_ANNOTATION: &str = "airdock.dev/taints";
+
+/// Prefix of the annotations by which memberships hold on to what they share in a member.
+pub const USER_ANNOTATION_PREFIX: &str = "users.airdock.dev/";
+
+/// The identity that may only impersonate. Profile Full's components bind their rules to exactly this name, in the
+/// namespace of the Secret that the Cluster refers to, so all memberships of a member share it.
+pub const IMPERSONATOR: &str = "karmada-impersonator";
+
+/// What the plane's identity may do in the member.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Everything, as upstream's: the plane carries any kind of object.
+    Full,
+    /// Everything but deleting: while a member leaves with `Orphan`, nobody can take its applications away.
+    WithoutDelete,
+}
+
+/// A membership's own objects in the member; the namespace and the impersonator are shared with others.
+#[derive(Clone, Debug)]
+pub struct IdentityObjects {
+    /// The plane's identity.
+    pub account: ServiceAccount,
+    /// What it may do.
+    pub role: ClusterRole,
+    /// Gives it the role.
+    pub binding: ClusterRoleBinding,
+    /// Where the member's token controller puts its token. Such tokens do not expire; they end with the Secret.
+    pub token: Secret,
+    /// The same for the impersonator.
+    pub impersonator_token: Secret,
+}
+
+/// Name of a membership's own objects in the member. The uid makes it differ between all instances, also of other
+/// host clusters, that the same cluster may be joined to.
+#[must_use]
+pub fn identity_name(join: &MemberClusterJoin) -> String {
+    let uid = join.uid().unwrap_or_default();
+    format!("airdock-{}-{}", join.spec.cluster_name, &stamp::short_hash(uid.as_bytes())[..10])
+}
+
+/// Name of the Secret with the impersonator's token, in the member.
+#[must_use]
+pub fn impersonator_token_name(join: &MemberClusterJoin) -> String {
+    format!("{}-impersonator", identity_name(join))
+}
+
+/// Annotation by which this membership holds on to shared objects in the member.
+#[must_use]
+pub fn user_annotation(join: &MemberClusterJoin) -> String {
+    format!("{USER_ANNOTATION_PREFIX}{}", join.uid().unwrap_or_default())
+}
+
+/// The membership's own objects in the member.
+#[must_use]
+pub fn identity(join: &MemberClusterJoin, instance: &InstanceKey, access: Access) -> IdentityObjects {
+    let name = identity_name(join);
+    let metadata = |name: &str, namespaced: bool| ObjectMeta {
+        name: Some(name.to_owned()),
+        namespace: namespaced.then(|| CLUSTER_NAMESPACE.to_owned()),
+        labels: Some(labels(join)),
+        annotations: Some([(INSTANCE_ANNOTATION.to_owned(), instance.to_string())].into()),
+        ..ObjectMeta::default()
+    };
+    let token = |name: &str, account: &str| {
+        let mut metadata = metadata(name, true);
+        let annotations = metadata.annotations.get_or_insert_default();
+        annotations.insert("kubernetes.io/service-account.name".to_owned(), account.to_owned());
+        Secret { metadata, type_: Some("kubernetes.io/service-account-token".to_owned()), ..Secret::default() }
+    };
+    IdentityObjects {
+        account: ServiceAccount { metadata: metadata(&name, true), ..ServiceAccount::default() },
+        role: ClusterRole { metadata: metadata(&name, false), rules: Some(rules(access)), ..ClusterRole::default() },
+        binding: ClusterRoleBinding {
+            metadata: metadata(&name, false),
+            role_ref: RoleRef {
+                api_group: "rbac.authorization.k8s.io".to_owned(),
+                kind: "ClusterRole".to_owned(),
+                name: name.clone(),
+            },
+            subjects: Some(vec![Subject {
+                kind: "ServiceAccount".to_owned(),
+                name: name.clone(),
+                namespace: Some(CLUSTER_NAMESPACE.to_owned()),
+                api_group: None,
+            }]),
+        },
+        token: token(&name, &name),
+        impersonator_token: token(&impersonator_token_name(join), IMPERSONATOR),
+    }
+}
+
+fn rules(access: Access) -> Vec<PolicyRule> {
+    let verbs: &[&str] = match access {
+        Access::Full => &["*"],
+        Access::WithoutDelete => &["get", "list", "watch", "create", "update", "patch"],
+    };
+    let all = || Some(vec!["*".to_owned()]);
+    let objects = PolicyRule {
+        api_groups: all(),
+        resources: all(),
+        verbs: verbs.iter().map(ToString::to_string).collect(),
+        ..PolicyRule::default()
+    };
+    let paths = PolicyRule { non_resource_urls: all(), verbs: vec!["get".to_owned()], ..PolicyRule::default() };
+    vec![objects, paths]
+}
+
+/// Labels of everything that is made for a membership. Names of custom resources may be longer than the value of a
+/// label, so a long one is cut and told apart by its hash.
+#[must_use]
+pub fn labels(join: &MemberClusterJoin) -> BTreeMap<String, String> {
+    [
+        (MANAGED_BY_LABEL, MANAGED_BY.to_owned()),
+        (SYSTEM_LABEL, "true".to_owned()),
+        (MEMBER_LABEL, label_of(&join.name_any())),
+        (MEMBER_NAMESPACE_LABEL, join.namespace().unwrap_or_default()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}
+
+/// A name as the value of a label.
+#[must_use]
+pub fn label_of(name: &str) -> String {
+    if name.len() <= 63 {
+        return name.to_owned();
+    }
+    let head: String = name.chars().take(46).collect();
+    format!("{head}-{}", stamp::short_hash(name.as_bytes()))
+}
+
+/// Credentials that the plane gets for the member.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Tokens {
+    /// Token of the plane's identity.
+    pub account: Vec<u8>,
+    /// Token of the impersonator.
+    pub impersonator: Vec<u8>,
+    /// Authorities of the member's API server, PEM.
+    pub authorities: Vec<u8>,
+}
+
+impl std::fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Tokens(..)")
+    }
+}
+
+/// Puts the tokens together once the member's token controller has filled both Secrets in. The plane trusts the
+/// authority of the kubeconfig, by which the member was reached, and the one that the member names itself.
+#[must_use]
+pub fn tokens(account: &Secret, impersonator: &Secret, kubeconfig_authority: Option<&[u8]>) -> Option<Tokens> {
+    let read = |secret: &Secret, key: &str| {
+        secret.data.as_ref()?.get(key).map(|value| value.0.clone()).filter(|value| !value.is_empty())
+    };
+    let mut authorities = kubeconfig_authority.map(<[u8]>::to_vec).unwrap_or_default();
+    if let Some(own) = read(account, "ca.crt")
+        && !contains_pem(&authorities, &own)
+    {
+        if !authorities.is_empty() && !authorities.ends_with(b"\n") {
+            authorities.push(b'\n');
+        }
+        authorities.extend(own);
+    }
+    Some(Tokens { account: read(account, "token")?, impersonator: read(impersonator, "token")?, authorities })
+}
+
+fn contains_pem(bundle: &[u8], pem: &[u8]) -> bool {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).split_whitespace().collect::<String>();
+    text(bundle).contains(&text(pem))
+}
+
+/// The two Secrets of a membership in the plane: the plane's identity, the impersonator.
+#[must_use]
+pub fn plane_secrets(join: &MemberClusterJoin, tokens: &Tokens) -> [Secret; 2] {
+    let secret = |name: String, data: Vec<(&str, &[u8])>| Secret {
+        metadata: ObjectMeta {
+            name: Some(name),
+            namespace: Some(CLUSTER_NAMESPACE.to_owned()),
+            labels: Some(labels(join)),
+            ..ObjectMeta::default()
+        },
+        data: Some(data.into_iter().map(|(key, value)| (key.to_owned(), ByteString(value.to_vec()))).collect()),
+        ..Secret::default()
+    };
+    let [name, impersonator] = plane_secret_names(join);
+    [
+        secret(name, vec![("caBundle", &tokens.authorities), ("token", &tokens.account)]),
+        secret(impersonator, vec![("token", &tokens.impersonator)]),
+    ]
+}
+
+/// Names of the two Secrets.
+#[must_use]
+pub fn plane_secret_names(join: &MemberClusterJoin) -> [String; 2] {
+    let name = join.spec.cluster_name.clone();
+    let impersonator = format!("{name}-impersonator");
+    [name, impersonator]
+}
+
+/// The Cluster of a membership, over what the plane has of it now.
+///
+/// Taints are one list for all who set them, so those of others (conditions, policies) are carried over as they are;
+/// `metadata.resourceVersion` then keeps a change of theirs from being lost.
+#[must_use]
+pub fn cluster(join: &MemberClusterJoin, id: &str, endpoint: &str, live: Option<&Value>) -> Value {
+    let spec = &join.spec;
+    let secret = |name: String| Some(NamespacedSecret { namespace: CLUSTER_NAMESPACE.to_owned(), name });
+    let [name, impersonator] = plane_secret_names(join);
+    let body = ClusterSpec {
+        id: Some(id.to_owned()),
+        sync_mode: SyncMode::Push,
+        api_endpoint: Some(endpoint.to_owned()),
+        secret_ref: secret(name),
+        impersonator_secret_ref: secret(impersonator),
+        provider: spec.provider.clone(),
+        region: spec.region.clone(),
+        zones: spec.zones.clone(),
+        taints: Vec::new(),
+    };
+    let mut all_labels = spec.labels.clone();
+    all_labels.extend(labels(join));
+    // On the Cluster this label would make upstream's tools take it for one of Karmada's own objects.
+    all_labels.remove(SYSTEM_LABEL);
+    let mut annotations = BTreeMap::from([(UNJOIN_POLICY_ANNOTATION, unjoin_policy(join).to_owned())]);
+    let own: Vec<Value> = spec
+        .taints
+        .iter()
+        .map(|taint| {
+            let TaintEffect::NoSchedule = taint.effect;
+            let mut value = json!({"key": taint.key, "effect": "NoSchedule"});
+            if let Some(given) = &taint.value {
+                value["value"] = json!(given);
+            }
+            value
+        })
+        .collect();
+    if !own.is_empty() {
+        annotations.insert(TAINTS_ANNOTATION, own.iter().map(taint_key).collect::<Vec<_>>().join(","));
+    }
+    let mut wanted = json!({
+        "metadata": {"name": spec.cluster_name, "labels": all_labels, "annotations": annotations},
+        "spec": body,
+    });
+    wanted["metadata"]["annotations"][stamp::APPLIED_ANNOTATION] = json!(stamp::digest(&(&wanted, &own)));
+    if let Some(taints) = merged_taints(&own, live) {
+        wanted["spec"]["taints"] = Value::Array(taints);
+        if let Some(version) = live.and_then(|live| live.pointer("/metadata/resourceVersion")) {
+            wanted["metadata"]["resourceVersion"] = version.clone();
+        }
+    }
+    wanted
+}
+
+/// The annotation's value for the policy.
+#[must_use]
+pub fn unjoin_policy(join: &MemberClusterJoin) -> &'static str {
+    match join.spec.deletion.policy {
+        UnjoinPolicy::Unjoin => "Unjoin",
+        UnjoinPolicy::Orphan => "Orphan",
+    }
+}
+
+/// The whole list of taints, when the membership has, or had, a say in it.
+fn merged_taints(own: &[Value], live: Option<&Value>) -> Option<Vec<Value>> {
+    let before = live
+        .and_then(|live| live.get("metadata")?.get("annotations")?.get(TAINTS_ANNOTATION)?.as_str())
+        .unwrap_or_default();
+    if own.is_empty() && before.is_empty() {
+        return None;
+    }
+    let own_keys: Vec<String> = own.iter().map(taint_key).collect();
+    let was_ours = |taint: &Value| {
+        let key = taint_key(taint);
+        own_keys.contains(&key) || before.split(',').any(|known| known == key)
+    };
+    let others = live.and_then(|live| live.pointer("/spec/taints")?.as_array()).into_iter().flatten();
+    Some(own.iter().chain(others.filter(|taint| !was_ours(taint))).cloned().collect())
+}
+
+fn taint_key(taint: &Value) -> String {
+    let text = |field: &str| taint.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
+    format!("{}:{}", text("key"), text("effect"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn join(change: Value) -> MemberClusterJoin {
+        let mut spec = json!({
+            "instanceRef": {"name": "fleet"}, "clusterName": "one", "kubeconfigSecretRef": {"name": "s"},
+        });
+        for (key, given) in change.as_object().unwrap() {
+            spec[key] = given.clone();
+        }
+        serde_json::from_value(json!({
+            "apiVersion": "airdock.dev/v1alpha1", "kind": "MemberClusterJoin",
+            "metadata": {"namespace": "team", "name": "one", "uid": "3f0c"}, "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    fn fleet() -> InstanceKey {
+        InstanceKey { namespace: "team".into(), name: "fleet".into() }
+    }
+
+    #[test]
+    fn names_in_the_member_differ_between_memberships() {
+        let one = join(json!({}));
+        let mut other = one.clone();
+        other.metadata.uid = Some("77aa".into());
+        assert_ne!(identity_name(&one), identity_name(&other));
+        let long = join(json!({"clusterName": "c".repeat(48)}));
+        assert!(impersonator_token_name(&long).len() <= 253);
+    }
+
+    #[test]
+    fn the_identity_is_complete_and_labelled() {
+        let IdentityObjects { account, role, binding, token, impersonator_token } =
+            identity(&join(json!({})), &fleet(), Access::Full);
+        let name = identity_name(&join(json!({})));
+        for labels in [account.labels(), role.labels(), binding.labels(), token.labels(), impersonator_token.labels()] {
+            assert_eq!(labels[MANAGED_BY_LABEL], "airdock");
+            assert_eq!(labels[MEMBER_LABEL], "one");
+            assert_eq!(labels[MEMBER_NAMESPACE_LABEL], "team");
+        }
+        assert_eq!(binding.role_ref.name, name);
+        assert_eq!(binding.subjects.unwrap()[0].name, name);
+        assert_eq!(token.annotations()["kubernetes.io/service-account.name"], name);
+        assert_eq!(impersonator_token.annotations()["kubernetes.io/service-account.name"], IMPERSONATOR);
+        assert_eq!(role.rules.unwrap()[0].verbs, ["*"]);
+    }
+
+    #[test]
+    fn without_delete_nothing_can_be_deleted() {
+        let role = identity(&join(json!({})), &fleet(), Access::WithoutDelete).role;
+        for rule in role.rules.unwrap() {
+            assert!(!rule.verbs.iter().any(|verb| verb == "*" || verb.starts_with("delete")), "{rule:?}");
+        }
+    }
+
+    #[test]
+    fn the_cluster_carries_the_spec() {
+        let join = join(json!({
+            "provider": "aws", "region": "eu", "zones": ["a", "b"], "labels": {"env": "prod"},
+            "deletion": {"policy": "Orphan"},
+        }));
+        let wanted = cluster(&join, "id-1", "https://10.0.0.1:6443", None);
+        assert_eq!(
+            wanted["spec"],
+            json!({
+                "id": "id-1", "syncMode": "Push", "apiEndpoint": "https://10.0.0.1:6443",
+                "secretRef": {"namespace": "karmada-cluster", "name": "one"},
+                "impersonatorSecretRef": {"namespace": "karmada-cluster", "name": "one-impersonator"},
+                "provider": "aws", "region": "eu", "zones": ["a", "b"],
+            }),
+            "no taints are claimed where none are given"
+        );
+        assert_eq!(
+            wanted["metadata"]["labels"],
+            json!({"env": "prod", MANAGED_BY_LABEL: "airdock", MEMBER_LABEL: "one", MEMBER_NAMESPACE_LABEL: "team"})
+        );
+        assert_eq!(wanted["metadata"]["annotations"][UNJOIN_POLICY_ANNOTATION], "Orphan");
+    }
+
+    #[test]
+    fn taints_of_others_stay() {
+        let theirs =
+            json!({"key": "cluster.karmada.io/not-ready", "effect": "NoSchedule", "timeAdded": "2026-01-01T00:00:00Z"});
+        let ours = json!({"key": "dedicated", "effect": "NoSchedule", "value": "x"});
+        let live = |annotation: &str, taints: Value| json!({"metadata": {"resourceVersion": "7", "annotations": {TAINTS_ANNOTATION: annotation}}, "spec": {"taints": taints}});
+        let with = join(json!({"taints": [{"key": "dedicated", "value": "x", "effect": "NoSchedule"}]}));
+        let without = join(json!({}));
+        let of = |join: &MemberClusterJoin, live: Value| cluster(join, "i", "e", Some(&live))["spec"]["taints"].clone();
+
+        assert_eq!(of(&with, live("", json!([theirs]))), json!([ours, theirs]), "added beside theirs");
+        assert_eq!(of(&with, live("dedicated:NoSchedule", json!([ours, theirs]))), json!([ours, theirs]), "unchanged");
+        assert_eq!(of(&without, live("dedicated:NoSchedule", json!([ours, theirs]))), json!([theirs]), "ours removed");
+        assert_eq!(of(&without, live("", json!([theirs]))), Value::Null, "never ours: not touched");
+        let wanted = cluster(&with, "i", "e", Some(&live("", json!([theirs]))));
+        assert_eq!(wanted["metadata"]["resourceVersion"], "7", "a concurrent change of theirs is a conflict");
+    }
+
+    #[test]
+    fn a_removed_label_changes_what_is_wanted() {
+        let stamp = |labels: Value| {
+            cluster(&join(json!({"labels": labels})), "i", "e", None)["metadata"]["annotations"]
+                [stamp::APPLIED_ANNOTATION]
+                .clone()
+        };
+        assert_ne!(stamp(json!({"env": "prod"})), stamp(json!({})));
+    }
+
+    #[test]
+    fn tokens_are_there_when_both_are() {
+        let secret = |data: Value| -> Secret {
+            serde_json::from_value(json!({"metadata": {"name": "s"}, "data": data})).unwrap()
+        };
+        // "t", "CA", "i" in base64.
+        let account = secret(json!({"token": "dA==", "ca.crt": "Q0E="}));
+        let impersonator = secret(json!({"token": "aQ=="}));
+        let empty = secret(json!({}));
+        assert!(tokens(&account, &empty, None).is_none() && tokens(&empty, &impersonator, None).is_none());
+        let bundle = |authority: Option<&[u8]>| tokens(&account, &impersonator, authority).unwrap().authorities;
+        assert_eq!(bundle(None), b"CA");
+        assert_eq!(bundle(Some(b"CA\n")), b"CA\n", "the same authority once");
+        assert_eq!(bundle(Some(b"LB")), b"LB\nCA", "both, where they differ");
+    }
+
+    #[test]
+    fn long_names_fit_a_label() {
+        let (a, b) = (format!("{}a", "x".repeat(100)), format!("{}b", "x".repeat(100)));
+        assert!(label_of(&a).len() <= 63 && label_of(&a) != label_of(&b));
+        assert_eq!(label_of("short"), "short");
+    }
+}

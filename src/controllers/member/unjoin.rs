@@ -1,0 +1,458 @@
+//! The order in which a member leaves: from what is observed to the next step. Pure.
+//!
+//! The plane goes first, while its credentials still work in the member: deleting the Cluster makes the plane take
+//! its applications away (or leave them). Then Airdock's identity in the member, then the credentials in the plane.
+//! Every step may be repeated, so nothing needs to be remembered.
+
+use crate::api::instance::Profile;
+use crate::api::member::UnjoinPolicy;
+
+/// What is observed of a member that is to leave.
+#[derive(Clone, Debug)]
+pub struct Leaving {
+    /// What becomes of applications.
+    pub policy: UnjoinPolicy,
+    /// Whether `forceAfterSeconds` have passed.
+    pub due: bool,
+    /// The instance's side.
+    pub plane: PlaneSide,
+    /// The member's side.
+    pub member: MemberSide,
+    /// What was done already in this round.
+    pub done: Done,
+}
+
+/// The instance's side.
+#[derive(Clone, Debug)]
+pub enum PlaneSide {
+    /// The instance does not exist, or is going and its plane is gone already.
+    Gone,
+    /// The plane does not answer.
+    Away {
+        /// What it answers.
+        message: String,
+    },
+    /// The plane answers.
+    Here {
+        /// Who serves it.
+        profile: Profile,
+        /// The membership's Cluster.
+        cluster: Option<ClusterSide>,
+    },
+}
+
+/// A membership's Cluster in the plane.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterSide {
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Whether the plane finds the member ready.
+    pub ready: bool,
+    /// Whether the plane ever reached the member.
+    pub reported: bool,
+    /// Whether the annotations say what is wanted now.
+    pub annotated: bool,
+    /// Profile Full: whether some of upstream's Works would still take their objects with them.
+    pub unpreserved_works: bool,
+}
+
+/// The member's side.
+#[derive(Clone, Debug)]
+pub enum MemberSide {
+    /// It answers, and accepts the credentials.
+    Here,
+    /// It does not.
+    Away {
+        /// Why.
+        message: String,
+    },
+}
+
+/// What was done already.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Done {
+    /// The plane's identity lost the right to delete.
+    pub delete_withheld: bool,
+    /// The identity was removed from the member.
+    pub identity_removed: bool,
+    /// The Secrets were removed from the plane.
+    pub secrets_removed: bool,
+}
+
+/// The next step.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Take the verb `delete` from the plane's identity in the member, so that nobody can remove applications.
+    WithholdDelete,
+    /// Profile Full: make upstream's Works leave their objects.
+    PreserveWorks,
+    /// Write the annotations on the Cluster.
+    Annotate {
+        /// Whether to give the member up.
+        force: bool,
+    },
+    /// Delete the Cluster.
+    DeleteCluster,
+    /// Profile Full: strip upstream's finalizers, since the member cannot be reached.
+    ReleaseCluster,
+    /// Remove Airdock's identity from the member.
+    RemoveIdentity,
+    /// Remove the member's credentials from the plane.
+    RemoveSecrets,
+    /// Let the object go.
+    Release {
+        /// What stays behind, for an event.
+        left_behind: Option<String>,
+    },
+    /// Nothing can be done now.
+    Wait {
+        /// One word.
+        reason: &'static str,
+        /// What is awaited.
+        message: String,
+        /// Whether it waits for the normal course of things.
+        normal: bool,
+    },
+}
+
+impl Leaving {
+    /// Whether the member is to be given up: the time has come, and it indeed cannot be reached.
+    #[must_use]
+    pub fn forced(&self) -> bool {
+        let plane_reaches = match &self.plane {
+            PlaneSide::Here { cluster: Some(cluster), .. } => cluster.ready,
+            _ => true,
+        };
+        self.due && (matches!(self.member, MemberSide::Away { .. }) || !plane_reaches)
+    }
+}
+
+/// The next step.
+#[must_use]
+pub fn next(seen: &Leaving) -> Step {
+    match &seen.plane {
+        PlaneSide::Away { message } => {
+            return Step::Wait {
+                reason: "PlaneUnreachable",
+                message: format!("waiting for the plane, which must let the member go: {message}"),
+                normal: false,
+            };
+        }
+        PlaneSide::Here { profile, cluster: Some(cluster) } => return leave_plane(seen, *profile, cluster),
+        PlaneSide::Gone | PlaneSide::Here { cluster: None, .. } => {}
+    }
+    let plane_gone = matches!(seen.plane, PlaneSide::Gone);
+    match &seen.member {
+        MemberSide::Here if !seen.done.identity_removed => return Step::RemoveIdentity,
+        MemberSide::Away { message } if !seen.due && !plane_gone => {
+            return Step::Wait {
+                reason: "MemberUnreachable",
+                message: format!(
+                    "Airdock's identity remains in the member, which cannot be reached ({message}): restore access, or set \
+                     spec.deletion.forceAfterSeconds to leave it behind"
+                ),
+                normal: false,
+            };
+        }
+        MemberSide::Here | MemberSide::Away { .. } => {}
+    }
+    if !plane_gone && !seen.done.secrets_removed {
+        return Step::RemoveSecrets;
+    }
+    Step::Release { left_behind: left_behind(seen, plane_gone) }
+}
+
+fn leave_plane(seen: &Leaving, profile: Profile, cluster: &ClusterSide) -> Step {
+    let forced = seen.forced();
+    let orphan = seen.policy == UnjoinPolicy::Orphan;
+    let full = profile == Profile::Full;
+    if orphan && !seen.done.delete_withheld && !forced {
+        return match &seen.member {
+            MemberSide::Here => Step::WithholdDelete,
+            // The Cluster goes on being what it is: deleting it could take the applications along.
+            MemberSide::Away { message } if !cluster.deleting => Step::Wait {
+                reason: "MemberUnreachable",
+                message: format!(
+                    "applications are to stay, but the member cannot be reached to make sure of it ({message}): restore \
+                     access, or set spec.deletion.forceAfterSeconds"
+                ),
+                normal: false,
+            },
+            MemberSide::Away { message } => waiting(cluster, Some(message)),
+        };
+    }
+    if !cluster.annotated {
+        return Step::Annotate { force: forced };
+    }
+    if orphan && full && cluster.unpreserved_works {
+        return Step::PreserveWorks;
+    }
+    if !cluster.deleting {
+        // Upstream forgets a member that is not ready at once, with all that runs there.
+        if full && !orphan && cluster.reported && !cluster.ready && !forced {
+            return Step::Wait {
+                reason: "MemberNotReady",
+                message: "applications remain in the member, which the plane finds not ready: restore it, or set \
+                          spec.deletion.forceAfterSeconds to leave them behind"
+                    .to_owned(),
+                normal: false,
+            };
+        }
+        return Step::DeleteCluster;
+    }
+    if full && forced {
+        return Step::ReleaseCluster;
+    }
+    waiting(
+        cluster,
+        match &seen.member {
+            MemberSide::Away { message } => Some(message),
+            MemberSide::Here => None,
+        },
+    )
+}
+
+fn waiting(cluster: &ClusterSide, away: Option<&String>) -> Step {
+    match away {
+        Some(message) => Step::Wait {
+            reason: "MemberUnreachable",
+            message: format!(
+                "applications and Airdock's identity remain in the member, which cannot be reached ({message}): restore \
+                 access, or set spec.deletion.forceAfterSeconds to leave them behind"
+            ),
+            normal: false,
+        },
+        None if cluster.reported && !cluster.ready => Step::Wait {
+            reason: "MemberNotReady",
+            message: "waiting for the plane to remove what it manages from the member, which it finds not ready"
+                .to_owned(),
+            normal: false,
+        },
+        None => Step::Wait {
+            reason: "Unjoining",
+            message: "waiting for the plane to let the member go".to_owned(),
+            normal: true,
+        },
+    }
+}
+
+fn left_behind(seen: &Leaving, plane_gone: bool) -> Option<String> {
+    let apps = "whatever the plane could not remove";
+    let identity =
+        "Airdock's identity (namespace karmada-cluster and the ClusterRole and ClusterRoleBinding airdock-*)";
+    match (&seen.member, plane_gone) {
+        (MemberSide::Here, false) => None,
+        (MemberSide::Here, true) => Some(format!("the plane is gone; left behind in the member: {apps}")),
+        (MemberSide::Away { message }, true) => Some(format!(
+            "the plane is gone and the member cannot be reached ({message}); left behind in the member: {apps}, {identity}"
+        )),
+        (MemberSide::Away { message }, false) => {
+            Some(format!("the member cannot be reached ({message}); left behind in the member: {apps}, {identity}"))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ready() -> ClusterSide {
+        ClusterSide { ready: true, reported: true, annotated: true, ..ClusterSide::default() }
+    }
+
+    fn here(profile: Profile, cluster: Option<ClusterSide>) -> PlaneSide {
+        PlaneSide::Here { profile, cluster }
+    }
+
+    fn away() -> MemberSide {
+        MemberSide::Away { message: "dial".into() }
+    }
+
+    fn leaving(policy: UnjoinPolicy, plane: PlaneSide, member: MemberSide) -> Leaving {
+        Leaving { policy, due: false, plane, member, done: Done::default() }
+    }
+
+    fn name(step: &Step) -> String {
+        match step {
+            Step::Wait { reason, .. } => format!("Wait {reason}"),
+            Step::Annotate { force } => format!("Annotate {force}"),
+            Step::Release { left_behind } => format!("Release {}", left_behind.is_some()),
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_member_leaves_step_by_step() {
+        use Profile::{Compact, Full};
+        use UnjoinPolicy::{Orphan, Unjoin};
+        let deleting = |side: ClusterSide| ClusterSide { deleting: true, ..side };
+        let not_ready = || ClusterSide { ready: false, ..ready() };
+        let never = || ClusterSide { ready: false, reported: false, ..ready() };
+        let plain = || ClusterSide { annotated: false, ..ready() };
+        let works = || ClusterSide { unpreserved_works: true, ..ready() };
+        let withheld = Done { delete_withheld: true, ..Done::default() };
+        let no = Done::default();
+        let cases: Vec<(&str, Leaving, Done, bool, &str)> = vec![
+            (
+                "starts with the Cluster",
+                leaving(Unjoin, here(Compact, Some(ready())), MemberSide::Here),
+                no,
+                false,
+                "DeleteCluster",
+            ),
+            (
+                "annotations first",
+                leaving(Unjoin, here(Compact, Some(plain())), MemberSide::Here),
+                no,
+                false,
+                "Annotate false",
+            ),
+            (
+                "then waits",
+                leaving(Unjoin, here(Compact, Some(deleting(ready()))), MemberSide::Here),
+                no,
+                false,
+                "Wait Unjoining",
+            ),
+            (
+                "member away",
+                leaving(Unjoin, here(Compact, Some(deleting(ready()))), away()),
+                no,
+                false,
+                "Wait MemberUnreachable",
+            ),
+            ("time is up", leaving(Unjoin, here(Compact, Some(deleting(plain()))), away()), no, true, "Annotate true"),
+            (
+                "given up by Compact",
+                leaving(Unjoin, here(Compact, Some(deleting(not_ready()))), away()),
+                no,
+                true,
+                "Wait MemberUnreachable",
+            ),
+            (
+                "reachable is never forced",
+                leaving(Unjoin, here(Compact, Some(deleting(plain()))), MemberSide::Here),
+                no,
+                true,
+                "Annotate false",
+            ),
+            (
+                "Full waits for readiness",
+                leaving(Unjoin, here(Full, Some(not_ready())), MemberSide::Here),
+                no,
+                false,
+                "Wait MemberNotReady",
+            ),
+            (
+                "Full never reached it",
+                leaving(Unjoin, here(Full, Some(never())), MemberSide::Here),
+                no,
+                false,
+                "DeleteCluster",
+            ),
+            ("Full forced", leaving(Unjoin, here(Full, Some(not_ready())), away()), no, true, "DeleteCluster"),
+            (
+                "Full forced and stuck",
+                leaving(Unjoin, here(Full, Some(deleting(not_ready()))), away()),
+                no,
+                true,
+                "ReleaseCluster",
+            ),
+            (
+                "orphan first withholds delete",
+                leaving(Orphan, here(Compact, Some(ready())), MemberSide::Here),
+                no,
+                false,
+                "WithholdDelete",
+            ),
+            (
+                "orphan cannot be sure",
+                leaving(Orphan, here(Compact, Some(ready())), away()),
+                no,
+                false,
+                "Wait MemberUnreachable",
+            ),
+            (
+                "orphan on Compact",
+                leaving(Orphan, here(Compact, Some(ready())), MemberSide::Here),
+                withheld,
+                false,
+                "DeleteCluster",
+            ),
+            (
+                "orphan on Full keeps works",
+                leaving(Orphan, here(Full, Some(works())), MemberSide::Here),
+                withheld,
+                false,
+                "PreserveWorks",
+            ),
+            (
+                "also while it goes",
+                leaving(Orphan, here(Full, Some(deleting(works()))), MemberSide::Here),
+                withheld,
+                false,
+                "PreserveWorks",
+            ),
+            (
+                "Unjoin does not",
+                leaving(Unjoin, here(Full, Some(works())), MemberSide::Here),
+                no,
+                false,
+                "DeleteCluster",
+            ),
+            ("Cluster gone", leaving(Unjoin, here(Compact, None), MemberSide::Here), no, false, "RemoveIdentity"),
+            (
+                "identity gone",
+                leaving(Unjoin, here(Compact, None), MemberSide::Here),
+                Done { identity_removed: true, ..no },
+                false,
+                "RemoveSecrets",
+            ),
+            (
+                "all gone",
+                leaving(Unjoin, here(Compact, None), MemberSide::Here),
+                Done { identity_removed: true, secrets_removed: true, ..no },
+                false,
+                "Release false",
+            ),
+            ("identity remains", leaving(Unjoin, here(Compact, None), away()), no, false, "Wait MemberUnreachable"),
+            (
+                "identity left behind",
+                leaving(Unjoin, here(Compact, None), away()),
+                Done { secrets_removed: true, ..no },
+                true,
+                "Release true",
+            ),
+            (
+                "plane away",
+                leaving(Unjoin, PlaneSide::Away { message: "x".into() }, MemberSide::Here),
+                no,
+                true,
+                "Wait PlaneUnreachable",
+            ),
+            ("plane gone", leaving(Unjoin, PlaneSide::Gone, MemberSide::Here), no, false, "RemoveIdentity"),
+            (
+                "plane gone, cleaned",
+                leaving(Unjoin, PlaneSide::Gone, MemberSide::Here),
+                Done { identity_removed: true, ..no },
+                false,
+                "Release true",
+            ),
+            ("both gone", leaving(Unjoin, PlaneSide::Gone, away()), no, false, "Release true"),
+        ];
+        for (case, mut seen, done, due, want) in cases {
+            seen.done = done;
+            seen.due = due;
+            assert_eq!(name(&next(&seen)), want, "{case}");
+        }
+    }
+
+    #[test]
+    fn it_says_what_is_left_behind() {
+        let mut seen = leaving(UnjoinPolicy::Unjoin, here(Profile::Compact, None), away());
+        seen.due = true;
+        seen.done.secrets_removed = true;
+        let Step::Release { left_behind: Some(text) } = next(&seen) else { panic!("not released") };
+        assert!(text.contains("dial") && text.contains("identity") && text.contains("could not remove"), "{text}");
+    }
+}

@@ -1,0 +1,465 @@
+//! What a permission wants to exist in one plane, and how that differs from what is there. Pure.
+//!
+//! The plane's own machinery carries the bindings on into the members, and repairs them there: a propagation policy
+//! selects them by name. The role is part of every name, since a binding's role cannot be changed; another role
+//! means other objects, and the old ones are pruned.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::rbac::v1::Subject as RbacSubject;
+use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleBinding, RoleRef};
+use kube::api::DynamicObject;
+use kube::core::{ApiResource, ObjectMeta};
+use kube::{Resource, ResourceExt};
+use serde::Serialize;
+use serde_json::Value;
+
+use super::validate::EVERYWHERE;
+use crate::api::instance::Profile;
+use crate::api::permission::{PermissionBinding, Role, SubjectKind};
+use crate::api::{MANAGED_BY, MANAGED_BY_LABEL, PERMISSION_LABEL, PERMISSION_NAMESPACE_LABEL};
+use crate::controllers::affinity::{affinity, selects};
+use crate::controllers::stamp::{self, stamped};
+use crate::karmada::policy::{ClusterPropagationPolicySpec, PropagationPolicySpec};
+use crate::karmada::policy::{ConflictResolution, Placement, PropagationSpec, ResourceSelector, Toleration};
+use crate::karmada::{Cluster, ClusterPropagationPolicy, PropagationPolicy};
+
+/// Permissions reach their clusters whatever broader policies a plane has.
+const PRIORITY: i32 = 1_000_000;
+
+const RBAC: &str = "rbac.authorization.k8s.io";
+
+/// An object that is wanted in a plane.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wanted {
+    /// Its kind.
+    pub resource: ApiResource,
+    /// Its namespace.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// All of it.
+    pub value: Value,
+}
+
+impl Wanted {
+    fn of<K: Resource<DynamicType = ()> + Serialize>(object: K) -> Result<Self, serde_json::Error> {
+        let (namespace, name) = (object.meta().namespace.clone(), object.name_any());
+        let value = serde_json::to_value(stamped(object))?;
+        Ok(Self { resource: ApiResource::erase::<K>(&()), namespace, name, value })
+    }
+}
+
+/// The kinds that permissions write, in the order in which they are removed: bindings before the policies that carry
+/// them, since a template that goes takes its copies along.
+#[must_use]
+pub fn kinds() -> [ApiResource; 5] {
+    [
+        ApiResource::erase::<RoleBinding>(&()),
+        ApiResource::erase::<ClusterRoleBinding>(&()),
+        ApiResource::erase::<ClusterRole>(&()),
+        ApiResource::erase::<PropagationPolicy>(&()),
+        ApiResource::erase::<ClusterPropagationPolicy>(&()),
+    ]
+}
+
+/// Kubernetes' own role behind a role.
+#[must_use]
+pub fn cluster_role(role: Role) -> &'static str {
+    match role {
+        Role::Viewer => "view",
+        Role::Editor => "edit",
+        Role::Admin => "admin",
+    }
+}
+
+/// Name of a binding's objects in planes and members. Short enough for upstream's labels (63); the hash tells apart
+/// namesakes from different namespaces of the host cluster.
+#[must_use]
+pub fn object_name(binding: &PermissionBinding) -> String {
+    name_with(binding, cluster_role(binding.spec.role))
+}
+
+fn name_with(binding: &PermissionBinding, suffix: &str) -> String {
+    let full = format!("{}/{}", binding.namespace().unwrap_or_default(), binding.name_any());
+    let head: String = binding.name_any().chars().take(40).collect();
+    format!("{}-{suffix}-{}", head.trim_end_matches(['-', '.']), &stamp::short_hash(full.as_bytes())[..8])
+}
+
+/// Labels of a binding's objects.
+#[must_use]
+pub fn labels(binding: &PermissionBinding) -> BTreeMap<String, String> {
+    [
+        (MANAGED_BY_LABEL, MANAGED_BY.to_owned()),
+        (PERMISSION_LABEL, binding.name_any()),
+        (PERMISSION_NAMESPACE_LABEL, binding.namespace().unwrap_or_default()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}
+
+/// Selects a binding's objects.
+#[must_use]
+pub fn selector(binding: &PermissionBinding) -> String {
+    labels(binding).into_iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+/// Everything that is wanted in one plane, in the order in which it is written: policies before the bindings that they
+/// claim, so that no other policy does.
+pub fn wanted(
+    binding: &PermissionBinding,
+    profile: Profile,
+    clusters: &[Cluster],
+) -> Result<Vec<Wanted>, serde_json::Error> {
+    let scope = &binding.spec.scope;
+    let mut objects = Vec::new();
+    let propagated = !scope.clusters.none;
+    if everywhere(binding) {
+        if propagated {
+            objects.push(Wanted::of(cluster_policy(binding))?);
+        }
+        objects.push(Wanted::of(cluster_binding(binding, object_name(binding), cluster_role(binding.spec.role)))?);
+    } else {
+        for namespace in namespaces(binding) {
+            if propagated {
+                objects.push(Wanted::of(policy(binding, &namespace))?);
+            }
+            objects.push(Wanted::of(role_binding(binding, &namespace))?);
+        }
+    }
+    if profile == Profile::Full && propagated {
+        let names = matched(binding, clusters);
+        // Without names, the rule would mean every cluster.
+        if !names.is_empty() {
+            let role = proxy_role(binding, names);
+            let name = role.name_any();
+            objects.push(Wanted::of(role)?);
+            objects.push(Wanted::of(cluster_binding(binding, name.clone(), &name))?);
+        }
+    }
+    Ok(objects)
+}
+
+/// Whether the role holds in every namespace.
+#[must_use]
+pub fn everywhere(binding: &PermissionBinding) -> bool {
+    binding.spec.scope.namespaces.iter().any(|namespace| namespace == EVERYWHERE)
+}
+
+/// The namespaces, each once. None, where it is all of them.
+#[must_use]
+pub fn namespaces(binding: &PermissionBinding) -> Vec<String> {
+    let mut all: Vec<String> =
+        binding.spec.scope.namespaces.iter().filter(|namespace| *namespace != EVERYWHERE).cloned().collect();
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// Names of the clusters that the role is to hold in.
+#[must_use]
+pub fn matched(binding: &PermissionBinding, clusters: &[Cluster]) -> Vec<String> {
+    let scope = &binding.spec.scope.clusters;
+    if scope.none {
+        return Vec::new();
+    }
+    let mut names: Vec<String> = clusters
+        .iter()
+        .filter(|cluster| cluster.metadata.deletion_timestamp.is_none() && selects(&scope.matches, cluster))
+        .map(ResourceExt::name_any)
+        .collect();
+    names.sort();
+    names
+}
+
+fn metadata(binding: &PermissionBinding, name: String, namespace: Option<&str>) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: namespace.map(str::to_owned),
+        labels: Some(labels(binding)),
+        ..ObjectMeta::default()
+    }
+}
+
+fn role_ref(name: &str) -> RoleRef {
+    RoleRef { api_group: RBAC.to_owned(), kind: "ClusterRole".to_owned(), name: name.to_owned() }
+}
+
+fn subjects(binding: &PermissionBinding) -> Vec<RbacSubject> {
+    let rbac = |kind: &str, group: bool, name: &str, namespace: Option<String>| RbacSubject {
+        api_group: group.then(|| RBAC.to_owned()),
+        kind: kind.to_owned(),
+        name: name.to_owned(),
+        namespace,
+    };
+    binding
+        .spec
+        .subjects
+        .iter()
+        .map(|subject| match subject.kind {
+            SubjectKind::User => rbac("User", true, &subject.name, None),
+            SubjectKind::Group => rbac("Group", true, &subject.name, None),
+            SubjectKind::ServiceAccount => rbac("ServiceAccount", false, &subject.name, subject.namespace.clone()),
+        })
+        .collect()
+}
+
+fn role_binding(binding: &PermissionBinding, namespace: &str) -> RoleBinding {
+    RoleBinding {
+        metadata: metadata(binding, object_name(binding), Some(namespace)),
+        role_ref: role_ref(cluster_role(binding.spec.role)),
+        subjects: Some(subjects(binding)),
+    }
+}
+
+fn cluster_binding(binding: &PermissionBinding, name: String, role: &str) -> ClusterRoleBinding {
+    ClusterRoleBinding {
+        metadata: metadata(binding, name, None),
+        role_ref: role_ref(role),
+        subjects: Some(subjects(binding)),
+    }
+}
+
+/// Lets the subjects through upstream's cluster proxy (profile Full); what they may do behind it, the members decide.
+fn proxy_role(binding: &PermissionBinding, clusters: Vec<String>) -> ClusterRole {
+    let verbs: &[&str] = match binding.spec.role {
+        Role::Viewer => &["get"],
+        Role::Editor | Role::Admin => &["get", "create", "update", "patch", "delete"],
+    };
+    ClusterRole {
+        metadata: metadata(binding, name_with(binding, "proxy"), None),
+        rules: Some(vec![PolicyRule {
+            api_groups: Some(vec!["cluster.karmada.io".to_owned()]),
+            resources: Some(vec!["clusters/proxy".to_owned()]),
+            resource_names: Some(clusters),
+            verbs: verbs.iter().map(ToString::to_string).collect(),
+            ..PolicyRule::default()
+        }]),
+        ..ClusterRole::default()
+    }
+}
+
+fn policy(binding: &PermissionBinding, namespace: &str) -> PropagationPolicy {
+    PropagationPolicy {
+        metadata: metadata(binding, object_name(binding), Some(namespace)),
+        spec: PropagationPolicySpec { propagation: propagation(binding, "RoleBinding", Some(namespace)) },
+    }
+}
+
+fn cluster_policy(binding: &PermissionBinding) -> ClusterPropagationPolicy {
+    ClusterPropagationPolicy {
+        metadata: metadata(binding, object_name(binding), None),
+        spec: ClusterPropagationPolicySpec { propagation: propagation(binding, "ClusterRoleBinding", None) },
+    }
+}
+
+fn propagation(binding: &PermissionBinding, kind: &str, namespace: Option<&str>) -> PropagationSpec {
+    PropagationSpec {
+        resource_selectors: vec![ResourceSelector {
+            api_version: format!("{RBAC}/v1"),
+            kind: kind.to_owned(),
+            namespace: namespace.map(str::to_owned),
+            name: Some(object_name(binding)),
+            label_selector: None,
+        }],
+        placement: Placement {
+            cluster_affinity: affinity(&binding.spec.scope.clusters.matches, &[]),
+            // A taint keeps workloads away, not people.
+            cluster_tolerations: vec![Toleration { operator: Some("Exists".to_owned()), ..Toleration::default() }],
+            replica_scheduling: None,
+        },
+        priority: PRIORITY,
+        // The names are this binding's alone; what a member has under one of them is a leftover.
+        conflict_resolution: ConflictResolution::Overwrite,
+        preserve_resources_on_deletion: None,
+    }
+}
+
+/// What is to be done in one plane.
+#[derive(Clone, Debug, Default)]
+pub struct Plan {
+    /// To be applied, each over what is there.
+    pub apply: Vec<(Wanted, Option<DynamicObject>)>,
+    /// To be deleted before it is made again, since what differs cannot be changed.
+    pub replace: Vec<(ApiResource, DynamicObject)>,
+    /// To be deleted.
+    pub prune: Vec<(ApiResource, DynamicObject)>,
+}
+
+/// Compares what is wanted with everything that the plane holds for the binding.
+#[must_use]
+pub fn plan(wanted: Vec<Wanted>, live: Vec<(ApiResource, DynamicObject)>) -> Plan {
+    let mut plan = Plan::default();
+    let mut rest = live;
+    for wanted in wanted {
+        let found = rest.iter().position(|(resource, object)| {
+            resource.kind == wanted.resource.kind
+                && object.metadata.namespace == wanted.namespace
+                && object.name_any() == wanted.name
+        });
+        match found.map(|index| rest.swap_remove(index)) {
+            Some((resource, object)) if object.data.get("roleRef") != wanted.value.get("roleRef") => {
+                plan.replace.push((resource, object));
+                plan.apply.push((wanted, None));
+            }
+            found => plan.apply.push((wanted, found.map(|(_, object)| object))),
+        }
+    }
+    let order = |resource: &ApiResource| kinds().iter().position(|kind| kind.kind == resource.kind);
+    rest.sort_by_key(|(resource, object)| (order(resource), object.metadata.namespace.clone(), object.name_any()));
+    plan.prune = rest;
+    plan
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kube::core::TypeMeta;
+    use serde_json::json;
+
+    fn binding(change: Value) -> PermissionBinding {
+        let mut spec = json!({
+            "subjects": [{"kind": "User", "name": "alice"}, {"kind": "ServiceAccount", "name": "bot", "namespace": "ci"}],
+            "role": "Editor", "scope": {"namespaces": ["b", "a", "b"], "clusters": {"regions": ["eu"]}},
+        });
+        for (key, given) in change.as_object().unwrap() {
+            spec[key] = given.clone();
+        }
+        serde_json::from_value(json!({
+            "apiVersion": "airdock.dev/v1alpha1", "kind": "PermissionBinding",
+            "metadata": {"namespace": "team", "name": "devs"}, "spec": spec,
+        }))
+        .unwrap()
+    }
+
+    fn cluster(name: &str, region: &str) -> Cluster {
+        serde_json::from_value(json!({
+            "apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster", "metadata": {"name": name},
+            "spec": {"syncMode": "Push", "region": region},
+        }))
+        .unwrap()
+    }
+
+    fn kinds_of(wanted: &[Wanted]) -> Vec<String> {
+        wanted
+            .iter()
+            .map(|w| w.namespace.as_ref().map_or(w.resource.kind.clone(), |ns| format!("{} {ns}", w.resource.kind)))
+            .collect()
+    }
+
+    #[test]
+    fn a_role_becomes_bindings_and_the_policies_that_carry_them() {
+        let clusters = [cluster("eu-1", "eu"), cluster("us-1", "us")];
+        let cases = [
+            (
+                "namespaces on Compact",
+                json!({}),
+                Profile::Compact,
+                vec!["PropagationPolicy a", "RoleBinding a", "PropagationPolicy b", "RoleBinding b"],
+            ),
+            (
+                "namespaces on Full",
+                json!({"scope": {"namespaces": ["a"], "clusters": {"regions": ["eu"]}}}),
+                Profile::Full,
+                vec!["PropagationPolicy a", "RoleBinding a", "ClusterRole", "ClusterRoleBinding"],
+            ),
+            (
+                "everywhere",
+                json!({"scope": {"namespaces": ["*"]}}),
+                Profile::Compact,
+                vec!["ClusterPropagationPolicy", "ClusterRoleBinding"],
+            ),
+            (
+                "planes alone",
+                json!({"scope": {"namespaces": ["a"], "clusters": {"none": true}}}),
+                Profile::Full,
+                vec!["RoleBinding a"],
+            ),
+            (
+                "no cluster matches: no proxy to all of them",
+                json!({"scope": {"namespaces": ["a"], "clusters": {"regions": ["mars"]}}}),
+                Profile::Full,
+                vec!["PropagationPolicy a", "RoleBinding a"],
+            ),
+        ];
+        for (name, change, profile, want) in cases {
+            assert_eq!(kinds_of(&wanted(&binding(change), profile, &clusters).unwrap()), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn bindings_name_role_and_subjects() {
+        let binding = binding(json!({}));
+        let objects = wanted(&binding, Profile::Compact, &[]).unwrap();
+        assert_eq!(objects[1].value["roleRef"], json!({"apiGroup": RBAC, "kind": "ClusterRole", "name": "edit"}));
+        assert_eq!(
+            objects[1].value["subjects"],
+            json!([{"apiGroup": RBAC, "kind": "User", "name": "alice"}, {"kind": "ServiceAccount", "name": "bot", "namespace": "ci"}])
+        );
+        assert_eq!(objects[1].value["metadata"]["labels"][PERMISSION_LABEL], "devs");
+        let policy = &objects[0].value["spec"];
+        assert_eq!(policy["resourceSelectors"][0]["name"], objects[1].name.as_str());
+        assert_eq!(policy["resourceSelectors"][0]["namespace"], "a");
+        assert_eq!(
+            policy["placement"]["clusterAffinity"],
+            json!({"fieldSelector": {"matchExpressions": [{"key": "region", "operator": "In", "values": ["eu"]}]}})
+        );
+    }
+
+    #[test]
+    fn the_proxy_is_for_the_matched_clusters_only() {
+        let clusters = [cluster("eu-2", "eu"), cluster("eu-1", "eu"), cluster("us-1", "us")];
+        let verbs = |role: &str| {
+            let objects = wanted(&binding(json!({"role": role})), Profile::Full, &clusters).unwrap();
+            let role = objects.iter().find(|w| w.resource.kind == "ClusterRole").unwrap();
+            assert_eq!(role.value["rules"][0]["resourceNames"], json!(["eu-1", "eu-2"]));
+            assert_eq!(role.value["rules"][0]["resources"], json!(["clusters/proxy"]));
+            role.value["rules"][0]["verbs"].clone()
+        };
+        assert_eq!(verbs("Viewer"), json!(["get"]));
+        assert_eq!(verbs("Admin"), json!(["get", "create", "update", "patch", "delete"]));
+    }
+
+    #[test]
+    fn names_are_short_distinct_and_carry_the_role() {
+        let mut long = binding(json!({}));
+        long.metadata.name = Some(format!("{}.x", "n".repeat(39)));
+        let name = object_name(&long);
+        assert!(name.len() <= 63 && name.contains("-edit-"), "{name}");
+        assert_ne!(object_name(&binding(json!({"role": "Viewer"}))), object_name(&binding(json!({"role": "Admin"}))));
+        let mut namesake = binding(json!({}));
+        namesake.metadata.namespace = Some("other".into());
+        assert_ne!(object_name(&namesake), object_name(&binding(json!({}))));
+    }
+
+    fn live(wanted: &Wanted, change: impl FnOnce(&mut Value)) -> (ApiResource, DynamicObject) {
+        let mut value = wanted.value.clone();
+        value["metadata"]["uid"] = json!("u");
+        change(&mut value);
+        let mut object: DynamicObject = serde_json::from_value(value).unwrap();
+        object.types =
+            Some(TypeMeta { api_version: wanted.resource.api_version.clone(), kind: wanted.resource.kind.clone() });
+        (wanted.resource.clone(), object)
+    }
+
+    #[test]
+    fn what_is_not_wanted_goes_and_what_cannot_change_is_replaced() {
+        let old = wanted(&binding(json!({"role": "Viewer"})), Profile::Compact, &[]).unwrap();
+        let new = wanted(&binding(json!({"role": "Editor"})), Profile::Compact, &[]).unwrap();
+        let there: Vec<_> = old.iter().map(|w| live(w, |_| {})).collect();
+        let after = plan(new.clone(), there);
+        assert_eq!((after.apply.len(), after.replace.len()), (4, 0));
+        let pruned: Vec<_> = after.prune.iter().map(|(resource, _)| resource.kind.as_str()).collect();
+        assert_eq!(pruned, ["RoleBinding", "RoleBinding", "PropagationPolicy", "PropagationPolicy"], "bindings first");
+
+        let unchanged = plan(new.clone(), new.iter().map(|w| live(w, |_| {})).collect());
+        assert!(unchanged.prune.is_empty() && unchanged.replace.is_empty());
+        assert!(unchanged.apply.iter().all(|(_, live)| live.is_some()));
+
+        let tampered =
+            plan(new.clone(), vec![live(&new[1], |value| value["roleRef"]["name"] = json!("cluster-admin"))]);
+        assert_eq!(tampered.replace.len(), 1);
+        assert!(tampered.apply.iter().all(|(_, live)| live.is_none()));
+        assert!(plan(Vec::new(), vec![live(&new[1], |_| {})]).prune.len() == 1);
+    }
+}

@@ -1,0 +1,116 @@
+//! The part of a live object's status that the plane is told.
+
+use serde_json::{Map, Value, json};
+
+use super::kind::Kind;
+use super::text;
+
+/// Annotation, on objects in members, with the generation of the template that they were made from.
+pub const TEMPLATE_GENERATION_ANNOTATION: &str = "resourcetemplate.karmada.io/generation";
+
+/// The part of a live object's status that the plane is told; nothing while there is none.
+///
+/// What changes without meaning (heartbeats, probe times) is left out, so that nothing is written because of it. Kinds
+/// that are not known report their whole status.
+#[must_use]
+pub fn reflect(object: &Value) -> Option<Value> {
+    let status = object.get("status").and_then(Value::as_object).filter(|status| !status.is_empty())?;
+    let fields: &[&str] = match Kind::of(object) {
+        Some(Kind::Deployment) => &[
+            "replicas",
+            "updatedReplicas",
+            "readyReplicas",
+            "availableReplicas",
+            "unavailableReplicas",
+            "observedGeneration",
+        ],
+        Some(Kind::ReplicaSet) => &["replicas", "readyReplicas", "availableReplicas", "observedGeneration"],
+        Some(Kind::StatefulSet) => &[
+            "availableReplicas",
+            "currentReplicas",
+            "readyReplicas",
+            "replicas",
+            "updatedReplicas",
+            "observedGeneration",
+        ],
+        Some(Kind::DaemonSet) => &[
+            "currentNumberScheduled",
+            "desiredNumberScheduled",
+            "numberAvailable",
+            "numberMisscheduled",
+            "numberReady",
+            "updatedNumberScheduled",
+            "numberUnavailable",
+            "observedGeneration",
+        ],
+        Some(Kind::Job) => &["active", "succeeded", "failed", "conditions", "startTime", "completionTime"],
+        Some(Kind::PodDisruptionBudget) => {
+            &["disruptionsAllowed", "expectedPods", "desiredHealthy", "currentHealthy", "disruptedPods"]
+        }
+        Some(Kind::HorizontalPodAutoscaler) => &["currentReplicas", "desiredReplicas"],
+        Some(Kind::Service) if text(object, "/spec/type") != "LoadBalancer" => return None,
+        Some(Kind::Service) => &["loadBalancer"],
+        _ => return Some(Value::Object(status.clone())),
+    };
+    let mut told: Map<String, Value> = fields
+        .iter()
+        .filter_map(|field| Some(((*field).to_owned(), status.get(*field).filter(|value| !is_zero(value))?.clone())))
+        .collect();
+    if matches!(Kind::of(object), Some(Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet | Kind::DaemonSet)) {
+        let annotations = object.pointer("/metadata/annotations");
+        let template = annotations.and_then(|all| all.get(TEMPLATE_GENERATION_ANNOTATION)).and_then(Value::as_str);
+        if let Some(template) = template.and_then(|text| text.parse::<i64>().ok()) {
+            told.insert("resourceTemplateGeneration".to_owned(), json!(template));
+        }
+        if let Some(generation) = object.pointer("/metadata/generation").and_then(Value::as_i64) {
+            told.insert("generation".to_owned(), json!(generation));
+        }
+    }
+    (!told.is_empty()).then_some(Value::Object(told))
+}
+
+fn is_zero(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Number(number) => number.as_i64() == Some(0),
+        Value::Array(list) => list.is_empty(),
+        Value::Object(map) => map.is_empty(),
+        Value::Bool(_) | Value::String(_) => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn table() {
+        let times = json!({"succeeded": 1, "startTime": "t", "uncountedTerminatedPods": {}, "ready": 0});
+        for (api_version, kind, spec, status, expected) in [
+            (
+                "apps/v1",
+                "Deployment",
+                json!({}),
+                json!({"replicas": 2, "readyReplicas": 0, "observedGeneration": 3, "conditions": [{"lastUpdateTime": "x"}]}),
+                json!({"replicas": 2, "observedGeneration": 3, "generation": 3, "resourceTemplateGeneration": 5}),
+            ),
+            ("apps/v1", "Deployment", json!({}), json!({}), Value::Null),
+            ("v1", "Service", json!({"type": "ClusterIP"}), json!({"loadBalancer": {}}), Value::Null),
+            ("v1", "Service", json!({"type": "LoadBalancer"}), json!({"loadBalancer": {}}), Value::Null),
+            (
+                "v1",
+                "Service",
+                json!({"type": "LoadBalancer"}),
+                json!({"loadBalancer": {"ingress": [{"ip": "1.1.1.1"}]}, "conditions": []}),
+                json!({"loadBalancer": {"ingress": [{"ip": "1.1.1.1"}]}}),
+            ),
+            ("batch/v1", "Job", json!({}), times, json!({"succeeded": 1, "startTime": "t"})),
+            ("v1", "ConfigMap", json!({}), Value::Null, Value::Null),
+            ("example.io/v1", "Thing", json!({}), json!({"any": "thing"}), json!({"any": "thing"})),
+        ] {
+            let object = json!({"apiVersion": api_version, "kind": kind, "spec": spec, "status": status,
+                "metadata": {"generation": 3, "annotations": {TEMPLATE_GENERATION_ANNOTATION: "5"}}});
+            assert_eq!(reflect(&object).unwrap_or_default(), expected, "{object}");
+        }
+    }
+}

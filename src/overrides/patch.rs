@@ -1,0 +1,83 @@
+//! Changes at JSON pointers.
+
+use json_patch::jsonptr::PointerBuf;
+use json_patch::{AddOperation, PatchErrorKind, PatchOperation, RemoveOperation, ReplaceOperation};
+use serde_json::Value;
+
+use crate::karmada::policy::{OverriderOperator, PlaintextOverrider};
+
+/// Paths that hold an object's identity: an override that changed them would make another object of it.
+const IDENTITY: [&str; 4] = ["/apiVersion", "/kind", "/metadata/name", "/metadata/namespace"];
+
+pub(super) fn apply(object: &mut Value, overrider: &PlaintextOverrider) -> Result<(), String> {
+    let verb = match overrider.operator {
+        OverriderOperator::Add => "add",
+        OverriderOperator::Remove => "remove",
+        OverriderOperator::Replace => "replace",
+    };
+    let problem = |problem: &str| format!("{verb} at {:?}: {problem}", overrider.path);
+    let path = PointerBuf::parse(overrider.path.clone())
+        .map_err(|_| problem("this is not a JSON pointer: it must start with / and escape ~ as ~0, / as ~1"))?;
+    if overrider.path.is_empty() || overrider.path == "/metadata" || IDENTITY.contains(&overrider.path.as_str()) {
+        return Err(problem("the identity of an object cannot be overridden"));
+    }
+    let value = || overrider.value.clone().ok_or_else(|| problem("a value is needed"));
+    let operation = match overrider.operator {
+        OverriderOperator::Add => PatchOperation::Add(AddOperation { path, value: value()? }),
+        OverriderOperator::Replace => PatchOperation::Replace(ReplaceOperation { path, value: value()? }),
+        OverriderOperator::Remove => PatchOperation::Remove(RemoveOperation { path }),
+    };
+    json_patch::patch(object, &[operation]).map_err(|error| {
+        problem(match error.kind {
+            PatchErrorKind::InvalidPointer if overrider.operator == OverriderOperator::Add => {
+                "there is nothing to add it to"
+            }
+            PatchErrorKind::InvalidPointer => "there is nothing at this path",
+            _ => "it does not apply",
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{from_value, json};
+
+    #[test]
+    fn table() {
+        let object = json!({"metadata": {"name": "x", "annotations": {"a/b": "1"}}, "spec": {"list": [1, 2]}});
+        for (overrider, expected) in [
+            (json!({"path": "/spec/new", "operator": "add", "value": {"k": 1}}), Ok(("/spec/new", json!({"k": 1})))),
+            (json!({"path": "/spec/list/-", "operator": "add", "value": 3}), Ok(("/spec/list", json!([1, 2, 3])))),
+            (json!({"path": "/spec/list/0", "operator": "add", "value": 0}), Ok(("/spec/list", json!([0, 1, 2])))),
+            (json!({"path": "/spec/list/1", "operator": "replace", "value": 9}), Ok(("/spec/list", json!([1, 9])))),
+            (json!({"path": "/spec/list/0", "operator": "remove"}), Ok(("/spec/list", json!([2])))),
+            (
+                json!({"path": "/metadata/annotations/a~1b", "operator": "replace", "value": "2"}),
+                Ok(("/metadata/annotations/a~1b", json!("2"))),
+            ),
+            (json!({"path": "/spec/none", "operator": "replace", "value": 1}), Err("there is nothing at this path")),
+            (json!({"path": "/spec/none", "operator": "remove"}), Err("there is nothing at this path")),
+            (json!({"path": "/no/parent", "operator": "add", "value": 1}), Err("there is nothing to add it to")),
+            (json!({"path": "/spec/list/9", "operator": "add", "value": 1}), Err("there is nothing to add it to")),
+            (json!({"path": "spec", "operator": "add", "value": 1}), Err("not a JSON pointer")),
+            (json!({"path": "/spec/x", "operator": "add"}), Err("a value is needed")),
+            (json!({"path": "/metadata/name", "operator": "replace", "value": "y"}), Err("identity")),
+            (json!({"path": "", "operator": "replace", "value": {}}), Err("identity")),
+        ] {
+            let mut changed = object.clone();
+            let result = apply(&mut changed, &from_value(overrider.clone()).unwrap());
+            match expected {
+                Ok((pointer, value)) => {
+                    assert_eq!(result, Ok(()), "{overrider}");
+                    assert_eq!(changed.pointer(pointer), Some(&value), "{overrider}");
+                }
+                Err(words) => {
+                    let message = result.unwrap_err();
+                    assert!(message.contains(words), "{overrider}: {message}");
+                    assert_eq!(changed, object, "a failed change leaves no trace");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,178 @@
+//! Selectors of clusters and of objects.
+
+use std::collections::BTreeMap;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use kube::core::{Selector, SelectorExt};
+use serde_json::Value;
+
+use super::cluster::ClusterView;
+use crate::karmada::policy::{ClusterAffinity, ClusterField, FieldOperator, FieldRequirement, ResourceSelector};
+
+/// Whether a cluster is meant. A selector that makes no sense matches nothing.
+#[must_use]
+pub fn affinity_matches(affinity: &ClusterAffinity, cluster: &ClusterView) -> bool {
+    !affinity.exclude.contains(&cluster.name)
+        && (affinity.cluster_names.is_empty() || affinity.cluster_names.contains(&cluster.name))
+        && affinity.label_selector.as_ref().is_none_or(|selector| labels_match(selector, &cluster.labels))
+        && affinity
+            .field_selector
+            .as_ref()
+            .is_none_or(|selector| selector.match_expressions.iter().all(|field| field_matches(field, cluster)))
+}
+
+fn field_matches(requirement: &FieldRequirement, cluster: &ClusterView) -> bool {
+    let listed = |value: &String| requirement.values.contains(value);
+    let any = match requirement.key {
+        ClusterField::Provider => cluster.provider.as_ref().is_some_and(listed),
+        ClusterField::Region => cluster.region.as_ref().is_some_and(listed),
+        ClusterField::Zone => cluster.zones.iter().any(listed),
+    };
+    match requirement.operator {
+        FieldOperator::In => any,
+        FieldOperator::NotIn => !any,
+    }
+}
+
+fn labels_match(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
+    Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
+}
+
+/// How closely selectors name an object; the closer match wins over the wider one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Rank {
+    /// By kind alone.
+    Kind,
+    /// By labels.
+    Labels,
+    /// By name.
+    Name,
+}
+
+/// How closely any of the selectors names an object; nothing when none does.
+#[must_use]
+pub fn rank(object: &Value, selectors: &[ResourceSelector]) -> Option<Rank> {
+    selectors.iter().filter_map(|selector| rank_one(object, selector)).max()
+}
+
+/// Whether the selectors of an override name an object; no selectors name every object.
+#[must_use]
+pub fn selected_by(object: &Value, selectors: &[ResourceSelector]) -> Option<Rank> {
+    if selectors.is_empty() { Some(Rank::Kind) } else { rank(object, selectors) }
+}
+
+fn rank_one(object: &Value, selector: &ResourceSelector) -> Option<Rank> {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let given = |field: &Option<String>| field.clone().filter(|text| !text.is_empty());
+    if text("/apiVersion") != selector.api_version || text("/kind") != selector.kind {
+        return None;
+    }
+    if given(&selector.namespace).is_some_and(|namespace| namespace != text("/metadata/namespace")) {
+        return None;
+    }
+    if let Some(name) = given(&selector.name) {
+        return (name == text("/metadata/name")).then_some(Rank::Name);
+    }
+    match &selector.label_selector {
+        None => Some(Rank::Kind),
+        Some(selector) => labels_match(selector, &labels_of(object)).then_some(Rank::Labels),
+    }
+}
+
+fn labels_of(object: &Value) -> BTreeMap<String, String> {
+    let Some(labels) = object.pointer("/metadata/labels").and_then(Value::as_object) else { return BTreeMap::new() };
+    labels.iter().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{from_value, json};
+
+    fn cluster() -> ClusterView {
+        ClusterView {
+            name: "paris".into(),
+            labels: [("tier".to_owned(), "edge".to_owned())].into(),
+            provider: Some("aws".into()),
+            region: Some("eu".into()),
+            zones: vec!["eu-1".into(), "eu-2".into()],
+            ..ClusterView::default()
+        }
+    }
+
+    #[test]
+    fn affinities() {
+        let field = |key: &str, operator: &str, values: &[&str]| json!({"fieldSelector": {"matchExpressions": [{"key": key, "operator": operator, "values": values}]}});
+        let label = |key: &str, operator: &str, values: Value| json!({"labelSelector": {"matchExpressions": [{"key": key, "operator": operator, "values": values}]}});
+        for (affinity, expected) in [
+            (json!({}), true),
+            (json!({"clusterNames": ["paris"]}), true),
+            (json!({"clusterNames": ["rome"]}), false),
+            (json!({"exclude": ["paris"]}), false),
+            (json!({"clusterNames": ["paris"], "exclude": ["paris"]}), false),
+            (json!({"labelSelector": {"matchLabels": {"tier": "edge"}}}), true),
+            (json!({"labelSelector": {"matchLabels": {"tier": "core"}}}), false),
+            (label("tier", "In", json!(["edge", "core"])), true),
+            (label("tier", "NotIn", json!(["edge"])), false),
+            (label("other", "NotIn", json!(["x"])), true),
+            (label("tier", "Exists", Value::Null), true),
+            (label("tier", "DoesNotExist", Value::Null), false),
+            (label("tier", "Near", json!(["edge"])), false),
+            (field("provider", "In", &["aws", "gcp"]), true),
+            (field("provider", "NotIn", &["aws"]), false),
+            (field("region", "In", &["us"]), false),
+            (field("region", "NotIn", &["us"]), true),
+            (field("zone", "In", &["eu-2"]), true),
+            (field("zone", "In", &["eu-3"]), false),
+            (field("zone", "NotIn", &["eu-3"]), true),
+            (field("zone", "NotIn", &["eu-1"]), false),
+            (json!({"clusterNames": ["paris"], "labelSelector": {"matchLabels": {"tier": "core"}}}), false),
+        ] {
+            let parsed: ClusterAffinity = from_value(affinity.clone()).unwrap();
+            assert_eq!(affinity_matches(&parsed, &cluster()), expected, "{affinity}");
+        }
+    }
+
+    #[test]
+    fn a_cluster_without_the_field() {
+        let bare = ClusterView { name: "bare".into(), ..ClusterView::default() };
+        for key in ["provider", "region", "zone"] {
+            for (operator, expected) in [("In", false), ("NotIn", true)] {
+                let requirement: FieldRequirement =
+                    from_value(json!({"key": key, "operator": operator, "values": ["x"]})).unwrap();
+                assert_eq!(field_matches(&requirement, &bare), expected, "{key} {operator}");
+            }
+        }
+    }
+
+    #[test]
+    fn ranks() {
+        let object = json!({
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "web", "namespace": "shop", "labels": {"app": "web"}}
+        });
+        let selector = |more: Value| {
+            let mut all = json!({"apiVersion": "apps/v1", "kind": "Deployment"});
+            all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            from_value::<ResourceSelector>(all).unwrap()
+        };
+        for (more, expected) in [
+            (json!({}), Some(Rank::Kind)),
+            (json!({"namespace": "shop"}), Some(Rank::Kind)),
+            (json!({"namespace": "other"}), None),
+            (json!({"name": "web"}), Some(Rank::Name)),
+            (json!({"name": ""}), Some(Rank::Kind)),
+            (json!({"name": "api"}), None),
+            (json!({"labelSelector": {"matchLabels": {"app": "web"}}}), Some(Rank::Labels)),
+            (json!({"labelSelector": {"matchLabels": {"app": "api"}}}), None),
+            (json!({"name": "web", "labelSelector": {"matchLabels": {"app": "api"}}}), Some(Rank::Name)),
+            (json!({"kind": "StatefulSet"}), None),
+        ] {
+            assert_eq!(rank(&object, &[selector(more.clone())]), expected, "{more}");
+        }
+        let several = [selector(json!({})), selector(json!({"name": "web"}))];
+        assert_eq!(rank(&object, &several), Some(Rank::Name));
+        assert_eq!(rank(&object, &[]), None);
+        assert_eq!(selected_by(&object, &[]), Some(Rank::Kind));
+    }
+}
