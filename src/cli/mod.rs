@@ -3,6 +3,7 @@
 pub mod controller;
 pub mod crds;
 pub mod docs;
+pub mod engine;
 pub mod input;
 pub mod output;
 pub mod plan;
@@ -28,6 +29,8 @@ pub struct Cli {
 enum Command {
     /// Run the operator's reconcilers.
     Controller(controller::ControllerArgs),
+    /// Serve Karmada's API in a plane of profile Compact.
+    Engine(engine::EngineArgs),
     /// Print the custom resource definitions.
     Crds(crds::CrdsArgs),
     /// Print the API reference as Markdown.
@@ -45,6 +48,7 @@ pub async fn main() -> ExitCode {
     telemetry::start(&cli.log);
     let result: Result<(), Box<dyn std::error::Error>> = match cli.command {
         Command::Controller(args) => controller::run(args).await.map_err(Into::into),
+        Command::Engine(args) => engine::run(args).await.map_err(Into::into),
         Command::Crds(args) => crds::run(&args).map_err(Into::into),
         Command::Docs => docs::run().map_err(Into::into),
         Command::Completion { shell } => {
