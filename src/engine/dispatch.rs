@@ -12,9 +12,7 @@ use super::key::{Key, ObjectKey};
 use super::member::Session;
 use super::model::{Live, is_create_entry, parse, unstamp, version};
 use super::queue::Outcome;
-use super::rest::{
-    Target, is_kind_missing, is_namespace_missing, is_refused, is_unanswered, message,
-};
+use super::rest::{Target, is_kind_missing, is_namespace_missing, is_refused, is_unanswered, message};
 use super::want::{Manifest, Want, is_named, may_take, patience, want};
 use crate::interpret;
 use crate::karmada::MANAGED_LABEL;
@@ -255,8 +253,10 @@ fn as_applied(object: &Value) -> Option<Value> {
     };
     let mut entry = created.clone();
     if let Some(applied) = managers.iter().find(is_applied)
-        && let (Some(into), Some(from)) =
-            (entry.get_mut("fieldsV1").and_then(Value::as_object_mut), applied.get("fieldsV1").and_then(Value::as_object))
+        && let (Some(into), Some(from)) = (
+            entry.get_mut("fieldsV1").and_then(Value::as_object_mut),
+            applied.get("fieldsV1").and_then(Value::as_object),
+        )
     {
         unite(into, from);
     }
@@ -357,7 +357,8 @@ impl Drop for InFlight<'_> {
         self.engine.change(|index| {
             index.member_mut(&self.session.cluster).in_flight.remove(&self.key);
             // Who waited for it may go on.
-            let waiting = index.binding(&self.key).is_none_or(|binding| binding.deleting || !binding.removing.is_empty());
+            let waiting =
+                index.binding(&self.key).is_none_or(|binding| binding.deleting || !binding.removing.is_empty());
             let (key, cluster) = (self.key.clone(), self.session.cluster.clone());
             if waiting {
                 Effects { schedule: vec![key.clone()], dispatch: vec![(cluster, key)], ..Effects::default() }
@@ -374,9 +375,7 @@ mod tests {
 
     #[test]
     fn a_create_becomes_an_apply() {
-        let entry = |manager: &str, operation: &str, fields: Value| {
-            json!({"manager": manager, "operation": operation, "fieldsV1": fields})
-        };
+        let entry = |manager: &str, operation: &str, fields: Value| json!({"manager": manager, "operation": operation, "fieldsV1": fields});
         let object = |managers: Value| json!({"metadata": {"resourceVersion": "7", "managedFields": managers}});
         assert_eq!(as_applied(&object(json!([entry("kubectl", "Update", json!({}))]))), None);
         assert_eq!(as_applied(&object(json!([entry("airdock-engine", "Apply", json!({}))]))), None);

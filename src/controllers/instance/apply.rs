@@ -65,7 +65,7 @@ impl InstanceController {
                     self.look_at_api(observed, round).await;
                 }
                 Step::Plane => {
-                    self.plane(instance, round).await?;
+                    round.progress.unserved = self.plane(instance, round).await?;
                     round.progress.plane = true;
                 }
                 Step::Components => {
@@ -77,8 +77,11 @@ impl InstanceController {
                     round.progress.pruned = true;
                     let host = self.caches.host(instance);
                     round.progress.available = all_available(instance, &host, &self.context.image);
+                    if round.progress.available {
+                        self.look_at_forwarded_kinds(instance, round).await;
+                    }
                 }
-                Step::AwaitApi | Step::AwaitComponents | Step::Settled => return Ok(()),
+                Step::AwaitApi | Step::AwaitKinds | Step::AwaitComponents | Step::Settled => return Ok(()),
             }
         }
     }
@@ -143,8 +146,9 @@ impl InstanceController {
         let params = ListParams::default().labels(&format!("{INSTANCE_LABEL}={}", instance.name_any()));
         let live = secrets.list(&params).await.map_err(|source| InstanceError::Read { what: "the Secrets", source })?;
         let ring = Keyring::complete(entries, &own_data(instance, &live.items), lifetimes, now)?;
-        for (purpose, why) in &ring.replaced {
-            tracing::info!(purpose, ?why, "issuing");
+        if !ring.replaced.is_empty() {
+            let issued: Vec<String> = ring.replaced.iter().map(|(what, why)| format!("{what} ({why:?})")).collect();
+            tracing::info!(issued = issued.join(", "), "issuing keys and certificates");
         }
         Ok(ring)
     }
@@ -195,9 +199,9 @@ impl InstanceController {
         observe::version(&plane.client).await.or(known)
     }
 
-    /// The objects inside the plane.
-    async fn plane(&self, instance: &KarmadaInstance, round: &mut Round) -> Result<(), InstanceError> {
-        let Some(plane) = round.plane.clone() else { return Ok(()) };
+    /// The objects inside the plane. Tells which kinds it does not serve yet.
+    async fn plane(&self, instance: &KarmadaInstance, round: &mut Round) -> Result<Vec<String>, InstanceError> {
+        let Some(plane) = round.plane.clone() else { return Ok(Vec::new()) };
         let no_digests = BTreeMap::new();
         let inputs = Inputs {
             instance,
@@ -209,9 +213,20 @@ impl InstanceController {
         manifests.append(&mut chart::plane(&inputs)?);
         plane::mark(&mut manifests);
         chart::seal(&mut manifests)?;
-        let changes = self.plane_objects.ensure(&plane, &manifests).await?;
-        round.changes.extend(changes.into_iter().map(|change| format!("{change} in the plane")));
-        Ok(())
+        let looked = self.plane_objects.ensure(&plane, &manifests).await?;
+        round.changes.extend(looked.changes.into_iter().map(|change| format!("{change} in the plane")));
+        Ok(looked.unserved)
+    }
+
+    /// Kinds that the plane forwards to a component count as served only when they are.
+    async fn look_at_forwarded_kinds(&self, instance: &KarmadaInstance, round: &mut Round) {
+        let Some(plane) = &round.plane else { return };
+        if Component::AggregatedApiServer.is_enabled(instance)
+            && !plane::serves(&plane.client, "cluster.karmada.io/v1alpha1", "clusters").await
+        {
+            round.progress.available = false;
+            round.progress.unserved = vec!["clusters.cluster.karmada.io".to_owned()];
+        }
     }
 
     /// Karmada's definitions: built in for Compact, from the bundle for Full.
@@ -436,6 +451,7 @@ pub(super) fn begin(observed: &Observed) -> Round {
             base: false,
             api: observe::Api::Starting,
             plane: false,
+            unserved: Vec::new(),
             started,
             components: false,
             pruned: false,

@@ -50,6 +50,9 @@ const CONCURRENCY: u16 = 16;
 /// How soon a round follows one that waits for something: watches usually bring it back before.
 const WAITING: Duration = Duration::from_secs(1);
 
+/// How soon one that waits for what nothing tells of.
+const PROMPT: Duration = Duration::from_millis(300);
+
 /// Runs the controller until shutdown.
 pub async fn run(context: Context) {
     let client = context.host.0.clone();
@@ -110,8 +113,8 @@ impl InstanceController {
         let instance = &observed.instance;
         let mut round = apply::begin(observed);
         let result = self.advance(observed, &mut round).await;
-        for change in &round.changes {
-            tracing::info!("{change}");
+        if !round.changes.is_empty() {
+            tracing::info!(changes = round.changes.join(", "), "brought to what is wanted");
         }
         if let Some(plane) = &round.plane
             && round.progress.plane
@@ -130,6 +133,9 @@ impl InstanceController {
         result?;
         Ok(match round.step {
             Step::Settled => Next::After(plane::RECHECK),
+            Step::AwaitKinds => Next::After(PROMPT),
+            // The API server is ready; its Service is a moment behind.
+            Step::AwaitApi if matches!(round.progress.api, observe::Api::Unreachable(_)) => Next::After(PROMPT),
             _ => Next::After(WAITING),
         })
     }

@@ -17,6 +17,8 @@ pub struct Progress {
     pub api: Api,
     /// The objects inside the plane have been brought to what is wanted.
     pub plane: bool,
+    /// Kinds that were defined in the plane, and that it does not serve yet.
+    pub unserved: Vec<String>,
     /// Some component that needs the plane is there, so that the plane was prepared once.
     pub started: bool,
     /// The components that need the plane have been brought to what is wanted.
@@ -36,6 +38,8 @@ pub enum Step {
     AwaitApi,
     /// Apply the objects inside the plane.
     Plane,
+    /// Wait for the plane to serve what was defined in it.
+    AwaitKinds,
     /// Apply the components that need the plane.
     Components,
     /// Remove what is no longer wanted.
@@ -49,14 +53,19 @@ pub enum Step {
 /// What is to be done next.
 #[must_use]
 pub fn next_step(progress: &Progress) -> Step {
-    let Progress { base, api, plane, started, components, pruned, available } = progress;
-    match (base, started, components, api, plane, pruned, available) {
-        (false, ..) => Step::Base,
-        // A component of a plane that was prepared before is put right even while the API is away.
-        (_, true, false, ..) => Step::Components,
-        (_, _, _, Api::Starting | Api::Unreachable(_), ..) => Step::AwaitApi,
-        (_, _, _, Api::Ready, false, ..) => Step::Plane,
-        (_, _, false, ..) => Step::Components,
+    let Progress { base, api, plane, unserved, started, components, pruned, available } = progress;
+    if !base {
+        return Step::Base;
+    }
+    // A component of a plane that was prepared before is put right even while the API is away.
+    if *started && !components {
+        return Step::Components;
+    }
+    match (api, plane, unserved.is_empty(), components, pruned, available) {
+        (Api::Starting | Api::Unreachable(_), ..) => Step::AwaitApi,
+        (Api::Ready, false, ..) => Step::Plane,
+        (Api::Ready, true, false, ..) => Step::AwaitKinds,
+        (_, _, _, false, ..) => Step::Components,
         (.., false, _) => Step::Prune,
         (.., false) => Step::AwaitComponents,
         _ => Step::Settled,
@@ -166,6 +175,7 @@ mod tests {
             base: false,
             api: Api::Starting,
             plane: false,
+            unserved: Vec::new(),
             started: false,
             components: false,
             pruned: false,
@@ -182,6 +192,7 @@ mod tests {
             (Progress { api: Api::Unreachable("x".into()), ..based.clone() }, Step::AwaitApi),
             (answering.clone(), Step::Plane),
             (prepared.clone(), Step::Components),
+            (Progress { unserved: vec!["Work".into()], ..prepared.clone() }, Step::AwaitKinds),
             (placed.clone(), Step::Prune),
             (pruned.clone(), Step::AwaitComponents),
             (Progress { available: true, ..pruned.clone() }, Step::Settled),
@@ -202,6 +213,7 @@ mod tests {
             base: false,
             api: Api::Ready,
             plane: false,
+            unserved: Vec::new(),
             started: false,
             components: false,
             pruned: false,

@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use kube::api::{Api, DynamicObject, ListParams, ObjectList, PartialObjectMeta};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, DynamicObject, ListParams, ObjectList, PartialObjectMeta, Patch, PatchParams};
 use kube::core::ApiResource;
 use kube::{Client, ResourceExt as _};
+use serde_json::json;
 
 use crate::api::{MANAGED_BY, MANAGED_BY_LABEL};
 use crate::chart::{self, Manifest};
@@ -28,6 +30,12 @@ pub const BUNDLE_ANNOTATION: &str = "airdock.dev/bundle";
 
 /// How often a plane whose objects were all right is looked at again.
 pub const RECHECK: Duration = Duration::from_secs(20);
+
+/// Annotation with the time at which a definition was last touched.
+const NUDGED_ANNOTATION: &str = "airdock.dev/touched";
+
+/// How long a definition may take to be served before it is touched.
+const NUDGE_AFTER_SECONDS: i64 = 5;
 
 /// Writes at once into one plane.
 const CONCURRENCY: usize = 8;
@@ -46,16 +54,27 @@ struct Known {
     at: Instant,
     /// Version at which each object was found right.
     right: HashMap<String, String>,
+    /// Whether every kind was found to be served.
+    served: bool,
+}
+
+/// What a look at a plane has found and done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// What was written.
+    pub changes: Vec<String>,
+    /// Kinds that are defined, and not served yet.
+    pub unserved: Vec<String>,
 }
 
 impl PlaneObjects {
     /// Brings a plane's objects to what is wanted, unless they were found right just now. Tells what it changed.
-    pub async fn ensure(&self, plane: &Arc<Plane>, wanted: &[Manifest]) -> Result<Vec<String>, InstanceError> {
+    pub async fn ensure(&self, plane: &Arc<Plane>, wanted: &[Manifest]) -> Result<Looked, InstanceError> {
         let digest = digest(wanted)?;
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&plane.key).cloned();
         let known = known.filter(|known| known.wanted == digest && Arc::ptr_eq(&known.plane, plane));
-        if known.as_ref().is_some_and(|known| known.at.elapsed() < RECHECK) {
-            return Ok(Vec::new());
+        if known.as_ref().is_some_and(|known| known.served && known.at.elapsed() < RECHECK) {
+            return Ok(Looked::default());
         }
         let found = list(&plane.client, wanted).await?;
         let new = || (Applier::new(plane.client.clone(), "airdock.dev/instance"), HashMap::new());
@@ -82,9 +101,12 @@ impl PlaneObjects {
         } else {
             HashMap::new()
         };
-        let known = Known { wanted: digest, plane: plane.clone(), applier, at: Instant::now(), right };
+        let unserved = unserved(&plane.client, wanted).await;
+        nudge(&applier, wanted, &found, &unserved).await?;
+        let served = unserved.is_empty();
+        let known = Known { wanted: digest, plane: plane.clone(), applier, at: Instant::now(), right, served };
         self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(plane.key.clone(), known);
-        Ok(changes)
+        Ok(Looked { changes, unserved })
     }
 
     /// Forgets a plane.
@@ -109,6 +131,66 @@ pub async fn holds_bundle(client: &Client, version: &str) -> bool {
     api.list_metadata(&params).await.is_ok_and(|list| {
         list.items.iter().any(|object| object.annotations().get(BUNDLE_ANNOTATION).is_some_and(|v| v == version))
     })
+}
+
+/// Whether a plane serves a resource.
+pub async fn serves(client: &Client, group_version: &str, plural: &str) -> bool {
+    let served = client.list_api_group_resources(group_version).await;
+    served.is_ok_and(|list| list.resources.iter().any(|resource| resource.name == plural))
+}
+
+/// Names of the definitions that the plane does not serve.
+async fn unserved(client: &Client, wanted: &[Manifest]) -> Vec<String> {
+    let mut served: BTreeMap<String, HashSet<String>> = BTreeMap::new();
+    let mut missing = Vec::new();
+    for definition in definitions(wanted) {
+        for version in definition.spec.versions.iter().filter(|version| version.served) {
+            let group_version = format!("{}/{}", definition.spec.group, version.name);
+            if !served.contains_key(&group_version) {
+                let list = client.list_api_group_resources(&group_version).await;
+                let names = list.map(|list| list.resources.into_iter().map(|r| r.name).collect());
+                served.insert(group_version.clone(), names.unwrap_or_default());
+            }
+            if !served[&group_version].contains(&definition.spec.names.plural) {
+                missing.push(definition.name_any());
+                break;
+            }
+        }
+    }
+    missing
+}
+
+fn definitions(wanted: &[Manifest]) -> impl Iterator<Item = &CustomResourceDefinition> {
+    wanted.iter().filter_map(|manifest| match manifest {
+        Manifest::CustomResourceDefinition(definition) => Some(definition.as_ref()),
+        _ => None,
+    })
+}
+
+/// Touches definitions that are not served long after they were made. An API server that ends between accepting
+/// the names of a definition and establishing it takes that up again only when the definition changes.
+async fn nudge(
+    applier: &Applier,
+    wanted: &[Manifest],
+    found: &Found,
+    unserved: &[String],
+) -> Result<(), InstanceError> {
+    let now = Timestamp::now();
+    for manifest in wanted.iter().filter(|manifest| unserved.iter().any(|name| name == manifest.name())) {
+        let Some((resource, object)) = found.get(&id(manifest)) else { continue };
+        let last = object.annotations().get(NUDGED_ANNOTATION).and_then(|at| at.parse::<Timestamp>().ok());
+        let last = last.or_else(|| object.creation_timestamp().map(|time| time.0));
+        if last.is_some_and(|last| now.as_second() - last.as_second() < NUDGE_AFTER_SECONDS) {
+            continue;
+        }
+        tracing::warn!(definition = manifest.name(), "the plane does not serve it yet: touching it");
+        let patch = json!({ "metadata": { "annotations": { NUDGED_ANNOTATION: now.to_string() } } });
+        let api = applier.api(resource, None);
+        api.patch(manifest.name(), &PatchParams::default(), &Patch::Merge(&patch)).await.map_err(|error| {
+            InstanceError::Plane { what: format!("touch {}", manifest.id()), source: Box::new(error) }
+        })?;
+    }
+    Ok(())
 }
 
 async fn apply(applier: &Applier, manifest: &Manifest) -> Result<Option<String>, InstanceError> {

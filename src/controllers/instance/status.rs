@@ -134,6 +134,10 @@ fn verdict(round: &Round, components: &[ComponentStatus], was_ready: bool) -> Ve
         Step::Settled => {
             Verdict::Ready { reason: "Ready", message: "the plane answers, and every component is available".into() }
         }
+        Step::AwaitKinds => Verdict::Progressing {
+            reason,
+            message: format!("waits for the plane to serve {}", listed(&round.progress.unserved)),
+        },
         _ if !trouble.is_empty() => Verdict::NotReady { reason: "ComponentNotAvailable", message: trouble.join("; ") },
         Step::AwaitApi => match &round.progress.api {
             Api::Unreachable(problem) if was_ready => Verdict::NotReady {
@@ -149,6 +153,10 @@ fn verdict(round: &Round, components: &[ComponentStatus], was_ready: bool) -> Ve
                 let waiting: Vec<String> = components.iter().filter(starting).filter_map(waits).collect();
                 Verdict::Progressing { reason, message: format!("waits for {}", join(&waiting, "the API server")) }
             }
+        },
+        _ if !round.progress.unserved.is_empty() => Verdict::Progressing {
+            reason,
+            message: format!("waits for the plane to serve {}", listed(&round.progress.unserved)),
         },
         _ => Verdict::Progressing { reason, message: format!("waits for {}", join(&waiting, "the components")) },
     }
