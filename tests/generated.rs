@@ -133,3 +133,28 @@ fn the_operations_guide_knows_every_reason() {
     assert!(seen > 20, "only {seen} reasons found; has their form changed?");
     assert!(missing.is_empty(), "docs/operations.md does not explain {missing:#?}");
 }
+
+/// Whoever adds a dependency says what for.
+#[test]
+fn every_dependency_has_its_reason() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("read Cargo.toml");
+    let reasons = fs::read_to_string(root().join("docs/dependencies.md")).expect("read docs/dependencies.md");
+    let told: Vec<&str> = reasons
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next())
+        .flat_map(|names| names.split([',', ' ', '(', ')']))
+        .collect();
+    let mut section = "";
+    let mut seen = 0;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            section = line;
+        } else if matches!(section, "[dependencies]" | "[dev-dependencies]")
+            && let Some((name, _)) = line.split_once('=').filter(|_| !line.starts_with('#'))
+        {
+            assert!(told.contains(&name.trim()), "docs/dependencies.md does not tell what {name}is for");
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "only {seen} dependencies found");
+}

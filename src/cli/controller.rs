@@ -119,7 +119,8 @@ fn start_all(controllers: &mut JoinSet<()>, context: &Context) {
     controllers.spawn(permission::run(context.clone()));
 }
 
-fn default_identity() -> String {
+/// Host name and process id.
+pub(super) fn default_identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}-{}", host.trim(), std::process::id())
 }

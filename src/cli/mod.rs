@@ -3,6 +3,7 @@
 pub mod controller;
 pub mod crds;
 pub mod docs;
+pub mod engine;
 pub mod input;
 pub mod output;
 pub mod plan;
@@ -30,6 +31,8 @@ pub struct Cli {
 enum Command {
     /// Run the operator's reconcilers.
     Controller(controller::ControllerArgs),
+    /// Serve Karmada's API in a plane of profile Compact.
+    Engine(engine::EngineArgs),
     /// Print the custom resource definitions.
     Crds(crds::CrdsArgs),
     /// Show where an application would land and what each member would get, with no cluster at all.
@@ -53,6 +56,7 @@ pub async fn main() -> ExitCode {
     telemetry::start(&cli.log);
     let result: Result<(), Box<dyn std::error::Error>> = match cli.command {
         Command::Controller(args) => controller::run(args).await.map_err(Into::into),
+        Command::Engine(args) => engine::run(args).await.map_err(Into::into),
         Command::Crds(args) => crds::run(&args).map_err(Into::into),
         Command::Plan(args) => plan::run(&args).map_err(Into::into),
         Command::Render(args) => render::run(&args).map_err(Into::into),

@@ -134,6 +134,12 @@ fn selects_kind(selectors: &[ResourceSelector], kind: &KindKey) -> bool {
 }
 
 impl Index {
+    /// An index of a plane that nothing is known of yet.
+    #[must_use]
+    pub fn of(plane: String) -> Self {
+        Self { plane, ..Self::default() }
+    }
+
     // ----- questions -------------------------------------------------------------------------------------------
 
     /// A template.

@@ -131,7 +131,7 @@ pub async fn run(plane: Client, options: Options) {
         factory,
         metrics: metrics.clone(),
         settings,
-        index: Mutex::new(Index { plane: id, ..Index::default() }),
+        index: Mutex::new(Index::of(id)),
         schedule: Arc::default(),
         report: Arc::default(),
         clusters: Arc::default(),

@@ -58,26 +58,24 @@ struct Mirror<K> {
     /// What an object is known by; nothing for those that do not matter.
     key: fn(&Value) -> Option<K>,
     /// An object is there, or changed; the flag tells whether it was listed.
-    put: Box<dyn Fn(K, Value, bool) + Send>,
+    put: Box<dyn Fn(K, Value, bool) + Send + Sync>,
     /// An object is gone.
-    remove: Box<dyn Fn(&K) + Send>,
+    remove: Box<dyn Fn(&K) + Send + Sync>,
     /// Everything that is known.
-    known: Box<dyn Fn() -> Vec<K> + Send>,
-    /// Everything is known.
-    complete: Box<dyn Fn() + Send>,
+    known: Box<dyn Fn() -> Vec<K> + Send + Sync>,
 }
 
 async fn mirror<K>(engine: &Engine, resource: ApiResource, namespace: Option<&str>, mirror: Mirror<K>)
 where
-    K: Eq + Hash + Send,
+    K: Clone + Eq + Hash + Send,
 {
     let mut listed: HashSet<K> = HashSet::new();
     let mut first = true;
     follow(engine.rest.client().clone(), resource, namespace, None, |news| match news {
         News::Begin => listed.clear(),
         News::Listed(object) => {
-            if let (Some(key), Some(same)) = ((mirror.key)(&object), (mirror.key)(&object)) {
-                listed.insert(same);
+            if let Some(key) = (mirror.key)(&object) {
+                listed.insert(key.clone());
                 (mirror.put)(key, object, true);
             }
         }
@@ -88,7 +86,6 @@ where
                 }
             }
             listed.clear();
-            (mirror.complete)();
             if std::mem::take(&mut first) {
                 engine.mirrored();
             }
@@ -127,7 +124,6 @@ async fn clusters(engine: Arc<Engine>) {
         }),
         remove: Box::new(move |name| remove.change(|index| index.remove_cluster(name))),
         known: Box::new(move || known.index().clusters.keys().cloned().collect()),
-        complete: Box::new(|| {}),
     };
     mirror(&engine, ApiResource::erase::<Cluster>(&()), None, rules).await;
 }
@@ -150,7 +146,6 @@ async fn policies<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced
         }),
         remove: Box::new(move |key| remove.change(|index| index.set_policy(key.clone(), None))),
         known: Box::new(move || known.index().policy_keys(namespaced)),
-        complete: Box::new(|| {}),
     };
     mirror(&engine, ApiResource::erase::<K>(&()), None, rules).await;
 }
@@ -169,7 +164,6 @@ async fn overrides<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespace
         }),
         remove: Box::new(move |key| remove.change(|index| index.set_override(key.clone(), None))),
         known: Box::new(move || known.index().override_keys(namespaced)),
-        complete: Box::new(|| {}),
     };
     mirror(&engine, ApiResource::erase::<K>(&()), None, rules).await;
 }
@@ -184,7 +178,6 @@ async fn bindings<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced
         }),
         remove: Box::new(move |key| remove.change(|index| index.remove_binding(key))),
         known: Box::new(move || known.index().binding_keys(namespaced)),
-        complete: Box::new(|| {}),
     };
     mirror(&engine, ApiResource::erase::<K>(&()), None, rules).await;
 }
@@ -196,7 +189,6 @@ async fn namespaces(engine: Arc<Engine>) {
         put: Box::new(move |_, object, _| put.change(|index| index.put_namespace(object))),
         remove: Box::new(move |name| remove.change(|index| index.remove_namespace(name))),
         known: Box::new(move || known.index().namespace_names()),
-        complete: Box::new(|| {}),
     };
     mirror(&engine, ApiResource::erase::<Namespace>(&()), None, rules).await;
 }
@@ -209,7 +201,6 @@ async fn credentials(engine: Arc<Engine>) {
         put: Box::new(move |name, object, _| put.set_credential(&name, Some(credential(&object)))),
         remove: Box::new(move |name| remove.set_credential(name, None)),
         known: Box::new(move || known.credential_names()),
-        complete: Box::new(|| {}),
     };
     mirror(&engine, ApiResource::erase::<Secret>(&()), Some(CLUSTER_NAMESPACE), rules).await;
 }

@@ -122,16 +122,9 @@ impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Queue<K> {
         self.wake.notify_one();
     }
 
-    /// Keys that are ready and wait for a worker.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.lock().ready.len()
-    }
-
-    /// Whether no key is ready.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
+        self.lock().ready.is_empty()
     }
 
     async fn take(&self) -> K {
