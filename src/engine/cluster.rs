@@ -211,8 +211,11 @@ pub fn seconds(time: Timestamp) -> Timestamp {
 fn changed_fields(before: &ClusterStatus, after: &ClusterStatus) -> Map<String, Value> {
     let (before, after) = (json!(before), json!(after));
     let (Some(before), Some(after)) = (before.as_object(), after.as_object()) else { return Map::new() };
-    let mut fields: Map<String, Value> =
-        after.iter().filter(|(name, value)| before.get(*name) != Some(value)).map(|(n, v)| (n.clone(), v.clone())).collect();
+    let mut fields: Map<String, Value> = after
+        .iter()
+        .filter(|(name, value)| before.get(*name) != Some(value))
+        .map(|(n, v)| (n.clone(), v.clone()))
+        .collect();
     for name in before.keys().filter(|name| !after.contains_key(*name)) {
         fields.insert(name.clone(), Value::Null);
     }
@@ -316,12 +319,19 @@ mod tests {
         let fields = changed_fields(&first, &second);
         assert_eq!(fields.keys().collect::<Vec<_>>(), ["conditions"]);
         let ready = conditions::find(&second.conditions, "Ready").unwrap();
-        assert_eq!((ready.reason.as_str(), ready.message.as_str()), ("ClusterNotReachable", "cluster is not reachable: refused"));
+        assert_eq!(
+            (ready.reason.as_str(), ready.message.as_str()),
+            ("ClusterNotReachable", "cluster is not reachable: refused")
+        );
     }
 
     #[test]
     fn says_which_check_fails() {
-        let status = Status { code: 500, message: "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed".into(), ..Status::default() };
+        let status = Status {
+            code: 500,
+            message: "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed".into(),
+            ..Status::default()
+        };
         assert!(Readiness::unwell(&status).message.ends_with("etcd failed: reason withheld"));
     }
 }

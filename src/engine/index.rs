@@ -46,6 +46,8 @@ pub enum Attempt {
     Applied,
     /// It is not.
     Failed(String),
+    /// It is not, because somebody else's object has its name.
+    Taken(String),
 }
 
 /// How often an object was found changed and put right in a row.
@@ -192,8 +194,11 @@ impl Index {
         let policies = self.policies.iter().filter(|((namespace, _), spec)| {
             (namespace.is_none() || *namespace == key.namespace) && selects_kind(&spec.resource_selectors, &key.kind)
         });
-        let policies = policies
-            .map(|((namespace, name), spec)| Policy { namespace: namespace.as_deref(), name: name.as_str(), spec });
+        let policies = policies.map(|((namespace, name), spec)| Policy {
+            namespace: namespace.as_deref(),
+            name: name.as_str(),
+            spec,
+        });
         let claim = placement::claim(object, policies)?;
         let policy = (claim.namespace.map(str::to_owned), claim.name.to_owned());
         let spec = self.policies.get(&policy)?.clone();
@@ -261,9 +266,10 @@ impl Index {
     pub fn is_ours(&self, live: &Live, key: &ObjectKey) -> bool {
         match &live.plane {
             Some(plane) => *plane == self.plane,
-            None => live.binding.as_ref().is_some_and(|(namespace, name)| {
-                *namespace == key.namespace && *name == key.binding_name()
-            }),
+            None => live
+                .binding
+                .as_ref()
+                .is_some_and(|(namespace, name)| *namespace == key.namespace && *name == key.binding_name()),
         }
     }
 
@@ -278,9 +284,8 @@ impl Index {
     /// Kinds to watch in a member: those of its bindings, and namespaces.
     #[must_use]
     pub fn member_kinds(&self, cluster: &ClusterName) -> BTreeSet<Arc<KindKey>> {
-        let bound = self.bindings.iter().filter(|(_, binding)| {
-            binding.targets(cluster) || binding.removing.contains(cluster)
-        });
+        let bound =
+            self.bindings.iter().filter(|(_, binding)| binding.targets(cluster) || binding.removing.contains(cluster));
         let mut kinds: BTreeSet<_> = bound.map(|(key, _)| key.kind.clone()).collect();
         kinds.insert(KindKey::new("v1", "Namespace"));
         kinds
@@ -301,9 +306,10 @@ impl Index {
         let reachable = self.members.get(cluster).is_some_and(|member| member.reachable);
         if !reachable {
             // A member that was never reached holds nothing.
-            let never = self.clusters.get(cluster).is_some_and(|c| {
-                c.status.as_ref().is_none_or(|status| status.kubernetes_version.is_none())
-            });
+            let never = self
+                .clusters
+                .get(cluster)
+                .is_some_and(|c| c.status.as_ref().is_none_or(|status| status.kubernetes_version.is_none()));
             return (never || self.is_forced(cluster)).then_some(true);
         }
         let member = self.members.get(cluster)?;
@@ -381,7 +387,10 @@ impl Index {
         let namespace = key.0;
         let touched = |object: &Key| {
             (namespace.is_none() || namespace == object.namespace)
-                && [&before, &after].into_iter().flatten().any(|spec| selects_kind(&spec.resource_selectors, &object.kind))
+                && [&before, &after]
+                    .into_iter()
+                    .flatten()
+                    .any(|spec| selects_kind(&spec.resource_selectors, &object.kind))
         };
         let schedule = self.templates.keys().filter(|key| touched(key)).cloned().collect();
         Effects { schedule, kinds: true, ..Effects::default() }
@@ -528,7 +537,9 @@ impl Index {
             {
                 effects.schedule.push(key.clone());
                 let touched: BTreeSet<_> = known.inventory().chain(binding.inventory()).collect();
-                effects.clusters.extend(touched.iter().filter(|c| self.views.get(*c).is_some_and(|v| v.leaving)).cloned());
+                effects
+                    .clusters
+                    .extend(touched.iter().filter(|c| self.views.get(*c).is_some_and(|v| v.leaving)).cloned());
                 effects.dispatch.extend(touched.into_iter().map(|cluster| (cluster, key.clone())));
                 effects.report.push(key.clone());
                 effects.kinds = known.inventory().collect::<BTreeSet<_>>() != binding.inventory().collect();
@@ -643,7 +654,13 @@ impl Index {
             schedule: vec![key.clone()],
             dispatch: vec![(cluster.clone(), key.clone())],
             report: vec![key.clone()],
-            clusters: self.views.get(cluster).filter(|view| view.leaving).map(|_| cluster.clone()).into_iter().collect(),
+            clusters: self
+                .views
+                .get(cluster)
+                .filter(|view| view.leaving)
+                .map(|_| cluster.clone())
+                .into_iter()
+                .collect(),
             kinds: false,
         }
     }

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use http::Request;
+use kube::Client;
 use kube::api::Api;
 use kube::core::{ApiResource, PartialObjectMeta};
-use kube::Client;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
@@ -253,7 +253,9 @@ async fn keep_discovering(session: Arc<Session>, observed: Arc<Observed>) {
         }
         match timeout(Duration::from_secs(30), discover(session.rest.client())).await {
             Ok(Ok(served)) => learn(&session, &observed, served),
-            Ok(Err(error)) => tracing::debug!(cluster = %session.cluster, error = message(&error), "kinds are not known"),
+            Ok(Err(error)) => {
+                tracing::debug!(cluster = %session.cluster, error = message(&error), "kinds are not known")
+            }
             Err(_) => tracing::debug!(cluster = %session.cluster, "kinds are not known: no answer"),
         }
     }

@@ -303,8 +303,7 @@ impl Engine {
             found.and_then(|secret| serde_json::to_value(secret).ok()).map(|secret| plane::credential(&secret))
         };
         let found = found.ok_or_else(|| missing(format!("Secret {namespace}/{secret} does not exist")))?;
-        let token =
-            found.token.ok_or_else(|| missing(format!("Secret {namespace}/{secret} has no key token")))?;
+        let token = found.token.ok_or_else(|| missing(format!("Secret {namespace}/{secret} has no key token")))?;
         Ok(Connection {
             server,
             tls_server_name: None,

@@ -218,7 +218,9 @@ fn created_only(object: &Value) -> bool {
 /// Whether an entry of `managedFields` came from the engine's create.
 #[must_use]
 pub fn is_create_entry(manager: &Value) -> bool {
-    text(manager, "/manager") == MANAGER && text(manager, "/operation") == "Update" && text(manager, "/subresource").is_empty()
+    text(manager, "/manager") == MANAGER
+        && text(manager, "/operation") == "Update"
+        && text(manager, "/subresource").is_empty()
 }
 
 /// Takes away what changes without anybody changing the object.
@@ -317,8 +319,10 @@ mod tests {
     #[test]
     fn heartbeats_do_not_change_the_hash_but_edits_do() {
         let object = |version: &str, status: i64, data: &str| {
-            Live::of(json!({"metadata": {"name": "x", "uid": "u", "resourceVersion": version, "managedFields": [{"time": version}]},
-                "data": {"k": data}, "status": {"n": status}}))
+            Live::of(
+                json!({"metadata": {"name": "x", "uid": "u", "resourceVersion": version, "managedFields": [{"time": version}]},
+                "data": {"k": data}, "status": {"n": status}}),
+            )
         };
         let first = object("1", 1, "v");
         assert_eq!(first.hash, object("2", 2, "v").hash);
@@ -329,7 +333,8 @@ mod tests {
     #[test]
     fn stamps_lead_back() {
         let key = ObjectKey { kind: KindKey::new("v1", "ConfigMap"), namespace: Some("shop".into()), name: "x".into() };
-        let template = Template::of(json!({"metadata": {"name": "x", "uid": "t", "generation": 4, "resourceVersion": "9"}}));
+        let template =
+            Template::of(json!({"metadata": {"name": "x", "uid": "t", "generation": 4, "resourceVersion": "9"}}));
         let mut manifest = json!({"metadata": {"name": "x"}});
         stamp(&mut manifest, &key, "plane-1", Some(&template));
         let live = Live::of(manifest.clone());

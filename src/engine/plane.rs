@@ -211,10 +211,7 @@ pub(super) fn credential(secret: &Value) -> Credential {
         let encoded = secret.pointer("/data")?.get(key)?.as_str()?;
         STANDARD.decode(encoded).ok().filter(|bytes| !bytes.is_empty())
     };
-    Credential {
-        token: get("token").and_then(|bytes| String::from_utf8(bytes).ok()),
-        authority: get("caBundle"),
-    }
+    Credential { token: get("token").and_then(|bytes| String::from_utf8(bytes).ok()), authority: get("caBundle") }
 }
 
 /// Watches templates of the kinds that are in use, one watch a kind.

@@ -7,12 +7,12 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::{ApiResource, Resource};
 use serde_json::{Value, json};
 
+use super::Engine;
 use super::index::{Effects, Index, PolicyKey};
 use super::key::{ClusterName, Key, ObjectKey};
 use super::model::{BINDING_FINALIZER, Binding, REMOVING_ANNOTATION, Template};
 use super::queue::Outcome;
 use super::rest::{Target, message};
-use super::Engine;
 use crate::distribute;
 use crate::karmada::binding::BindingSpec;
 use crate::karmada::policy::PropagationSpec;
@@ -156,7 +156,8 @@ fn place(
         let others = binding.owners.iter().filter(|other| other.controller != Some(true)).cloned();
         put("/metadata/ownerReferences", json!(others.chain([owner]).collect::<Vec<_>>()));
     }
-    let step = if operations.is_empty() { Step::Nothing } else { Step::Change { version: binding.version, operations } };
+    let step =
+        if operations.is_empty() { Step::Nothing } else { Step::Change { version: binding.version, operations } };
     (step, refusal)
 }
 

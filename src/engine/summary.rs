@@ -224,8 +224,10 @@ mod tests {
     use serde_json::{from_value, json};
 
     fn pod(uid: &str, node: Option<&str>, phase: &str, cpu: &str) -> Pod {
-        from_value(json!({"metadata": {"uid": uid}, "status": {"phase": phase}, "spec": {"nodeName": node, "containers": [
-            {"resources": {"requests": {"cpu": cpu, "memory": "64Mi"}}}, {"resources": {}}]}}))
+        from_value(
+            json!({"metadata": {"uid": uid}, "status": {"phase": phase}, "spec": {"nodeName": node, "containers": [
+            {"resources": {"requests": {"cpu": cpu, "memory": "64Mi"}}}, {"resources": {}}]}}),
+        )
         .unwrap()
     }
 

@@ -100,7 +100,11 @@ fn capacity_is_counted() {
         eventually("capacity of alpha", SOON, async || {
             let cluster = get_in(&case.plane, CLUSTER.0, CLUSTER.1, "", "alpha").await.unwrap();
             let status = &cluster["status"];
-            let seen = json!([status["nodeSummary"], status["resourceSummary"]["allocatable"]["cpu"], status["resourceSummary"]["allocated"]["cpu"]]);
+            let seen = json!([
+                status["nodeSummary"],
+                status["resourceSummary"]["allocatable"]["cpu"],
+                status["resourceSummary"]["allocated"]["cpu"]
+            ]);
             if seen == json!([{"totalNum": 1, "readyNum": 1}, "4", "250m"]) { Ok(()) } else { Err(seen.to_string()) }
         })
         .await;
@@ -182,7 +186,9 @@ fn a_cluster_leaves() {
         let force = json!({"metadata": {"annotations": {"airdock.dev/force-unjoin": "true"}}});
         merge_in(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma", force).await;
         eventually("gamma is given up", SOON, async || {
-            get_in(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma").await.map_or(Ok(()), |c| Err(c["metadata"].to_string()))
+            get_in(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma")
+                .await
+                .map_or(Ok(()), |c| Err(c["metadata"].to_string()))
         })
         .await;
         case.server("gamma").restart();

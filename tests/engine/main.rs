@@ -4,9 +4,9 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs)]
 
+mod faults;
 #[path = "../harness/mod.rs"]
 mod harness;
-mod faults;
 mod kill;
 mod propagate;
 mod scale;

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::world::{
-    Case, NAMES, api, apply_in, condition, delete_in, get_in, merge_in, merge_status_in, with_world,
-};
+use crate::world::{Case, NAMES, api, apply_in, condition, delete_in, get_in, merge_in, merge_status_in, with_world};
 
 const BINDING: (&str, &str) = ("work.karmada.io/v1alpha2", "ResourceBinding");
 const POLICY: (&str, &str) = ("policy.karmada.io/v1alpha1", "PropagationPolicy");
@@ -235,11 +233,15 @@ fn kinds_with_fields_of_the_members_own() {
         let selectors = json!({"resourceSelectors": [{"apiVersion": "v1", "kind": "Service"}, {"apiVersion": "batch/v1", "kind": "Job"},
             {"apiVersion": "v1", "kind": "ServiceAccount"}, {"apiVersion": "apps/v1", "kind": "Deployment"}]});
         case.apply(case.policy("all", selectors)).await;
-        case.apply(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": case.namespace},
-            "spec": {"type": "NodePort", "selector": {"app": "web"}, "ports": [{"port": 80, "protocol": "TCP"}]}}))
+        case.apply(
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": case.namespace},
+            "spec": {"type": "NodePort", "selector": {"app": "web"}, "ports": [{"port": 80, "protocol": "TCP"}]}}),
+        )
         .await;
-        case.apply(json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job", "namespace": case.namespace},
-            "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]}}}}))
+        case.apply(
+            json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "job", "namespace": case.namespace},
+            "spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "c", "image": "x"}]}}}}),
+        )
         .await;
         case.apply(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "robot", "namespace": case.namespace}}))
             .await;
@@ -264,9 +266,8 @@ fn kinds_with_fields_of_the_members_own() {
         case.apply(json!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": case.namespace, "labels": {"new": "1"}},
             "spec": {"type": "NodePort", "selector": {"app": "web2"}, "ports": [{"port": 80, "protocol": "TCP"}]}}))
         .await;
-        let after = case
-            .until_in("gamma", "v1", "Service", "web", |web| web["spec"]["selector"]["app"] == "web2")
-            .await;
+        let after =
+            case.until_in("gamma", "v1", "Service", "web", |web| web["spec"]["selector"]["app"] == "web2").await;
         assert_eq!(after["spec"]["clusterIP"], before["spec"]["clusterIP"]);
         assert_eq!(after["spec"]["ports"][0]["nodePort"], before["spec"]["ports"][0]["nodePort"]);
         case.until_quiet(&traffic).await;
@@ -297,7 +298,7 @@ fn nowhere_to_go_and_bad_differences_are_told() {
             "metadata": {"name": "bad", "namespace": case.namespace},
             "spec": {"overrideRules": [{"targetCluster": {"clusterNames": ["beta"]},
                 "overriders": {"plaintext": [{"path": "/data/none", "operator": "remove"}]}}]}}))
-        .await;
+            .await;
         case.apply(case.policy("all", json!({}))).await;
         let binding = case
             .until(BINDING.0, BINDING.1, "lost-configmap", |binding| {
@@ -307,7 +308,10 @@ fn nowhere_to_go_and_bad_differences_are_told() {
         let item = &binding["status"]["aggregatedStatus"][1];
         assert_eq!(item["applied"], false);
         let message = item["appliedMessage"].as_str().unwrap();
-        assert!(message.starts_with("OverridePolicy refused/bad: overrideRules[0].overriders.plaintext[0]"), "{message}");
+        assert!(
+            message.starts_with("OverridePolicy refused/bad: overrideRules[0].overriders.plaintext[0]"),
+            "{message}"
+        );
         assert!(case.in_member("beta", "v1", "ConfigMap", "lost").await.is_none());
         case.delete("policy.karmada.io/v1alpha1", "OverridePolicy", "bad").await;
         case.until_applied("lost-configmap").await;
@@ -324,15 +328,22 @@ fn cluster_scoped_objects_and_namespaces() {
         let role = ("rbac.authorization.k8s.io/v1", "ClusterRole");
         case.apply(json!({"apiVersion": role.0, "kind": role.1, "metadata": {"name": "team:viewer"},
             "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]}))
-        .await;
+            .await;
         let in_beta = async |case: &Case<'_>| get_in(&case.clients["beta"], role.0, role.1, "", "team:viewer").await;
-        crate::harness::eventually("role in beta", crate::world::SOON, async || in_beta(case).await.ok_or_else(String::new)).await;
+        crate::harness::eventually("role in beta", crate::world::SOON, async || {
+            in_beta(case).await.ok_or_else(String::new)
+        })
+        .await;
         // Namespaces go to every member by themselves, unless they are told not to.
         case.apply(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "scoped-stays", "labels":
-            {"namespace.karmada.io/skip-auto-propagation": "true"}}})).await;
+            {"namespace.karmada.io/skip-auto-propagation": "true"}}}))
+            .await;
         case.apply(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "scoped-goes"}})).await;
         let ns = async |name: &str| get_in(&case.clients["gamma"], "v1", "Namespace", "", name).await;
-        crate::harness::eventually("namespace in gamma", crate::world::SOON, async || ns("scoped-goes").await.ok_or_else(String::new)).await;
+        crate::harness::eventually("namespace in gamma", crate::world::SOON, async || {
+            ns("scoped-goes").await.ok_or_else(String::new)
+        })
+        .await;
         for name in ["scoped-stays", "karmada-cluster"] {
             assert!(ns(name).await.is_none(), "{name}");
         }

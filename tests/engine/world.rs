@@ -196,12 +196,8 @@ impl Case<'_> {
         let connection = self.server.connection();
         runtime.spawn(async move {
             let plane = factory.connect(&connection).unwrap();
-            let options = Options {
-                factory,
-                metrics: Metrics::new(),
-                settings: Settings::default(),
-                ready: Arc::default(),
-            };
+            let options =
+                Options { factory, metrics: Metrics::new(), settings: Settings::default(), ready: Arc::default() };
             engine::run(plane, options).await;
         });
         self.engine = Some(Running { runtime });
@@ -231,8 +227,10 @@ impl Case<'_> {
         let (url, authority) = (server.url(), server.authority.clone());
         let encode = |text: &str| base64::engine::general_purpose::STANDARD.encode(text);
         self.apply(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": CLUSTER_NAMESPACE}})).await;
-        self.apply(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": CLUSTER_NAMESPACE},
-            "data": {"token": encode(ADMIN), "caBundle": encode(&authority)}}))
+        self.apply(
+            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": CLUSTER_NAMESPACE},
+            "data": {"token": encode(ADMIN), "caBundle": encode(&authority)}}),
+        )
         .await;
         let region = if name == "gamma" { "us" } else { "eu" };
         self.apply(json!({"apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster", "metadata": {"name": name, "labels": {"name": name}},
@@ -244,7 +242,8 @@ impl Case<'_> {
     /// Removes what a test that failed left behind.
     async fn sweep(&self) {
         for kind in ["PropagationPolicy", "OverridePolicy", "ResourceBinding"] {
-            let group = if kind == "ResourceBinding" { "work.karmada.io/v1alpha2" } else { "policy.karmada.io/v1alpha1" };
+            let group =
+                if kind == "ResourceBinding" { "work.karmada.io/v1alpha2" } else { "policy.karmada.io/v1alpha1" };
             let resource = resource(group, kind);
             let api: Api<DynamicObject> = Api::all_with(self.plane.clone(), &resource);
             for object in api.list(&Default::default()).await.unwrap() {
@@ -335,7 +334,7 @@ impl Case<'_> {
     /// Waits until no write was sent for a while.
     pub async fn until_quiet(&self, traffic: &Traffic) {
         let mut before = traffic.writes().len();
-        loop {
+        for _ in 0..30 {
             tokio::time::sleep(Duration::from_millis(1200)).await;
             let now = traffic.writes().len();
             if now == before {
@@ -343,13 +342,20 @@ impl Case<'_> {
             }
             before = now;
         }
+        let writes = traffic.writes();
+        panic!("never quiet; the last writes: {:#?}", &writes[writes.len().saturating_sub(20)..]);
     }
 
     /// Waits until the plane calls a member ready, or not.
     pub async fn until_ready(&self, member: &str, ready: &str, within: Duration) -> Value {
         eventually(&format!("cluster {member} Ready={ready}"), within, async || {
-            let cluster = get_in(&self.plane, "cluster.karmada.io/v1alpha1", "Cluster", "", member).await.unwrap_or_default();
-            if condition(&cluster, "Ready") == ready { Ok(cluster) } else { Err(cluster["status"]["conditions"].to_string()) }
+            let cluster =
+                get_in(&self.plane, "cluster.karmada.io/v1alpha1", "Cluster", "", member).await.unwrap_or_default();
+            if condition(&cluster, "Ready") == ready {
+                Ok(cluster)
+            } else {
+                Err(cluster["status"]["conditions"].to_string())
+            }
         })
         .await
     }
@@ -404,7 +410,14 @@ pub async fn merge_in(client: &Client, api_version: &str, kind: &str, namespace:
     api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
 }
 
-pub async fn merge_status_in(client: &Client, api_version: &str, kind: &str, namespace: &str, name: &str, patch: Value) {
+pub async fn merge_status_in(
+    client: &Client,
+    api_version: &str,
+    kind: &str,
+    namespace: &str,
+    name: &str,
+    patch: Value,
+) {
     let api = api(client, api_version, kind, namespace);
     api.patch_status(name, &PatchParams::default(), &Patch::Merge(&json!({"status": patch}))).await.unwrap();
 }
