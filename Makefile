@@ -75,15 +75,15 @@ $(CARGO_DENY):
 
 .PHONY: test-unit
 test-unit: ## Unit tests; need nothing but Rust
-	$(CARGO) test $(FEATURES) --lib --bins
+	$(CARGO) test $(FEATURES) --no-fail-fast --lib --bins
 
 .PHONY: test-generated
 test-generated: ## Checked-in CRDs, API reference, chart and kustomize base are what would be generated; the chart's tests
-	$(CARGO) test $(FEATURES) $(GENERATED:%=--test %)
+	$(CARGO) test $(FEATURES) --no-fail-fast $(GENERATED:%=--test %)
 
 .PHONY: test-integration
 test-integration: ## Tests on a real etcd and kube-apiserver
-	$(if $(INTEGRATION),$(CARGO) test $(FEATURES) $(INTEGRATION:%=--test %),@echo "no integration tests")
+	$(if $(INTEGRATION),$(CARGO) test $(FEATURES) --no-fail-fast $(INTEGRATION:%=--test %),@echo "no integration tests")
 
 .PHONY: test-e2e
 test-e2e: build ## Tests on the lab's clusters (as root)

@@ -84,3 +84,77 @@ fn definitions_fit_client_side_apply() {
 fn the_api_reference_is_current() {
     settle(&root().join("docs/api.md"), &docs::api_reference());
 }
+
+/// The words after `marker`, up to the next quotation mark, that look like reasons of conditions.
+fn words<'a>(text: &'a str, marker: &'a str) -> impl Iterator<Item = &'a str> {
+    text.split(marker).skip(1).filter_map(|rest| rest.split('"').next()).filter(|word| {
+        word.len() > 3
+            && word.starts_with(|c: char| c.is_ascii_uppercase())
+            && word.chars().all(|c| c.is_ascii_alphanumeric())
+    })
+}
+
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap_or_else(|e| panic!("read {}: {e}", folder.display())) {
+        let path = entry.expect("entry").path();
+        if path.is_dir() {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|e| e == "rs") && !path.ends_with("tests.rs") {
+            found.push(path);
+        }
+    }
+}
+
+/// A reason that people meet in a condition must say what to do in the operations guide.
+#[test]
+fn the_operations_guide_knows_every_reason() {
+    let guide = fs::read_to_string(root().join("docs/operations.md")).expect("read docs/operations.md");
+    let mut files = Vec::new();
+    sources(&root().join("src/controllers"), &mut files);
+    sources(&root().join("src/runtime"), &mut files);
+    let mut seen = 0;
+    let mut missing = Vec::new();
+    for file in files {
+        let text = fs::read_to_string(&file).expect("read a source");
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let mut reasons: Vec<&str> = words(code, "reason: \"").collect();
+        for body in code.split("fn reason(").skip(1) {
+            reasons.extend(words(body.split("\n    }\n").next().unwrap_or_default(), "=> \""));
+        }
+        for reason in reasons {
+            seen += 1;
+            // Whoever is ready has nothing to look up.
+            let good = code.contains(&format!("Ready {{ reason: \"{reason}\""));
+            if !good && !guide.contains(&format!("`{reason}`")) {
+                missing.push(format!("{reason} in {}", file.display()));
+            }
+        }
+    }
+    assert!(seen > 20, "only {seen} reasons found; has their form changed?");
+    assert!(missing.is_empty(), "docs/operations.md does not explain {missing:#?}");
+}
+
+/// Whoever adds a dependency says what for.
+#[test]
+fn every_dependency_has_its_reason() {
+    let manifest = fs::read_to_string(root().join("Cargo.toml")).expect("read Cargo.toml");
+    let reasons = fs::read_to_string(root().join("docs/dependencies.md")).expect("read docs/dependencies.md");
+    let told: Vec<&str> = reasons
+        .lines()
+        .filter_map(|line| line.strip_prefix("| ")?.split(" | ").next())
+        .flat_map(|names| names.split([',', ' ', '(', ')']))
+        .collect();
+    let mut section = "";
+    let mut seen = 0;
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            section = line;
+        } else if matches!(section, "[dependencies]" | "[dev-dependencies]")
+            && let Some((name, _)) = line.split_once('=').filter(|_| !line.starts_with('#'))
+        {
+            assert!(told.contains(&name.trim()), "docs/dependencies.md does not tell what {name}is for");
+            seen += 1;
+        }
+    }
+    assert!(seen > 20, "only {seen} dependencies found");
+}

@@ -328,6 +328,7 @@ pub struct Component {
 /// Lifetimes of the certificates that Airdock issues; authorities live ten years.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("self.renewBeforeHours < self.leafLifetimeHours", "spec.certificates.renewBeforeHours: must be less than leafLifetimeHours, or certificates would be replaced all the time"))]
 pub struct Certificates {
     /// How long a leaf certificate is valid, in hours.
     #[serde(default = "default_leaf_lifetime_hours")]

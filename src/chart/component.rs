@@ -229,12 +229,7 @@ impl<'a> Names<'a> {
     #[must_use]
     pub fn hosts(&self, what: &str) -> Vec<String> {
         let (service, host) = (self.object(what), self.host(what));
-        vec![
-            format!("{service}.{}", self.namespace),
-            format!("{host}.{}", self.dns_domain),
-            host,
-            service,
-        ]
+        vec![format!("{service}.{}", self.namespace), format!("{host}.{}", self.dns_domain), host, service]
     }
 
     /// Address of the plane's API within the host cluster.
@@ -261,7 +256,10 @@ mod tests {
         let mut i = instance("Full");
         let engine = "ghcr.io/airdock-dev/airdock:v9";
         assert_eq!(Component::Etcd.image(&i, engine), format!("registry.k8s.io/etcd:{ETCD_VERSION}"));
-        assert_eq!(Component::Scheduler.image(&i, engine), format!("docker.io/karmada/karmada-scheduler:{KARMADA_VERSION}"));
+        assert_eq!(
+            Component::Scheduler.image(&i, engine),
+            format!("docker.io/karmada/karmada-scheduler:{KARMADA_VERSION}")
+        );
         assert_eq!(Component::Engine.image(&i, engine), engine);
         i.spec.version = Some("v1.17.0".into());
         i.spec.kubernetes_version = Some("v1.35.1".into());

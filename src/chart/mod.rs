@@ -18,8 +18,8 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 pub use component::{
-    ADMIN_USER, API_PORT, Component, ENGINE_USER, ETCD_VERSION, KARMADA_VERSION, KUBERNETES_VERSION, Names, Stage, claim_names, enabled,
-    image_version,
+    ADMIN_USER, API_PORT, Component, ENGINE_USER, ETCD_VERSION, KARMADA_VERSION, KUBERNETES_VERSION, Names, Stage,
+    claim_names, enabled, image_version,
 };
 pub use manifest::{Manifest, component_of};
 pub use validate::{service_address, validate};
@@ -218,7 +218,8 @@ fn render_template(template: &str, values: &Value) -> Result<Vec<Value>, ChartEr
         template: path.clone(),
         source: minijinja::Error::new(error.kind(), error.to_string()),
     })?;
-    let text = environment.get_template(template).and_then(|t| t.render(minijinja::value::Serde(values))).map_err(broken)?;
+    let text =
+        environment.get_template(template).and_then(|t| t.render(minijinja::value::Serde(values))).map_err(broken)?;
     let documents: Vec<Value> = serde_saphyr::from_multiple(&text)
         .map_err(|source| ChartError::Yaml { template: template.to_owned(), source })?;
     Ok(documents.into_iter().filter(|document| !document.is_null()).collect())

@@ -110,8 +110,12 @@ fn full_has_what_upstream_has_and_what_registration_needs() {
 fn no_field_of_a_template_is_lost() {
     for instance in [instance("Compact"), everything()] {
         let secret_digests = digests();
-        let inputs =
-            Inputs { instance: &instance, engine_image: "airdock:test", secret_digests: &secret_digests, authority: "CA" };
+        let inputs = Inputs {
+            instance: &instance,
+            engine_image: "airdock:test",
+            secret_digests: &secret_digests,
+            authority: "CA",
+        };
         let values = Values::new(&inputs);
         let mut folders: Vec<(String, Value)> =
             enabled(&instance).map(|c| (c.name().to_owned(), values.of(c))).collect();
@@ -196,7 +200,10 @@ fn flags_that_airdock_sets_are_refused() {
     let mut i = instance("Full");
     i.spec.components.entry("scheduler".into()).or_default().extra_args.insert("kubeconfig".into(), "/x".into());
     let message = rendered(&i).unwrap_err().to_string();
-    assert!(message.contains("spec.components.scheduler.extraArgs.kubeconfig") && message.contains("\"/x\""), "{message}");
+    assert!(
+        message.contains("spec.components.scheduler.extraArgs.kubeconfig") && message.contains("\"/x\""),
+        "{message}"
+    );
     let mut i = instance("Compact");
     i.spec.api_server.extra_args.insert("etcd-servers".into(), "http://evil".into());
     let message = rendered(&i).unwrap_err().to_string();
@@ -211,12 +218,8 @@ fn a_changed_secret_or_a_removed_field_shows() {
         let inputs = Inputs { instance: &i, engine_image: "a:1", secret_digests: digests, authority: "CA" };
         host(&inputs).unwrap()
     };
-    let changed: Vec<String> = render(&none)
-        .iter()
-        .zip(render(&some).iter())
-        .filter(|(a, b)| a != b)
-        .map(|(a, _)| a.id())
-        .collect();
+    let changed: Vec<String> =
+        render(&none).iter().zip(render(&some).iter()).filter(|(a, b)| a != b).map(|(a, _)| a.id()).collect();
     assert_eq!(changed, ["Deployment east-apiserver"]);
     let mut with_selector = i.clone();
     with_selector.spec.components.entry("engine".into()).or_default().node_selector.insert("a".into(), "b".into());

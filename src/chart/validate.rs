@@ -47,9 +47,11 @@ fn components(instance: &KarmadaInstance) -> Result<(), ChartError> {
             _ => {}
         }
         flags(&format!("spec.components.{name}.extraArgs"), settings.extra_args.keys())?;
-        if let Some(flag) = settings.extra_args.keys().find(|flag| {
-            component == Component::ApiServer && instance.spec.api_server.extra_args.contains_key(*flag)
-        }) {
+        if let Some(flag) = settings
+            .extra_args
+            .keys()
+            .find(|flag| component == Component::ApiServer && instance.spec.api_server.extra_args.contains_key(*flag))
+        {
             return invalid(
                 &format!("extraArgs.{flag}"),
                 settings.extra_args[flag].clone(),
@@ -151,22 +153,103 @@ mod tests {
 
     #[test]
     fn names_field_value_and_remedy() {
-        let component = |i: &mut KarmadaInstance, name: &str| {
-            i.spec.components.entry(name.into()).or_default().clone()
-        };
+        let component = |i: &mut KarmadaInstance, name: &str| i.spec.components.entry(name.into()).or_default().clone();
         for (message, words) in [
-            (refused(|i| { i.spec.components.insert("engine".into(), Default::default()); }, "Full"), vec!["spec.components.engine", "profile Full has no such component", "scheduler"]),
-            (refused(|i| { i.spec.components.insert("webhook".into(), Default::default()); }, "Compact"), vec!["profile Compact", "engine"]),
-            (refused(|i| { component(i, "scheduler"); i.spec.components.get_mut("scheduler").unwrap().enabled = Some(false); }, "Full"), vec!["spec.components.scheduler.enabled", "\"false\"", "always runs"]),
-            (refused(|i| { component(i, "etcd"); i.spec.components.get_mut("etcd").unwrap().replicas = Some(3); }, "Full"), vec!["spec.components.etcd.replicas", "\"3\"", "spec.etcd.managed.replicas"]),
-            (refused(|i| { i.spec.api_server.extra_args.insert("--v".into(), "4".into()); }, "Compact"), vec!["spec.apiServer.extraArgs", "\"--v\"", "without dashes"]),
-            (refused(|i| { i.spec.api_server.extra_args.insert("etcd_servers".into(), "x".into()); }, "Compact"), vec!["etcd_servers"]),
-            (refused(|i| { i.spec.api_server.extra_args.insert("a=b".into(), "x".into()); }, "Compact"), vec!["a=b"]),
-            (refused(|i| { i.spec.images.overrides.insert("etcd".into(), "a b".into()); }, "Compact"), vec!["spec.images.overrides.etcd", "complete image reference"]),
-            (refused(|i| { i.spec.images.overrides.insert("nothing".into(), "a".into()); }, "Compact"), vec!["spec.images.overrides.nothing"]),
-            (refused(|i| i.spec.certificates.renew_before_hours = 9000, "Compact"), vec!["spec.certificates.renewBeforeHours", "9000", "8760"]),
-            (refused(|i| i.spec.api_server.cert_sans = vec!["a b".into()], "Compact"), vec!["spec.apiServer.certSANs", "a b"]),
-            (refused(|i| i.spec.networking.service_cidr = "10.0.0.0/32".into(), "Compact"), vec!["spec.networking.serviceCidr"]),
+            (
+                refused(
+                    |i| {
+                        i.spec.components.insert("engine".into(), Default::default());
+                    },
+                    "Full",
+                ),
+                vec!["spec.components.engine", "profile Full has no such component", "scheduler"],
+            ),
+            (
+                refused(
+                    |i| {
+                        i.spec.components.insert("webhook".into(), Default::default());
+                    },
+                    "Compact",
+                ),
+                vec!["profile Compact", "engine"],
+            ),
+            (
+                refused(
+                    |i| {
+                        component(i, "scheduler");
+                        i.spec.components.get_mut("scheduler").unwrap().enabled = Some(false);
+                    },
+                    "Full",
+                ),
+                vec!["spec.components.scheduler.enabled", "\"false\"", "always runs"],
+            ),
+            (
+                refused(
+                    |i| {
+                        component(i, "etcd");
+                        i.spec.components.get_mut("etcd").unwrap().replicas = Some(3);
+                    },
+                    "Full",
+                ),
+                vec!["spec.components.etcd.replicas", "\"3\"", "spec.etcd.managed.replicas"],
+            ),
+            (
+                refused(
+                    |i| {
+                        i.spec.api_server.extra_args.insert("--v".into(), "4".into());
+                    },
+                    "Compact",
+                ),
+                vec!["spec.apiServer.extraArgs", "\"--v\"", "without dashes"],
+            ),
+            (
+                refused(
+                    |i| {
+                        i.spec.api_server.extra_args.insert("etcd_servers".into(), "x".into());
+                    },
+                    "Compact",
+                ),
+                vec!["etcd_servers"],
+            ),
+            (
+                refused(
+                    |i| {
+                        i.spec.api_server.extra_args.insert("a=b".into(), "x".into());
+                    },
+                    "Compact",
+                ),
+                vec!["a=b"],
+            ),
+            (
+                refused(
+                    |i| {
+                        i.spec.images.overrides.insert("etcd".into(), "a b".into());
+                    },
+                    "Compact",
+                ),
+                vec!["spec.images.overrides.etcd", "complete image reference"],
+            ),
+            (
+                refused(
+                    |i| {
+                        i.spec.images.overrides.insert("nothing".into(), "a".into());
+                    },
+                    "Compact",
+                ),
+                vec!["spec.images.overrides.nothing"],
+            ),
+            (
+                refused(|i| i.spec.certificates.renew_before_hours = 9000, "Compact"),
+                vec!["spec.certificates.renewBeforeHours", "9000", "8760"],
+            ),
+            (
+                refused(|i| i.spec.api_server.cert_sans = vec!["a b".into()], "Compact"),
+                vec!["spec.apiServer.certSANs", "a b"],
+            ),
+            (
+                refused(|i| i.spec.networking.service_cidr = "10.0.0.0/32".into(), "Compact"),
+                vec!["spec.networking.serviceCidr"],
+            ),
             (refused(|i| i.spec.crds = None, "Full"), vec!["spec.crds", "configMapRef"]),
         ] {
             for word in words {

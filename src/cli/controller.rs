@@ -7,7 +7,7 @@ use clap::Args;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use crate::controllers::{Context, HostClient, app, member, permission};
+use crate::controllers::{Context, HostClient, app, instance, member, permission};
 use crate::runtime::client::{ClientError, ClientFactory};
 use crate::runtime::http::{self, ServeError};
 use crate::runtime::leadership::{self, Election, Leadership, LeadershipError};
@@ -113,12 +113,14 @@ pub async fn run_with(
 
 /// Every controller has its line here.
 fn start_all(controllers: &mut JoinSet<()>, context: &Context) {
+    controllers.spawn(instance::run(context.clone()));
     controllers.spawn(member::run(context.clone()));
     controllers.spawn(app::run(context.clone()));
     controllers.spawn(permission::run(context.clone()));
 }
 
-fn default_identity() -> String {
+/// Host name and process id.
+pub(super) fn default_identity() -> String {
     let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     format!("{}-{}", host.trim(), std::process::id())
 }

@@ -7,6 +7,7 @@ pub mod affinity;
 pub mod app;
 pub mod changes;
 pub mod finalizer;
+pub mod instance;
 pub mod member;
 pub mod names;
 pub mod permission;

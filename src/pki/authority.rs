@@ -33,9 +33,8 @@ impl Authority {
         params.key_usages =
             vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
         super::set_validity(&mut params, now, now.saturating_add(LIFETIME_HOURS.hours()).unwrap_or(Timestamp::MAX));
-        let certificate = params
-            .self_signed(&key)
-            .map_err(|source| PkiError::Sign { subject: common_name.to_owned(), source })?;
+        let certificate =
+            params.self_signed(&key).map_err(|source| PkiError::Sign { subject: common_name.to_owned(), source })?;
         Self::load(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 

@@ -125,9 +125,8 @@ impl Leaf {
             return Some(Replacement::Unusable);
         }
         let issuer = Facts::read(authority.certificate());
-        let same_issuer = issuer.is_some_and(|issuer| {
-            facts.authority_key_id.is_some() && facts.authority_key_id == issuer.subject_key_id
-        });
+        let same_issuer = issuer
+            .is_some_and(|issuer| facts.authority_key_id.is_some() && facts.authority_key_id == issuer.subject_key_id);
         if !same_issuer {
             return Some(Replacement::Authority);
         }

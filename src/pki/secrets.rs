@@ -237,10 +237,7 @@ fn text<'a>(data: &'a Data, key: &str) -> Option<&'a str> {
 }
 
 fn pair(data: &Data) -> Option<Pair> {
-    Some(Pair {
-        certificate: text(data, key::CERTIFICATE)?.to_owned(),
-        key: text(data, key::PRIVATE_KEY)?.to_owned(),
-    })
+    Some(Pair { certificate: text(data, key::CERTIFICATE)?.to_owned(), key: text(data, key::PRIVATE_KEY)?.to_owned() })
 }
 
 fn tls_data(pair: &Pair, authority: &str) -> Data {
@@ -290,10 +287,7 @@ mod tests {
             entry("tokens", Content::TokenKey),
             entry(
                 "server",
-                Content::Certificate {
-                    issuer: Issuer::Main,
-                    leaf: Leaf::server("server", [server_name]).unwrap(),
-                },
+                Content::Certificate { issuer: Issuer::Main, leaf: Leaf::server("server", [server_name]).unwrap() },
             ),
             entry("etcd", Content::Certificate { issuer: Issuer::Etcd, leaf: Leaf::client("etcd", None) }),
             entry(
@@ -327,8 +321,7 @@ mod tests {
 
     #[test]
     fn replaces_what_ends_and_keeps_the_roots() {
-        let first =
-            Keyring::complete(&entries("a"), &BTreeMap::new(), YEAR, at("2026-01-01T00:00:00Z")).unwrap();
+        let first = Keyring::complete(&entries("a"), &BTreeMap::new(), YEAR, at("2026-01-01T00:00:00Z")).unwrap();
         let later = Keyring::complete(&entries("a"), &first.secrets, YEAR, at("2026-12-15T00:00:00Z")).unwrap();
         assert_eq!(purposes(&later), ["server", "etcd", "admin"]);
         assert_eq!(later.secrets["i-ca"], first.secrets["i-ca"]);

@@ -43,9 +43,12 @@ pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
 }
 
 /// Whether a Kubernetes error says that the object is not there.
+///
+/// The code counts: an API server answers for a group that it does not serve with plain text, and what kube makes
+/// of that has no reason of Kubernetes' own.
 #[must_use]
 pub fn is_not_found(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.is_not_found())
+    matches!(error, kube::Error::Api(status) if status.is_not_found() || status.code == 404)
 }
 
 /// Whether a Kubernetes error says that somebody else changed or made the object.

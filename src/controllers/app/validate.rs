@@ -6,7 +6,7 @@ use std::fmt;
 
 use serde_json::{Map, Value, json};
 
-use crate::api::app::{Manifest, MultiCloudApp, ReplicaMode};
+use crate::api::app::{Manifest, MultiCloudApp, PatchOp, ReplicaMode};
 use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 
 use super::kinds::{escalation, is_reserved, refused_kind};
@@ -259,6 +259,12 @@ fn check_differences(app: &MultiCloudApp, templates: &[Template]) -> Vec<Fault> 
                 if let Some(problem) = refused_path(&operation.path, weighted) {
                     fault(format!(".patches[{p}].operations[{o}].path"), format!("{}: {problem}", operation.path));
                 }
+                let problem = match (operation.op, &operation.value) {
+                    (PatchOp::Remove, Some(_)) => "must be absent for remove",
+                    (PatchOp::Add | PatchOp::Replace, None) => "missing; add and replace need a value that is not null",
+                    _ => continue,
+                };
+                fault(format!(".patches[{p}].operations[{o}].value"), problem.to_owned());
             }
         }
     }

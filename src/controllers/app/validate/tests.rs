@@ -234,6 +234,16 @@ fn differences_that_change_nothing_are_named() {
             ".patches[0].operations[0].path: /metadata/labels/airdock.dev~1app: belongs to Airdock or Karmada",
         ),
         (
+            "Duplicated",
+            json!([{"patches": [{"kind": "ConfigMap", "name": "web", "operations": [{"op": "replace", "path": "/data/a"}]}]}]),
+            ".patches[0].operations[0].value: missing; add and replace need a value that is not null",
+        ),
+        (
+            "Duplicated",
+            json!([{"patches": [{"kind": "ConfigMap", "name": "web", "operations": [{"op": "remove", "path": "/data/a", "value": 1}]}]}]),
+            ".patches[0].operations[0].value: must be absent for remove",
+        ),
+        (
             "Weighted",
             patch("Deployment", "web", "/spec/replicas"),
             ".patches[0].operations[0].path: /spec/replicas: is divided by placement.replicas.mode Weighted",

@@ -1,0 +1,466 @@
+//! Carries an instance forward, step by step, until nothing is left to do now. *IO.*
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret, Service};
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, DynamicObject, ListParams};
+use kube::core::ApiResource;
+use kube::{Resource, ResourceExt as _};
+use serde::Serialize;
+
+use crate::api::{INSTANCE_LABEL, KarmadaInstance};
+use crate::chart::{self, Component, Inputs, Manifest, Names, Stage, claim_names, component_of, enabled};
+use crate::pki::secrets::Data;
+use crate::pki::{Entry, Issuer, Keyring};
+use crate::runtime::apply::{Applied, Change, anybodys, typed};
+use crate::runtime::planes::Plane;
+
+use super::InstanceController;
+use super::caches::{Host, Named};
+use super::error::InstanceError;
+use super::observe::{self, Belonging, Observed, belonging, key, owner};
+use super::plan::{Progress, Step, all_available, next_step, standing};
+use super::{keys, plane};
+
+/// Writes at once into the host cluster for one instance.
+const CONCURRENCY: usize = 8;
+
+/// What a round has found and done.
+#[derive(Clone, Debug)]
+pub struct Round {
+    /// How far the instance is.
+    pub progress: Progress,
+    /// The step at which the round stopped.
+    pub step: Step,
+    /// The keys, once they are there.
+    pub keyring: Keyring,
+    /// What was written.
+    pub changes: Vec<String>,
+    /// Version that the plane reports.
+    pub kubernetes_version: Option<String>,
+    /// The plane, once there is a client for it.
+    pub plane: Option<Arc<Plane>>,
+}
+
+/// What is wanted in the host cluster, once all that it depends on is known.
+struct Wanted {
+    entries: Vec<Entry>,
+    manifests: Vec<Manifest>,
+}
+
+impl InstanceController {
+    /// Goes through the steps. On an error the round so far is still told, for the status.
+    pub(super) async fn advance(&self, observed: &Observed, round: &mut Round) -> Result<(), InstanceError> {
+        let instance = &observed.instance;
+        let mut wanted = None;
+        loop {
+            round.step = next_step(&round.progress);
+            match round.step {
+                Step::Base => {
+                    wanted = Some(self.base(observed, round).await?);
+                    round.progress.base = true;
+                    self.look_at_api(observed, round).await;
+                }
+                Step::Plane => {
+                    round.progress.unserved = self.plane(instance, round).await?;
+                    round.progress.plane = true;
+                }
+                Step::Components => {
+                    self.components(observed, &wanted, round).await?;
+                    round.progress.components = true;
+                }
+                Step::Prune => {
+                    self.prune(observed, &wanted, round).await?;
+                    round.progress.pruned = true;
+                    let host = self.caches.host(instance);
+                    round.progress.available = all_available(instance, &host, &self.context.image);
+                    if round.progress.available {
+                        self.look_at_forwarded_kinds(instance, round).await;
+                    }
+                }
+                Step::AwaitApi | Step::AwaitKinds | Step::AwaitComponents | Step::Settled => return Ok(()),
+            }
+        }
+    }
+
+    /// Services, keys, etcd and the API server.
+    async fn base(&self, observed: &Observed, round: &mut Round) -> Result<Wanted, InstanceError> {
+        let instance = observed.instance.as_ref();
+        let no_digests = BTreeMap::new();
+        let services: Vec<Manifest> = self
+            .render(instance, &no_digests, "")?
+            .into_iter()
+            .filter(|manifest| matches!(manifest, Manifest::Service(_)))
+            .collect();
+        let applied = self.apply_all(observed, &services, &mut round.changes).await?;
+        let api_service = Names::of(instance).component(Component::ApiServer);
+        let addresses = applied
+            .into_iter()
+            .find(|object| object.name_any() == api_service)
+            .and_then(|object| typed::<Service>(object).ok())
+            .map(|service| keys::service_addresses(&service))
+            .unwrap_or_default();
+
+        let entries = keys::entries(instance, &addresses)?;
+        round.keyring = self.keyring(observed, &entries).await?;
+        let secrets: Vec<Manifest> = entries
+            .iter()
+            .filter_map(|entry| Some(keys::secret(instance, entry, round.keyring.secrets.get(&entry.name)?).into()))
+            .collect();
+        self.apply_all(observed, &secrets, &mut round.changes).await?;
+
+        let digests = keys::digests(&round.keyring.secrets);
+        let manifests = self.render(instance, &digests, authority(&round.keyring))?;
+        let wanted = Wanted { entries, manifests };
+        self.refuse_foreign_claims(observed).await?;
+        let base: Vec<Manifest> = of_stage(&wanted.manifests, Stage::Base).cloned().collect();
+        self.apply_all(observed, &base, &mut round.changes).await?;
+        Ok(wanted)
+    }
+
+    fn render(
+        &self,
+        instance: &KarmadaInstance,
+        secret_digests: &BTreeMap<String, String>,
+        authority: &str,
+    ) -> Result<Vec<Manifest>, InstanceError> {
+        Ok(chart::host(&Inputs { instance, engine_image: &self.context.image, secret_digests, authority })?)
+    }
+
+    /// The keys as they are to be. What would be made anew is first looked for in the cluster itself, since a watch
+    /// may lag behind, and a key that is made twice voids the first.
+    async fn keyring(&self, observed: &Observed, entries: &[Entry]) -> Result<Keyring, InstanceError> {
+        let instance = observed.instance.as_ref();
+        let lifetimes = keys::lifetimes(instance);
+        let now = Timestamp::now();
+        let present = own_data(instance, observed.host.secrets.values().map(AsRef::as_ref));
+        let ring = Keyring::complete(entries, &present, lifetimes, now)?;
+        if ring.replaced.is_empty() {
+            return Ok(ring);
+        }
+        let secrets: Api<Secret> =
+            Api::namespaced(self.context.host.0.clone(), &instance.namespace().unwrap_or_default());
+        let params = ListParams::default().labels(&format!("{INSTANCE_LABEL}={}", instance.name_any()));
+        let live = secrets.list(&params).await.map_err(|source| InstanceError::Read { what: "the Secrets", source })?;
+        let ring = Keyring::complete(entries, &own_data(instance, &live.items), lifetimes, now)?;
+        if !ring.replaced.is_empty() {
+            let issued: Vec<String> = ring.replaced.iter().map(|(what, why)| format!("{what} ({why:?})")).collect();
+            tracing::info!(issued = issued.join(", "), "issuing keys and certificates");
+        }
+        Ok(ring)
+    }
+
+    /// A StatefulSet takes up any claim of the right name; it must not take somebody else's.
+    async fn refuse_foreign_claims(&self, observed: &Observed) -> Result<(), InstanceError> {
+        let instance = observed.instance.as_ref();
+        let set = Names::of(instance).component(Component::Etcd);
+        if observed.host.stateful_sets.contains_key(&set) {
+            return Ok(());
+        }
+        let claims: Api<PersistentVolumeClaim> =
+            Api::namespaced(self.context.host.0.clone(), &instance.namespace().unwrap_or_default());
+        for name in claim_names(instance) {
+            let found = claims
+                .get_metadata_opt(&name)
+                .await
+                .map_err(|source| InstanceError::Read { what: "the volume claims", source })?;
+            if found.is_some_and(|claim| claim.labels().get(INSTANCE_LABEL) != instance.metadata.name.as_ref()) {
+                return Err(InstanceError::Taken { kind: "PersistentVolumeClaim".into(), name });
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks the API whether it is ready, once something runs that could answer.
+    async fn look_at_api(&self, observed: &Observed, round: &mut Round) {
+        let instance = &observed.instance;
+        let host = self.caches.host(instance);
+        if standing(Component::ApiServer, instance, &host).ready == 0 && !round.progress.started {
+            return;
+        }
+        let Ok(plane) = self.context.planes.get(&key(instance)) else { return };
+        round.progress.api = observe::probe(&plane.client).await;
+        if round.progress.api == observe::Api::Ready {
+            round.kubernetes_version = self.kubernetes_version(instance, &plane).await;
+        }
+        round.plane = Some(plane);
+    }
+
+    /// The version is asked for only when it may have changed.
+    async fn kubernetes_version(&self, instance: &KarmadaInstance, plane: &Plane) -> Option<String> {
+        let known = instance.status.as_ref().and_then(|status| status.kubernetes_version.clone());
+        let image = Component::ApiServer.image(instance, &self.context.image);
+        if known.is_some() && known.as_deref() == chart::image_version(&image) {
+            return known;
+        }
+        observe::version(&plane.client).await.or(known)
+    }
+
+    /// The objects inside the plane. Tells which kinds it does not serve yet.
+    async fn plane(&self, instance: &KarmadaInstance, round: &mut Round) -> Result<Vec<String>, InstanceError> {
+        let Some(plane) = round.plane.clone() else { return Ok(Vec::new()) };
+        let no_digests = BTreeMap::new();
+        let inputs = Inputs {
+            instance,
+            engine_image: &self.context.image,
+            secret_digests: &no_digests,
+            authority: authority(&round.keyring),
+        };
+        let mut manifests = self.definitions(instance, &plane, inputs.authority).await?;
+        manifests.append(&mut chart::plane(&inputs)?);
+        plane::mark(&mut manifests);
+        chart::seal(&mut manifests)?;
+        let looked = self.plane_objects.ensure(&plane, &manifests).await?;
+        round.changes.extend(looked.changes.into_iter().map(|change| format!("{change} in the plane")));
+        Ok(looked.unserved)
+    }
+
+    /// Kinds that the plane forwards to a component count as served only when they are.
+    async fn look_at_forwarded_kinds(&self, instance: &KarmadaInstance, round: &mut Round) {
+        let Some(plane) = &round.plane else { return };
+        if Component::AggregatedApiServer.is_enabled(instance)
+            && !plane::serves(&plane.client, "cluster.karmada.io/v1alpha1", "clusters").await
+        {
+            round.progress.available = false;
+            round.progress.unserved = vec!["clusters.cluster.karmada.io".to_owned()];
+        }
+    }
+
+    /// Karmada's definitions: built in for Compact, from the bundle for Full.
+    async fn definitions(
+        &self,
+        instance: &KarmadaInstance,
+        plane: &Plane,
+        authority: &str,
+    ) -> Result<Vec<Manifest>, InstanceError> {
+        if Component::Engine.is_enabled(instance) {
+            return Ok(crate::karmada::definitions().into_iter().map(Manifest::from).collect());
+        }
+        let sourced = match self.bundles.get(&self.context.host.0, instance).await {
+            Ok(sourced) => sourced,
+            // A source that is away for a while does not make a working plane a broken one.
+            Err(error) => {
+                let version = instance.spec.crds.as_ref().and_then(|crds| crds.source.sha256.clone());
+                let version: String = version.unwrap_or_default().chars().take(20).collect();
+                if !version.is_empty() && plane::holds_bundle(&plane.client, &version).await {
+                    tracing::warn!(%error, "the plane goes on with the definitions that it has");
+                    return Ok(Vec::new());
+                }
+                return Err(error.into());
+            }
+        };
+        let names = Names::of(instance);
+        let webhook = names.component(Component::Webhook);
+        let authority = {
+            use base64::Engine as _;
+            base64::engine::general_purpose::STANDARD.encode(authority)
+        };
+        let definitions = sourced.bundle.definitions(&webhook, names.namespace, &authority)?;
+        let mut manifests: Vec<Manifest> = definitions.into_iter().map(Manifest::from).collect();
+        for manifest in &mut manifests {
+            manifest.annotate(plane::BUNDLE_ANNOTATION, sourced.version.clone());
+        }
+        Ok(manifests)
+    }
+
+    /// The components that need the plane.
+    async fn components(
+        &self,
+        observed: &Observed,
+        wanted: &Option<Wanted>,
+        round: &mut Round,
+    ) -> Result<(), InstanceError> {
+        let Some(wanted) = wanted else { return Ok(()) };
+        let instance = observed.instance.as_ref();
+        let mut components: Vec<Manifest> = of_stage(&wanted.manifests, Stage::Plane).cloned().collect();
+        let api_server = standing(Component::ApiServer, instance, &self.caches.host(instance));
+        if !api_server.is_available(&Component::ApiServer.image(instance, &self.context.image)) {
+            keep_image(&mut components, &observed.host, Component::KubeControllerManager);
+        }
+        self.apply_all(observed, &components, &mut round.changes).await?;
+        round.progress.started = true;
+        Ok(())
+    }
+
+    /// Removes what this instance owns and no longer wants.
+    async fn prune(
+        &self,
+        observed: &Observed,
+        wanted: &Option<Wanted>,
+        round: &mut Round,
+    ) -> Result<(), InstanceError> {
+        let Some(wanted) = wanted else { return Ok(()) };
+        let instance = observed.instance.as_ref();
+        let is_wanted = |kind: &str, name: &str| {
+            (kind == "Secret" && wanted.entries.iter().any(|entry| entry.name == name))
+                || wanted.manifests.iter().any(|m| m.resource().kind == kind && m.name() == name)
+        };
+        for (resource, name, uid) in owned(instance, &observed.host) {
+            if is_wanted(&resource.kind, &name) {
+                continue;
+            }
+            let namespace = instance.namespace();
+            self.applier.delete(&resource, namespace.as_deref(), &name, &uid).await.map_err(InstanceError::host)?;
+            round.changes.push(format!("removed {} {name}", resource.kind));
+        }
+        Ok(())
+    }
+
+    /// Applies objects to the host cluster, each owned by the instance. Returns them as they are then.
+    pub(super) async fn apply_all(
+        &self,
+        observed: &Observed,
+        manifests: &[Manifest],
+        changes: &mut Vec<String>,
+    ) -> Result<Vec<DynamicObject>, InstanceError> {
+        let pending: Vec<_> = manifests.iter().map(|manifest| self.apply_one(observed, manifest)).collect();
+        let applied: Vec<Applied> = futures::stream::iter(pending).buffer_unordered(CONCURRENCY).try_collect().await?;
+        let mut objects = Vec::with_capacity(applied.len());
+        for Applied { object, change } in applied {
+            let kind = object.types.as_ref().map_or("", |types| types.kind.as_str());
+            let id = format!("{kind} {}", object.name_any());
+            match change {
+                Change::Created => changes.push(format!("created {id}")),
+                Change::Updated => changes.push(format!("updated {id}")),
+                Change::None => {}
+            }
+            objects.push(object);
+        }
+        Ok(objects)
+    }
+
+    async fn apply_one(&self, observed: &Observed, manifest: &Manifest) -> Result<Applied, InstanceError> {
+        let instance = observed.instance.as_ref();
+        let resource = manifest.resource();
+        let namespace = instance.namespace();
+        let live = match cached(&observed.host, manifest) {
+            Some(live) => Some(live),
+            None => {
+                let api = self.applier.api(&resource, namespace.as_deref());
+                let read = api.get_opt(manifest.name()).await;
+                read.map_err(|source| InstanceError::Read { what: "an object", source })?
+            }
+        };
+        if let Some(live) = &live
+            && belonging(&live.metadata, instance) == Belonging::Foreign
+        {
+            return Err(InstanceError::Taken { kind: resource.kind, name: manifest.name().to_owned() });
+        }
+        let mut manifest = manifest.clone();
+        manifest.metadata_mut().owner_references = Some(vec![owner(instance)]);
+        self.applier
+            .apply_over(&resource, namespace.as_deref(), manifest.name(), manifest.to_value()?, live, anybodys)
+            .await
+            .map_err(InstanceError::host)
+    }
+}
+
+fn authority(keyring: &Keyring) -> &str {
+    keyring.authorities.get(&Issuer::Main).map_or("", String::as_str)
+}
+
+/// Data of the Secrets that are the instance's, or were left for it.
+fn own_data<'a>(instance: &KarmadaInstance, secrets: impl IntoIterator<Item = &'a Secret>) -> BTreeMap<String, Data> {
+    secrets
+        .into_iter()
+        .filter(|secret| belonging(&secret.metadata, instance) != Belonging::Foreign)
+        .map(|secret| (secret.name_any(), keys::data(secret)))
+        .collect()
+}
+
+/// The manifests of a stage, apart from Services.
+fn of_stage(manifests: &[Manifest], stage: Stage) -> impl Iterator<Item = &Manifest> {
+    manifests.iter().filter(move |manifest| {
+        let component = manifest.label(chart::COMPONENT_LABEL).and_then(Component::named);
+        !matches!(manifest, Manifest::Service(_)) && component.is_some_and(|component| component.stage() == stage)
+    })
+}
+
+/// Controllers must not be newer than the API server: until it has been rolled out, they stay what they are.
+fn keep_image(manifests: &mut [Manifest], host: &Host, component: Component) {
+    for manifest in manifests {
+        let Manifest::Deployment(wanted) = manifest else { continue };
+        if component_of(wanted.as_ref()) != Some(component) {
+            continue;
+        }
+        let live = host
+            .deployments
+            .get(&wanted.name_any())
+            .and_then(|live| live.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.clone());
+        let container = wanted
+            .spec
+            .as_mut()
+            .and_then(|spec| spec.template.spec.as_mut())
+            .and_then(|spec| spec.containers.first_mut());
+        if let (Some(live), Some(container)) = (live, container) {
+            container.image = Some(live);
+        }
+    }
+}
+
+fn cached(host: &Host, manifest: &Manifest) -> Option<DynamicObject> {
+    fn find<K: Serialize>(objects: &Named<K>, name: &str) -> Option<DynamicObject> {
+        serde_json::to_value(objects.get(name)?.as_ref()).and_then(serde_json::from_value).ok()
+    }
+    let name = manifest.name();
+    match manifest {
+        Manifest::Deployment(_) => find(&host.deployments, name),
+        Manifest::StatefulSet(_) => find(&host.stateful_sets, name),
+        Manifest::Service(_) => find(&host.services, name),
+        Manifest::Secret(_) => find(&host.secrets, name),
+        Manifest::PodDisruptionBudget(_) => find(&host.disruption_budgets, name),
+        _ => None,
+    }
+}
+
+/// What the instance owns in the host cluster: kind, name and uid of each.
+pub(super) fn owned(instance: &KarmadaInstance, host: &Host) -> Vec<(ApiResource, String, String)> {
+    fn add<K: Resource<DynamicType = ()>>(
+        into: &mut Vec<(ApiResource, String, String)>,
+        instance: &KarmadaInstance,
+        objects: &Named<K>,
+    ) {
+        let own = objects.values().filter(|object| {
+            object.meta().deletion_timestamp.is_none() && belonging(object.meta(), instance) == Belonging::Ours
+        });
+        into.extend(
+            own.map(|object| (ApiResource::erase::<K>(&()), object.name_any(), object.uid().unwrap_or_default())),
+        );
+    }
+    let Host { deployments, stateful_sets, services, secrets, disruption_budgets, claims: _, pods: _ } = host;
+    let mut all = Vec::new();
+    add(&mut all, instance, deployments);
+    add(&mut all, instance, stateful_sets);
+    add(&mut all, instance, services);
+    add(&mut all, instance, secrets);
+    add(&mut all, instance, disruption_budgets);
+    all
+}
+
+/// A round that has done nothing yet.
+pub(super) fn begin(observed: &Observed) -> Round {
+    let instance = &observed.instance;
+    let started = enabled(instance)
+        .filter(|component| component.stage() == Stage::Plane)
+        .any(|component| standing(component, instance, &observed.host).exists);
+    Round {
+        progress: Progress {
+            base: false,
+            api: observe::Api::Starting,
+            plane: false,
+            unserved: Vec::new(),
+            started,
+            components: false,
+            pruned: false,
+            available: false,
+        },
+        step: Step::Base,
+        keyring: Keyring::default(),
+        changes: Vec::new(),
+        kubernetes_version: None,
+        plane: None,
+    }
+}

@@ -1,0 +1,116 @@
+//! Errors of the instance controller, each with what it means for the next attempt.
+
+use crate::chart::ChartError;
+use crate::pki::PkiError;
+use crate::runtime::apply::ApplyError;
+use crate::runtime::conditions::Verdict;
+use crate::runtime::error::{Class, Classified, chain};
+
+use super::bundle::BundleError;
+
+/// Why an instance was not brought further.
+#[derive(thiserror::Error, Debug)]
+pub enum InstanceError {
+    /// The spec cannot be rendered.
+    #[error(transparent)]
+    Chart(#[from] ChartError),
+    /// A key or certificate could not be made.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The bundle of definitions cannot be used.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+    /// A name is taken.
+    #[error(
+        "{kind} {name} exists already and does not belong to this instance: delete it, or give the instance another \
+         name"
+    )]
+    Taken {
+        /// Kind of the object.
+        kind: String,
+        /// Its name.
+        name: String,
+    },
+    /// The API server of the host cluster finds an object invalid.
+    #[error("the host cluster refuses {what}: {message}; correct the field of the spec that it comes from")]
+    Refused {
+        /// Kind and name.
+        what: String,
+        /// What the API server says.
+        message: String,
+    },
+    /// An object of the host cluster was not written.
+    #[error("host cluster")]
+    Host(#[source] ApplyError),
+    /// An object of the host cluster was not read.
+    #[error("read {what} of the host cluster")]
+    Read {
+        /// What was read.
+        what: &'static str,
+        /// Why not.
+        #[source]
+        source: kube::Error,
+    },
+    /// An object inside the plane was not read or written.
+    #[error("prepare the plane: {what}")]
+    Plane {
+        /// What was tried.
+        what: String,
+        /// Why it failed.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The status was not written.
+    #[error("write the status")]
+    Status(#[source] kube::Error),
+}
+
+impl InstanceError {
+    /// An object of the host cluster was not written.
+    pub fn host(error: ApplyError) -> Self {
+        match error {
+            ApplyError::NotOurs { kind, name } => Self::Taken { kind, name },
+            ApplyError::Api { kind, name, source: kube::Error::Api(status), .. } if status.code == 422 => {
+                Self::Refused { what: format!("{kind} {name}"), message: status.message.clone() }
+            }
+            other => Self::Host(other),
+        }
+    }
+
+    /// What people read.
+    #[must_use]
+    pub fn verdict(&self) -> Verdict {
+        let (reason, message) = (self.reason(), chain(self));
+        match self {
+            // Tried again by itself, but no progress is possible until somebody acts.
+            Self::Taken { .. } => Verdict::Stalled { reason, message },
+            _ if self.class() == Class::Invalid => Verdict::Stalled { reason, message },
+            _ => Verdict::NotReady { reason, message },
+        }
+    }
+}
+
+impl Classified for InstanceError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Chart(_) | Self::Refused { .. } => Class::Invalid,
+            Self::Bundle(error) => error.class(),
+            Self::Taken { .. } => Class::Blocked,
+            Self::Pki(_) | Self::Host(_) | Self::Read { .. } | Self::Plane { .. } | Self::Status(_) => Class::Retry,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Chart(ChartError::Invalid { .. }) => "InvalidSpec",
+            Self::Chart(_) => "ChartBroken",
+            Self::Pki(_) => "CertificatesFailed",
+            Self::Bundle(error) => error.reason(),
+            Self::Taken { .. } => "NameTaken",
+            Self::Refused { .. } => "Refused",
+            Self::Host(_) | Self::Read { .. } => "HostClusterFailed",
+            Self::Plane { .. } => "PlaneFailed",
+            Self::Status(_) => "StatusFailed",
+        }
+    }
+}

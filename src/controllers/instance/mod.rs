@@ -1,0 +1,163 @@
+//! `KarmadaInstance`: installs a plane, and keeps it as its spec asks.
+//!
+//! A round goes through the steps of [`plan::next_step`] as far as it can without waiting; watches on everything that
+//! it made bring it back. Nothing depends on what an earlier round did: whatever is missing or differs is put right.
+
+mod apply;
+pub mod bundle;
+mod bundles;
+mod caches;
+mod error;
+mod fleet;
+mod keys;
+mod observe;
+mod overview;
+pub mod plan;
+mod plane;
+mod remove;
+mod render;
+mod status;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::Api;
+use kube::ResourceExt as _;
+use kube::runtime::{Controller, watcher};
+use tokio::sync::mpsc::unbounded_channel;
+use tokio::task::JoinSet;
+
+use crate::api::KarmadaInstance;
+use crate::runtime::apply::Applier;
+use crate::runtime::controller::{self, Failure, Guarded, Next, Reconcile};
+use crate::runtime::error::{Class, Classified as _};
+use crate::runtime::status::StatusWriter;
+
+pub use error::InstanceError;
+pub use render::{Rendered, render};
+
+use super::Context;
+use caches::Caches;
+use fleet::Fleet;
+use observe::{Observed, key};
+use plan::Step;
+use plane::PlaneObjects;
+use remove::{FINALIZER, Removal};
+
+/// Instances that are worked on at once.
+const CONCURRENCY: u16 = 16;
+
+/// How soon a round follows one that waits for something: watches usually bring it back before.
+const WAITING: Duration = Duration::from_secs(1);
+
+/// How soon one that waits for what nothing tells of.
+const PROMPT: Duration = Duration::from_millis(300);
+
+/// Runs the controller until shutdown.
+pub async fn run(context: Context) {
+    let client = context.host.0.clone();
+    let (wake, woken) = unbounded_channel();
+    let mut tasks = JoinSet::new();
+    let instance_controller = InstanceController {
+        applier: Applier::new(client.clone(), "airdock.dev/instance"),
+        status: StatusWriter::new(client.clone(), InstanceController::NAME),
+        caches: Caches::start(&client, &wake, &mut tasks),
+        fleet: Fleet::new(wake),
+        plane_objects: PlaneObjects::default(),
+        bundles: bundles::Bundles::default(),
+        context: context.clone(),
+    };
+    let instances: Api<Guarded<KarmadaInstance>> = Api::all(client);
+    let woken = futures::stream::unfold(woken, |mut woken| async move { Some((woken.recv().await?, woken)) });
+    let controller = Controller::new(instances, watcher::Config::default()).reconcile_on(woken);
+    controller::run(controller, instance_controller, context.options(CONCURRENCY)).await;
+}
+
+struct InstanceController {
+    context: Context,
+    applier: Applier,
+    status: StatusWriter,
+    caches: Caches,
+    fleet: Fleet,
+    plane_objects: PlaneObjects,
+    bundles: bundles::Bundles,
+}
+
+impl Reconcile for InstanceController {
+    type Object = KarmadaInstance;
+    const NAME: &'static str = "instance";
+
+    async fn reconcile(&self, instance: Arc<KarmadaInstance>) -> Result<Next, Failure> {
+        if !self.caches.ready().await {
+            // The process is ending.
+            return Ok(Next::OnEvent);
+        }
+        let host = self.caches.host(&instance);
+        let observed = Observed { instance, host };
+        if observed.instance.metadata.deletion_timestamp.is_some() {
+            return self.take_down(&observed).await;
+        }
+        if observed.instance.spec.suspend {
+            self.write(&observed.instance, status::suspended(&observed.instance)).await?;
+            return Ok(Next::OnEvent);
+        }
+        if !observed.instance.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+            self.set_finalizer(&observed.instance, true).await?;
+        }
+        self.bring_up(&observed).await
+    }
+}
+
+impl InstanceController {
+    async fn bring_up(&self, observed: &Observed) -> Result<Next, Failure> {
+        let instance = &observed.instance;
+        let mut round = apply::begin(observed);
+        let result = self.advance(observed, &mut round).await;
+        if !round.changes.is_empty() {
+            tracing::info!(changes = round.changes.join(", "), "brought to what is wanted");
+        }
+        if let Some(plane) = &round.plane
+            && round.progress.plane
+        {
+            self.fleet.watch(plane);
+        }
+        let status = status::after_round(&status::Facts {
+            instance,
+            host: &self.caches.host(instance),
+            round: &round,
+            error: result.as_ref().err(),
+            engine_image: &self.context.image,
+            overview: self.fleet.overview(&key(instance)),
+        });
+        self.write(instance, status).await?;
+        result?;
+        Ok(match round.step {
+            Step::Settled => Next::After(plane::RECHECK),
+            Step::AwaitKinds => Next::After(PROMPT),
+            // The API server is ready; its Service is a moment behind.
+            Step::AwaitApi if matches!(round.progress.api, observe::Api::Unreachable(_)) => Next::After(PROMPT),
+            _ => Next::After(WAITING),
+        })
+    }
+
+    async fn take_down(&self, observed: &Observed) -> Result<Next, Failure> {
+        let result = self.remove(observed).await;
+        if matches!(result, Ok(Removal::Finished)) {
+            return Ok(Next::OnEvent);
+        }
+        self.write(&observed.instance, status::removing(&observed.instance, result.as_ref())).await?;
+        match result {
+            Ok(_) => Ok(Next::After(WAITING)),
+            Err(error) if error.class() == Class::Invalid => Ok(Next::After(WAITING * 10)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn write(
+        &self,
+        instance: &KarmadaInstance,
+        status: crate::api::instance::KarmadaInstanceStatus,
+    ) -> Result<(), InstanceError> {
+        self.status.write(instance, status).await.map_err(InstanceError::Status)
+    }
+}

@@ -1,0 +1,290 @@
+//! From what is observed to what is done next. Pure.
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+
+use crate::api::KarmadaInstance;
+use crate::chart::{Component, Names, enabled};
+
+use super::caches::Host;
+use super::observe::Api;
+
+/// How far an instance has come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Services, Secrets, etcd and API server have been brought to what is wanted.
+    pub base: bool,
+    /// State of the plane's API.
+    pub api: Api,
+    /// The objects inside the plane have been brought to what is wanted.
+    pub plane: bool,
+    /// Kinds that were defined in the plane, and that it does not serve yet.
+    pub unserved: Vec<String>,
+    /// Some component that needs the plane is there, so that the plane was prepared once.
+    pub started: bool,
+    /// The components that need the plane have been brought to what is wanted.
+    pub components: bool,
+    /// Objects that are no longer wanted have been removed.
+    pub pruned: bool,
+    /// Every component is available as it is wanted.
+    pub available: bool,
+}
+
+/// What is to be done next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Apply Services, Secrets, etcd and the API server.
+    Base,
+    /// Wait for the API server.
+    AwaitApi,
+    /// Apply the objects inside the plane.
+    Plane,
+    /// Wait for the plane to serve what was defined in it.
+    AwaitKinds,
+    /// Apply the components that need the plane.
+    Components,
+    /// Remove what is no longer wanted.
+    Prune,
+    /// Wait for the components.
+    AwaitComponents,
+    /// Nothing.
+    Settled,
+}
+
+/// What is to be done next.
+#[must_use]
+pub fn next_step(progress: &Progress) -> Step {
+    let Progress { base, api, plane, unserved, started, components, pruned, available } = progress;
+    if !base {
+        return Step::Base;
+    }
+    // A component of a plane that was prepared before is put right even while the API is away.
+    if *started && !components {
+        return Step::Components;
+    }
+    match (api, plane, unserved.is_empty(), components, pruned, available) {
+        (Api::Starting | Api::Unreachable(_), ..) => Step::AwaitApi,
+        (Api::Ready, false, ..) => Step::Plane,
+        (Api::Ready, true, false, ..) => Step::AwaitKinds,
+        (_, _, _, false, ..) => Step::Components,
+        (.., false, _) => Step::Prune,
+        (.., false) => Step::AwaitComponents,
+        _ => Step::Settled,
+    }
+}
+
+/// How a component stands.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether the workload is there.
+    pub exists: bool,
+    /// Pods that are wanted.
+    pub desired: i32,
+    /// Pods that are up to date and available.
+    pub ready: i32,
+    /// Image that the workload asks for.
+    pub image: Option<String>,
+    /// Whether all pods, and no others, run as the workload asks.
+    pub rolled_out: bool,
+    /// What the workload says of a failure to make pods.
+    pub failure: Option<String>,
+}
+
+impl Standing {
+    /// Whether the component is available as `image` in the number that is wanted.
+    #[must_use]
+    pub fn is_available(&self, image: &str) -> bool {
+        self.exists && self.rolled_out && self.ready >= self.desired && self.image.as_deref() == Some(image)
+    }
+}
+
+/// How a component of an instance stands.
+#[must_use]
+pub fn standing(component: Component, instance: &KarmadaInstance, host: &Host) -> Standing {
+    let name = Names::of(instance).component(component);
+    let desired = component.replicas(instance);
+    let mut standing = if component.is_stateful() {
+        host.stateful_sets.get(&name).map(|object| of_stateful_set(object))
+    } else {
+        host.deployments.get(&name).map(|object| of_deployment(object))
+    }
+    .unwrap_or_default();
+    standing.desired = desired;
+    standing
+}
+
+fn of_deployment(object: &Deployment) -> Standing {
+    let spec = object.spec.as_ref();
+    let wanted = spec.and_then(|spec| spec.replicas).unwrap_or(1);
+    let status = object.status.clone().unwrap_or_default();
+    let current = status.observed_generation >= object.metadata.generation;
+    let updated = status.updated_replicas.unwrap_or(0);
+    let failure = status
+        .conditions
+        .iter()
+        .flatten()
+        .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True");
+    Standing {
+        exists: object.metadata.deletion_timestamp.is_none(),
+        desired: wanted,
+        ready: if current { updated.min(status.available_replicas.unwrap_or(0)) } else { 0 },
+        image: spec.and_then(|spec| first_image(spec.template.spec.as_ref())),
+        rolled_out: current && updated == wanted && status.replicas.unwrap_or(0) == wanted,
+        failure: failure.and_then(|condition| condition.message.clone()),
+    }
+}
+
+fn of_stateful_set(object: &StatefulSet) -> Standing {
+    let spec = object.spec.as_ref();
+    let wanted = spec.and_then(|spec| spec.replicas).unwrap_or(1);
+    let status = object.status.clone().unwrap_or_default();
+    let current = status.observed_generation >= object.metadata.generation;
+    // Once a roll-out is complete, no pod counts as updated apart from the current revision.
+    let settled = status.update_revision.is_none() || status.update_revision == status.current_revision;
+    let updated = if settled { status.replicas } else { status.updated_replicas.unwrap_or(0) };
+    Standing {
+        exists: object.metadata.deletion_timestamp.is_none(),
+        desired: wanted,
+        ready: if current { updated.min(status.ready_replicas.unwrap_or(0)) } else { 0 },
+        image: spec.and_then(|spec| first_image(spec.template.spec.as_ref())),
+        rolled_out: current && updated == wanted && status.replicas == wanted,
+        failure: None,
+    }
+}
+
+fn first_image(spec: Option<&k8s_openapi::api::core::v1::PodSpec>) -> Option<String> {
+    spec?.containers.first()?.image.clone()
+}
+
+/// Whether every component is available with the wanted image.
+#[must_use]
+pub fn all_available(instance: &KarmadaInstance, host: &Host, engine_image: &str) -> bool {
+    enabled(instance)
+        .all(|component| standing(component, instance, host).is_available(&component.image(instance, engine_image)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chart::tests::instance;
+    use serde_json::json;
+    use std::sync::Arc;
+
+    #[test]
+    fn steps_follow_from_what_is_there() {
+        let nothing = Progress {
+            base: false,
+            api: Api::Starting,
+            plane: false,
+            unserved: Vec::new(),
+            started: false,
+            components: false,
+            pruned: false,
+            available: false,
+        };
+        let based = Progress { base: true, ..nothing.clone() };
+        let answering = Progress { api: Api::Ready, ..based.clone() };
+        let prepared = Progress { plane: true, ..answering.clone() };
+        let placed = Progress { components: true, started: true, ..prepared.clone() };
+        let pruned = Progress { pruned: true, ..placed.clone() };
+        for (progress, step) in [
+            (nothing.clone(), Step::Base),
+            (based.clone(), Step::AwaitApi),
+            (Progress { api: Api::Unreachable("x".into()), ..based.clone() }, Step::AwaitApi),
+            (answering.clone(), Step::Plane),
+            (prepared.clone(), Step::Components),
+            (Progress { unserved: vec!["Work".into()], ..prepared.clone() }, Step::AwaitKinds),
+            (placed.clone(), Step::Prune),
+            (pruned.clone(), Step::AwaitComponents),
+            (Progress { available: true, ..pruned.clone() }, Step::Settled),
+            // Repairs, while the API is away.
+            (Progress { started: true, ..based.clone() }, Step::Components),
+            (Progress { started: true, components: true, ..based.clone() }, Step::AwaitApi),
+            (Progress { started: true, ..nothing.clone() }, Step::Base),
+            // A plane whose objects are in doubt is put right before the components count.
+            (Progress { plane: false, ..pruned.clone() }, Step::Plane),
+        ] {
+            assert_eq!(next_step(&progress), step, "{progress:?}");
+        }
+    }
+
+    #[test]
+    fn every_round_ends() {
+        let mut progress = Progress {
+            base: false,
+            api: Api::Ready,
+            plane: false,
+            unserved: Vec::new(),
+            started: false,
+            components: false,
+            pruned: false,
+            available: true,
+        };
+        for _ in 0..6 {
+            match next_step(&progress) {
+                Step::Base => progress.base = true,
+                Step::Plane => progress.plane = true,
+                Step::Components => progress.components = true,
+                Step::Prune => progress.pruned = true,
+                Step::Settled => return,
+                step => panic!("{step:?}"),
+            }
+        }
+        panic!("no end");
+    }
+
+    fn deployment(status: serde_json::Value) -> Standing {
+        let object: Deployment = serde_json::from_value(json!({
+            "metadata": { "name": "east-engine", "generation": 4 },
+            "spec": { "replicas": 2, "selector": {}, "template": { "spec": { "containers": [{ "name": "c", "image": "i:2" }] } } },
+            "status": status,
+        }))
+        .unwrap();
+        of_deployment(&object)
+    }
+
+    #[test]
+    fn a_deployment_is_available_when_rolled_out_at_the_wanted_version() {
+        let good = json!({ "observedGeneration": 4, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2 });
+        assert!(deployment(good.clone()).is_available("i:2"));
+        assert!(!deployment(good.clone()).is_available("i:3"), "another image is wanted");
+        for (field, value) in
+            [("observedGeneration", 3), ("replicas", 3), ("updatedReplicas", 1), ("availableReplicas", 1)]
+        {
+            let mut status = good.clone();
+            status[field] = json!(value);
+            assert!(!deployment(status).is_available("i:2"), "{field}");
+        }
+        assert!(!deployment(json!({})).is_available("i:2"));
+    }
+
+    #[test]
+    fn a_stateful_set_likewise() {
+        let object = |status: serde_json::Value| -> StatefulSet {
+            serde_json::from_value(json!({
+                "metadata": { "name": "east-etcd", "generation": 1 },
+                "spec": { "replicas": 1, "selector": {}, "serviceName": "x",
+                          "template": { "spec": { "containers": [{ "name": "c", "image": "e:1" }] } } },
+                "status": status,
+            }))
+            .unwrap()
+        };
+        let settled = json!({ "observedGeneration": 1, "replicas": 1, "readyReplicas": 1, "currentRevision": "a", "updateRevision": "a" });
+        assert!(of_stateful_set(&object(settled.clone())).is_available("e:1"));
+        let mut rolling = settled.clone();
+        rolling["updateRevision"] = json!("b");
+        assert!(!of_stateful_set(&object(rolling.clone())).is_available("e:1"));
+        rolling["updatedReplicas"] = json!(1);
+        assert!(of_stateful_set(&object(rolling)).is_available("e:1"));
+    }
+
+    #[test]
+    fn a_missing_workload_stands_nowhere() {
+        let i = instance("Compact");
+        let mut host = Host::default();
+        let standing = standing(Component::Engine, &i, &host);
+        assert_eq!((standing.exists, standing.desired, standing.ready), (false, 1, 0));
+        let object: Deployment = serde_json::from_value(json!({ "metadata": { "name": "east-engine" } })).unwrap();
+        host.deployments.insert("east-engine".into(), Arc::new(object));
+        assert!(!all_available(&i, &host, "x"));
+    }
+}

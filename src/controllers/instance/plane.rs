@@ -1,0 +1,291 @@
+//! The objects inside a plane: put there once, and looked at again every little while. *IO.*
+//!
+//! A look costs one metadata-only list per kind. Only what is missing or has changed since it was last found right
+//! is read and, where it differs, written.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::jiff::Timestamp;
+use kube::api::{Api, DynamicObject, ListParams, ObjectList, PartialObjectMeta, Patch, PatchParams};
+use kube::core::ApiResource;
+use kube::{Client, ResourceExt as _};
+use serde_json::json;
+
+use crate::api::{MANAGED_BY, MANAGED_BY_LABEL};
+use crate::chart::{self, Manifest};
+use crate::runtime::apply::{Applier, Change, anybodys};
+use crate::runtime::planes::{InstanceKey, Plane};
+
+use super::error::InstanceError;
+
+/// Label on what belongs to the plane's installation itself; value `true`.
+pub const INSTALLATION_LABEL: &str = "airdock.dev/installation";
+
+/// Annotation on definitions with the bundle that they come from.
+pub const BUNDLE_ANNOTATION: &str = "airdock.dev/bundle";
+
+/// How often a plane whose objects were all right is looked at again.
+pub const RECHECK: Duration = Duration::from_secs(20);
+
+/// Annotation with the time at which a definition was last touched.
+const NUDGED_ANNOTATION: &str = "airdock.dev/touched";
+
+/// How long a definition may take to be served before it is touched.
+const NUDGE_AFTER_SECONDS: i64 = 5;
+
+/// Writes at once into one plane.
+const CONCURRENCY: usize = 8;
+
+/// What is known of the planes that were looked at.
+#[derive(Clone, Default)]
+pub struct PlaneObjects {
+    known: Arc<Mutex<HashMap<InstanceKey, Known>>>,
+}
+
+#[derive(Clone)]
+struct Known {
+    wanted: String,
+    plane: Arc<Plane>,
+    applier: Applier,
+    at: Instant,
+    /// Version at which each object was found right.
+    right: HashMap<String, String>,
+    /// Whether every kind was found to be served.
+    served: bool,
+}
+
+/// What a look at a plane has found and done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Looked {
+    /// What was written.
+    pub changes: Vec<String>,
+    /// Kinds that are defined, and not served yet.
+    pub unserved: Vec<String>,
+}
+
+impl PlaneObjects {
+    /// Brings a plane's objects to what is wanted, unless they were found right just now. Tells what it changed.
+    pub async fn ensure(&self, plane: &Arc<Plane>, wanted: &[Manifest]) -> Result<Looked, InstanceError> {
+        let digest = digest(wanted)?;
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&plane.key).cloned();
+        let known = known.filter(|known| known.wanted == digest && Arc::ptr_eq(&known.plane, plane));
+        if known.as_ref().is_some_and(|known| known.served && known.at.elapsed() < RECHECK) {
+            return Ok(Looked::default());
+        }
+        let found = list(&plane.client, wanted).await?;
+        let new = || (Applier::new(plane.client.clone(), "airdock.dev/instance"), HashMap::new());
+        let (applier, right) = known.map_or_else(new, |known| (known.applier, known.right));
+        let mut changes = Vec::new();
+        // Namespaces first: others live in them. The order within each of the two groups does not matter.
+        let (first, second): (Vec<&Manifest>, Vec<&Manifest>) =
+            wanted.iter().partition(|manifest| matches!(manifest, Manifest::Namespace(_)));
+        for group in [first, second] {
+            let mut pending = Vec::new();
+            for manifest in group {
+                let version = found.get(&id(manifest)).map(version);
+                if version.is_none() || version.as_ref() != right.get(&id(manifest)) {
+                    pending.push(apply(&applier, manifest));
+                }
+            }
+            let applied: Vec<Option<String>> =
+                futures::stream::iter(pending).buffer_unordered(CONCURRENCY).try_collect().await?;
+            changes.extend(applied.into_iter().flatten());
+        }
+        changes.extend(prune(&applier, wanted, &found).await?);
+        let right = if changes.is_empty() {
+            found.iter().map(|(id, object)| (id.clone(), version(object))).collect()
+        } else {
+            HashMap::new()
+        };
+        let unserved = unserved(&plane.client, wanted).await;
+        nudge(&applier, wanted, &found, &unserved).await?;
+        let served = unserved.is_empty();
+        let known = Known { wanted: digest, plane: plane.clone(), applier, at: Instant::now(), right, served };
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(plane.key.clone(), known);
+        Ok(Looked { changes, unserved })
+    }
+
+    /// Forgets a plane.
+    pub fn forget(&self, key: &InstanceKey) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+/// Marks objects as part of a plane's installation. *Pure.*
+pub fn mark(manifests: &mut [Manifest]) {
+    for manifest in manifests {
+        let labels = manifest.metadata_mut().labels.get_or_insert_default();
+        labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
+        labels.insert(INSTALLATION_LABEL.to_owned(), "true".to_owned());
+    }
+}
+
+/// Whether a plane holds definitions of a bundle of this version.
+pub async fn holds_bundle(client: &Client, version: &str) -> bool {
+    let api: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(client.clone());
+    let params = ListParams::default().labels(&format!("{INSTALLATION_LABEL}=true"));
+    api.list_metadata(&params).await.is_ok_and(|list| {
+        list.items.iter().any(|object| object.annotations().get(BUNDLE_ANNOTATION).is_some_and(|v| v == version))
+    })
+}
+
+/// Whether a plane serves a resource.
+pub async fn serves(client: &Client, group_version: &str, plural: &str) -> bool {
+    let served = client.list_api_group_resources(group_version).await;
+    served.is_ok_and(|list| list.resources.iter().any(|resource| resource.name == plural))
+}
+
+/// Names of the definitions that the plane does not serve.
+async fn unserved(client: &Client, wanted: &[Manifest]) -> Vec<String> {
+    let mut served: BTreeMap<String, HashSet<String>> = BTreeMap::new();
+    let mut missing = Vec::new();
+    for definition in definitions(wanted) {
+        for version in definition.spec.versions.iter().filter(|version| version.served) {
+            let group_version = format!("{}/{}", definition.spec.group, version.name);
+            if !served.contains_key(&group_version) {
+                let list = client.list_api_group_resources(&group_version).await;
+                let names = list.map(|list| list.resources.into_iter().map(|r| r.name).collect());
+                served.insert(group_version.clone(), names.unwrap_or_default());
+            }
+            if !served[&group_version].contains(&definition.spec.names.plural) {
+                missing.push(definition.name_any());
+                break;
+            }
+        }
+    }
+    missing
+}
+
+fn definitions(wanted: &[Manifest]) -> impl Iterator<Item = &CustomResourceDefinition> {
+    wanted.iter().filter_map(|manifest| match manifest {
+        Manifest::CustomResourceDefinition(definition) => Some(definition.as_ref()),
+        _ => None,
+    })
+}
+
+/// Touches definitions that are not served long after they were made. An API server that ends between accepting
+/// the names of a definition and establishing it takes that up again only when the definition changes.
+async fn nudge(
+    applier: &Applier,
+    wanted: &[Manifest],
+    found: &Found,
+    unserved: &[String],
+) -> Result<(), InstanceError> {
+    let now = Timestamp::now();
+    for manifest in wanted.iter().filter(|manifest| unserved.iter().any(|name| name == manifest.name())) {
+        let Some((resource, object)) = found.get(&id(manifest)) else { continue };
+        let last = object.annotations().get(NUDGED_ANNOTATION).and_then(|at| at.parse::<Timestamp>().ok());
+        let last = last.or_else(|| object.creation_timestamp().map(|time| time.0));
+        if last.is_some_and(|last| now.as_second() - last.as_second() < NUDGE_AFTER_SECONDS) {
+            continue;
+        }
+        tracing::warn!(definition = manifest.name(), "the plane does not serve it yet: touching it");
+        let patch = json!({ "metadata": { "annotations": { NUDGED_ANNOTATION: now.to_string() } } });
+        let api = applier.api(resource, None);
+        api.patch(manifest.name(), &PatchParams::default(), &Patch::Merge(&patch)).await.map_err(|error| {
+            InstanceError::Plane { what: format!("touch {}", manifest.id()), source: Box::new(error) }
+        })?;
+    }
+    Ok(())
+}
+
+async fn apply(applier: &Applier, manifest: &Manifest) -> Result<Option<String>, InstanceError> {
+    let resource = manifest.resource();
+    let namespace = manifest.metadata().namespace.as_deref();
+    let applied = applier
+        .apply_value(&resource, namespace, manifest.name(), manifest.to_value()?, anybodys)
+        .await
+        .map_err(|error| InstanceError::Plane { what: format!("apply {}", manifest.id()), source: Box::new(error) })?;
+    Ok(match applied.change {
+        Change::Created => Some(format!("created {}", manifest.id())),
+        Change::Updated => Some(format!("updated {}", manifest.id())),
+        Change::None => None,
+    })
+}
+
+type Found = BTreeMap<String, (ApiResource, PartialObjectMeta<DynamicObject>)>;
+
+/// Lists what there is of the wanted kinds, by metadata alone.
+async fn list(client: &Client, wanted: &[Manifest]) -> Result<Found, InstanceError> {
+    let mut resources: Vec<ApiResource> = Vec::new();
+    for manifest in wanted {
+        let resource = manifest.resource();
+        if !resources.contains(&resource) {
+            resources.push(resource);
+        }
+    }
+    let lists: Vec<(ApiResource, ObjectList<PartialObjectMeta<DynamicObject>>)> =
+        futures::stream::iter(resources.into_iter().map(|resource| async move {
+            let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
+            let params = ListParams::default().labels(&format!("{INSTALLATION_LABEL}=true"));
+            let list = api.list_metadata(&params).await.map_err(|error| InstanceError::Plane {
+                what: format!("list {}", resource.plural),
+                source: Box::new(error),
+            })?;
+            Ok::<_, InstanceError>((resource, list))
+        }))
+        .buffer_unordered(CONCURRENCY)
+        .try_collect()
+        .await?;
+    let mut found = Found::new();
+    for (resource, list) in lists {
+        for object in list.items {
+            let id = format!(
+                "{}/{}/{}/{}",
+                resource.group,
+                resource.kind,
+                object.namespace().unwrap_or_default(),
+                object.name_any()
+            );
+            found.insert(id, (resource.clone(), object));
+        }
+    }
+    Ok(found)
+}
+
+/// Removes what is no longer wanted; never definitions and namespaces, which would take users' objects with them.
+async fn prune(applier: &Applier, wanted: &[Manifest], found: &Found) -> Result<Vec<String>, InstanceError> {
+    let wanted: HashSet<String> = wanted.iter().map(id).collect();
+    let mut changes = Vec::new();
+    for (id, (resource, object)) in found {
+        let keeps = matches!(resource.kind.as_str(), "Namespace" | "CustomResourceDefinition");
+        if keeps || wanted.contains(id) {
+            continue;
+        }
+        let (name, uid) = (object.name_any(), object.uid().unwrap_or_default());
+        let what = format!("{} {name}", resource.kind);
+        applier
+            .delete(resource, object.namespace().as_deref(), &name, &uid)
+            .await
+            .map_err(|error| InstanceError::Plane { what: format!("delete {what}"), source: Box::new(error) })?;
+        changes.push(format!("removed {what}"));
+    }
+    Ok(changes)
+}
+
+fn id(manifest: &Manifest) -> String {
+    let resource = manifest.resource();
+    let namespace = manifest.metadata().namespace.as_deref().unwrap_or_default();
+    format!("{}/{}/{namespace}/{}", resource.group, resource.kind, manifest.name())
+}
+
+fn version((_, object): &(ApiResource, PartialObjectMeta<DynamicObject>)) -> String {
+    format!("{}@{}", object.uid().unwrap_or_default(), object.resource_version().unwrap_or_default())
+}
+
+/// Changes whenever what is wanted does.
+fn digest(wanted: &[Manifest]) -> Result<String, InstanceError> {
+    let marks: Vec<String> = wanted
+        .iter()
+        .map(|manifest| {
+            let annotations = manifest.metadata().annotations.as_ref();
+            let rendered = annotations.and_then(|a| a.get(chart::RENDERED_ANNOTATION)).cloned();
+            Ok(format!("{}={}", id(manifest), rendered.unwrap_or_default()))
+        })
+        .collect::<Result<_, InstanceError>>()?;
+    Ok(chart::digest(marks.iter().map(String::as_bytes)))
+}

@@ -1,0 +1,421 @@
+//! From what was observed and done to what people read. Pure.
+
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use kube::ResourceExt as _;
+
+use crate::api::common::{ConditionedStatus as _, LocalRef};
+use crate::api::instance::{
+    CertificateStatus, ComponentStatus, KarmadaInstance, KarmadaInstanceStatus, Overview, Phase, Profile,
+};
+use crate::chart::{Component, KARMADA_VERSION, Names, component_of, enabled, image_version};
+use crate::pki::CertificateInfo;
+use crate::runtime::conditions::Verdict;
+use crate::runtime::error::Class;
+use crate::runtime::error::Classified as _;
+use crate::runtime::planes::ADMIN_KUBECONFIG;
+
+use super::apply::Round;
+use super::caches::Host;
+use super::error::InstanceError;
+use super::observe::Api;
+use super::plan::{Step, standing};
+use super::remove::{Removal, listed};
+
+/// What a status is made of.
+pub struct Facts<'a> {
+    /// The instance, with its former status.
+    pub instance: &'a KarmadaInstance,
+    /// What there is of it now.
+    pub host: &'a Host,
+    /// What the round did.
+    pub round: &'a Round,
+    /// How the round ended.
+    pub error: Option<&'a InstanceError>,
+    /// Image of Airdock itself.
+    pub engine_image: &'a str,
+    /// What the fleet looks like, where that is known.
+    pub overview: Option<Overview>,
+}
+
+/// The status after a round.
+#[must_use]
+pub fn after_round(facts: &Facts<'_>) -> KarmadaInstanceStatus {
+    let Facts { instance, host, round, error, engine_image, overview } = facts;
+    let mut status = instance.status.clone().unwrap_or_default();
+    let names = Names::of(instance);
+    let was_ready = status.version.is_some();
+    status.components = components(instance, host, engine_image);
+    if !round.keyring.certificates.is_empty() {
+        status.certificates = round.keyring.certificates.iter().map(certificate).collect();
+        status.admin_kubeconfig_secret_ref = Some(LocalRef { name: names.object(ADMIN_KUBECONFIG) });
+    }
+    status.endpoint = Some(names.api_url());
+    if overview.is_some() {
+        status.overview.clone_from(overview);
+    }
+    if round.kubernetes_version.is_some() {
+        status.kubernetes_version.clone_from(&round.kubernetes_version);
+    }
+    let verdict = match error {
+        Some(error) => error.verdict(),
+        None => verdict(round, &status.components, was_ready),
+    };
+    if matches!(verdict, Verdict::Ready { .. }) {
+        status.version = Some(version(instance));
+    }
+    status.phase = Some(phase(&verdict, was_ready, error.is_some_and(|error| error.class() == Class::Invalid)));
+    verdict.write(&mut status.conditions, instance.metadata.generation);
+    status.set_observed_generation(instance.metadata.generation);
+    status
+}
+
+/// The status of an instance that is left alone by `spec.suspend`.
+#[must_use]
+pub fn suspended(instance: &KarmadaInstance) -> KarmadaInstanceStatus {
+    let mut status = instance.status.clone().unwrap_or_default();
+    status.phase = Some(Phase::Suspended);
+    let message = "nothing is changed while spec.suspend is true; what runs goes on running".to_owned();
+    Verdict::NotReady { reason: "Suspended", message }.write(&mut status.conditions, instance.metadata.generation);
+    status.set_observed_generation(instance.metadata.generation);
+    status
+}
+
+/// The status of an instance that is being taken down.
+#[must_use]
+pub fn removing(instance: &KarmadaInstance, outcome: Result<&Removal, &InstanceError>) -> KarmadaInstanceStatus {
+    let mut status = instance.status.clone().unwrap_or_default();
+    status.phase = Some(Phase::Deleting);
+    let verdict = match outcome {
+        Ok(Removal::InUse(users)) => Verdict::NotReady {
+            reason: "InUse",
+            message: format!("is deleted once nothing refers to it any more; delete {}", listed(users)),
+        },
+        Ok(Removal::Delete(targets)) => {
+            let names: Vec<String> = targets.iter().map(|(r, name, _)| format!("{} {name}", r.kind)).collect();
+            Verdict::NotReady { reason: "Deleting", message: format!("removing {}", listed(&names)) }
+        }
+        Ok(Removal::Await(names)) => {
+            Verdict::NotReady { reason: "Deleting", message: format!("waits for {} to end", listed(names)) }
+        }
+        Ok(Removal::Finished) => Verdict::NotReady { reason: "Deleting", message: "everything is removed".into() },
+        Err(error) => error.verdict(),
+    };
+    verdict.write(&mut status.conditions, instance.metadata.generation);
+    status.set_observed_generation(instance.metadata.generation);
+    status
+}
+
+/// Version of the components that an instance runs once it is as its spec asks.
+#[must_use]
+pub fn version(instance: &KarmadaInstance) -> String {
+    match instance.spec.profile {
+        Profile::Compact => concat!("v", env!("CARGO_PKG_VERSION")).to_owned(),
+        Profile::Full => instance.spec.version.clone().unwrap_or_else(|| KARMADA_VERSION.to_owned()),
+    }
+}
+
+fn phase(verdict: &Verdict, was_ready: bool, invalid: bool) -> Phase {
+    match (verdict, was_ready) {
+        (Verdict::Ready { .. }, _) => Phase::Running,
+        _ if invalid => Phase::Failed,
+        (Verdict::Progressing { .. }, true) => Phase::Updating,
+        (Verdict::Progressing { .. }, false) => Phase::Installing,
+        (Verdict::NotReady { .. } | Verdict::Stalled { .. }, true) => Phase::Degraded,
+        (Verdict::NotReady { .. }, false) => Phase::Installing,
+        (Verdict::Stalled { .. }, false) => Phase::Failed,
+    }
+}
+
+fn verdict(round: &Round, components: &[ComponentStatus], was_ready: bool) -> Verdict {
+    let reason = if was_ready { "Updating" } else { "Installing" };
+    let waiting: Vec<String> = components.iter().filter_map(waits).collect();
+    let trouble: Vec<String> = components.iter().filter(|c| c.message.is_some()).filter_map(waits).collect();
+    match round.step {
+        Step::Settled => {
+            Verdict::Ready { reason: "Ready", message: "the plane answers, and every component is available".into() }
+        }
+        Step::AwaitKinds => Verdict::Progressing {
+            reason,
+            message: format!("waits for the plane to serve {}", listed(&round.progress.unserved)),
+        },
+        _ if !trouble.is_empty() => Verdict::NotReady { reason: "ComponentNotAvailable", message: trouble.join("; ") },
+        Step::AwaitApi => match &round.progress.api {
+            Api::Unreachable(problem) if was_ready => Verdict::NotReady {
+                reason: "PlaneUnreachable",
+                message: format!("the plane does not answer through its Service: {problem}"),
+            },
+            Api::Unreachable(problem) => Verdict::Progressing {
+                reason,
+                message: format!("waits for the plane to answer through its Service: {problem}"),
+            },
+            Api::Starting | Api::Ready => {
+                let starting = |c: &&ComponentStatus| matches!(c.name.as_str(), "etcd" | "apiserver");
+                let waiting: Vec<String> = components.iter().filter(starting).filter_map(waits).collect();
+                Verdict::Progressing { reason, message: format!("waits for {}", join(&waiting, "the API server")) }
+            }
+        },
+        _ if !round.progress.unserved.is_empty() => Verdict::Progressing {
+            reason,
+            message: format!("waits for the plane to serve {}", listed(&round.progress.unserved)),
+        },
+        _ => Verdict::Progressing { reason, message: format!("waits for {}", join(&waiting, "the components")) },
+    }
+}
+
+fn join(parts: &[String], otherwise: &str) -> String {
+    if parts.is_empty() { otherwise.to_owned() } else { parts.join("; ") }
+}
+
+fn waits(component: &ComponentStatus) -> Option<String> {
+    let ComponentStatus { name, ready, desired, message, .. } = component;
+    match message {
+        Some(message) => Some(format!("{name} ({ready}/{desired}): {message}")),
+        None if ready < desired => Some(format!("{name} ({ready}/{desired})")),
+        None => None,
+    }
+}
+
+fn certificate(info: &CertificateInfo) -> CertificateStatus {
+    CertificateStatus {
+        name: info.purpose.clone(),
+        secret_name: info.secret_name.clone(),
+        not_after: info.not_after.to_string(),
+    }
+}
+
+fn components(instance: &KarmadaInstance, host: &Host, engine_image: &str) -> Vec<ComponentStatus> {
+    enabled(instance)
+        .map(|component| {
+            let standing = standing(component, instance, host);
+            let image = component.image(instance, engine_image);
+            let message = if standing.is_available(&image) {
+                None
+            } else {
+                trouble(component, host).or(standing.failure.clone())
+            };
+            ComponentStatus {
+                name: component.name().to_owned(),
+                ready: standing.ready,
+                desired: standing.desired,
+                version: image_version(&image).map(ToOwned::to_owned),
+                message,
+            }
+        })
+        .collect()
+}
+
+/// What keeps a component's pods from running, in the words of the kubelet or the scheduler.
+fn trouble(component: Component, host: &Host) -> Option<String> {
+    let mut pods: Vec<_> = host
+        .pods
+        .values()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none() && component_of(pod.as_ref()) == Some(component))
+        .collect();
+    // The newest pod shows what is wrong with what is wanted now.
+    pods.sort_by_key(|pod| std::cmp::Reverse(pod.metadata.creation_timestamp.clone().map(|time| time.0)));
+    pods.into_iter().find_map(|pod| pod_trouble(pod).map(|trouble| format!("pod {}: {trouble}", pod.name_any())))
+}
+
+fn pod_trouble(pod: &Pod) -> Option<String> {
+    let status = pod.status.as_ref()?;
+    let containers = status.init_container_statuses.iter().chain(&status.container_statuses).flatten();
+    if let Some(trouble) = containers.filter_map(container_trouble).next() {
+        return Some(trouble);
+    }
+    let unscheduled = status.conditions.iter().flatten().find(|condition| {
+        condition.type_ == "PodScheduled"
+            && condition.status == "False"
+            && condition.reason.as_deref() == Some("Unschedulable")
+    });
+    if let Some(condition) = unscheduled {
+        return Some(format!("Unschedulable: {}", short(condition.message.as_deref().unwrap_or("no node fits"))));
+    }
+    (status.phase.as_deref() == Some("Failed")).then(|| {
+        let reason = status.reason.as_deref().unwrap_or("Failed");
+        format!("{reason}: {}", short(status.message.as_deref().unwrap_or("the pod has failed")))
+    })
+}
+
+fn container_trouble(status: &ContainerStatus) -> Option<String> {
+    let state = status.state.as_ref()?;
+    let waiting = state.waiting.as_ref()?;
+    let reason = waiting.reason.as_deref()?;
+    match reason {
+        "ContainerCreating" | "PodInitializing" => None,
+        "CrashLoopBackOff" => {
+            let last = status.last_state.as_ref().and_then(|last| last.terminated.as_ref());
+            let how = last.map_or_else(String::new, |last| {
+                let reason = last.reason.as_deref().unwrap_or("Error");
+                format!(": the container ended with code {} ({reason}); see its log", last.exit_code)
+            });
+            Some(format!("CrashLoopBackOff{how}"))
+        }
+        _ => Some(format!("{reason}: {}", short(waiting.message.as_deref().unwrap_or("no further message")))),
+    }
+}
+
+fn short(message: &str) -> String {
+    let line = message.lines().next().unwrap_or_default();
+    if line.chars().count() <= 250 { line.to_owned() } else { line.chars().take(249).chain(['…']).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::common::condition::{READY, RECONCILING, STALLED};
+    use crate::chart::ChartError;
+    use crate::chart::tests::instance;
+    use crate::controllers::instance::observe::Observed;
+    use crate::controllers::instance::{apply, bundle::BundleError};
+    use crate::runtime::conditions::{find, is_true};
+    use serde_json::json;
+    use std::sync::Arc;
+
+    fn round(i: &KarmadaInstance, step: Step, api: Api) -> Round {
+        let mut round = apply::begin(&Observed { instance: Arc::new(i.clone()), host: Host::default() });
+        round.step = step;
+        round.progress.api = api;
+        round
+    }
+
+    fn status_of(
+        i: &KarmadaInstance,
+        host: &Host,
+        round: &Round,
+        error: Option<&InstanceError>,
+    ) -> KarmadaInstanceStatus {
+        after_round(&Facts { instance: i, host, round, error, engine_image: "airdock:test", overview: None })
+    }
+
+    fn pod(component: &str, status: serde_json::Value) -> Host {
+        let mut host = Host::default();
+        let pod = json!({
+            "metadata": { "name": format!("east-{component}-x"), "labels": { "app.kubernetes.io/component": component } },
+            "status": status,
+        });
+        host.pods.insert("p".into(), Arc::new(serde_json::from_value(pod).unwrap()));
+        host
+    }
+
+    #[test]
+    fn first_write_has_all_that_kstatus_needs() {
+        let mut i = instance("Compact");
+        i.metadata.generation = Some(3);
+        let status = status_of(&i, &Host::default(), &round(&i, Step::AwaitApi, Api::Starting), None);
+        assert_eq!(status.observed_generation, Some(3));
+        assert_eq!(status.phase, Some(Phase::Installing));
+        assert!(is_true(&status.conditions, RECONCILING));
+        assert_eq!(find(&status.conditions, READY).unwrap().message, "waits for etcd (0/1); apiserver (0/1)");
+        assert_eq!(status.components.len(), 4);
+        assert_eq!(status.endpoint.as_deref(), Some("https://east-apiserver.fleet.svc:5443"));
+    }
+
+    #[test]
+    fn phases_follow_verdicts() {
+        let mut i = instance("Full");
+        let nothing = Host::default();
+        let ready = status_of(&i, &nothing, &round(&i, Step::Settled, Api::Ready), None);
+        assert_eq!((ready.phase, ready.version.as_deref()), (Some(Phase::Running), Some(KARMADA_VERSION)));
+        assert!(is_true(&ready.conditions, READY));
+        i.status = Some(ready);
+        let away = round(&i, Step::AwaitApi, Api::Unreachable("connection refused".into()));
+        let status = status_of(&i, &nothing, &away, None);
+        assert_eq!(status.phase, Some(Phase::Degraded));
+        assert!(find(&status.conditions, READY).unwrap().message.contains("connection refused"));
+        let rolling = status_of(&i, &nothing, &round(&i, Step::AwaitComponents, Api::Ready), None);
+        assert_eq!(rolling.phase, Some(Phase::Updating));
+        assert_eq!(suspended(&i).phase, Some(Phase::Suspended));
+    }
+
+    #[test]
+    fn errors_that_need_somebody_are_stalled() {
+        let i = instance("Full");
+        let round = round(&i, Step::Base, Api::Starting);
+        for (error, reason, stalled, phase) in [
+            (
+                InstanceError::Chart(ChartError::Invalid {
+                    field: "spec.x".into(),
+                    value: "v".into(),
+                    remedy: "do y".into(),
+                }),
+                "InvalidSpec",
+                true,
+                Phase::Failed,
+            ),
+            (
+                InstanceError::Bundle(BundleError::Checksum {
+                    from: "u".into(),
+                    wanted: "a".into(),
+                    found: "b".into(),
+                }),
+                "BundleChecksumMismatch",
+                true,
+                Phase::Failed,
+            ),
+            (
+                InstanceError::Taken { kind: "Service".into(), name: "east-etcd".into() },
+                "NameTaken",
+                true,
+                Phase::Failed,
+            ),
+            (
+                InstanceError::Bundle(BundleError::Fetch { from: "u".into(), problem: "refused".into() }),
+                "BundleNotFetched",
+                false,
+                Phase::Installing,
+            ),
+        ] {
+            let status = status_of(&i, &Host::default(), &round, Some(&error));
+            assert_eq!(find(&status.conditions, READY).unwrap().reason, reason);
+            assert_eq!(is_true(&status.conditions, STALLED), stalled, "{reason}");
+            assert_eq!(status.phase, Some(phase), "{reason}");
+        }
+    }
+
+    #[test]
+    fn pods_say_what_is_wrong() {
+        let i = instance("Compact");
+        for (status, words) in [
+            (
+                json!({ "containerStatuses": [{ "name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                    "state": { "waiting": { "reason": "ImagePullBackOff", "message": "Back-off pulling image \"i\"" } } }] }),
+                "pod east-engine-x: ImagePullBackOff: Back-off pulling image \"i\"",
+            ),
+            (
+                json!({ "containerStatuses": [{ "name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 3,
+                    "state": { "waiting": { "reason": "CrashLoopBackOff", "message": "back-off" } },
+                    "lastState": { "terminated": { "exitCode": 2, "reason": "Error" } } }] }),
+                "CrashLoopBackOff: the container ended with code 2 (Error)",
+            ),
+            (
+                json!({ "conditions": [{ "type": "PodScheduled", "status": "False", "reason": "Unschedulable",
+                    "message": "0/1 nodes are available: 1 Insufficient cpu." }] }),
+                "Unschedulable: 0/1 nodes are available: 1 Insufficient cpu.",
+            ),
+        ] {
+            let host = pod("engine", status);
+            let status = status_of(&i, &host, &round(&i, Step::AwaitComponents, Api::Ready), None);
+            let ready = find(&status.conditions, READY).unwrap();
+            assert!(ready.message.contains(words), "{}", ready.message);
+            assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "ComponentNotAvailable"));
+        }
+        let starting = pod(
+            "engine",
+            json!({ "containerStatuses": [{ "name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
+                "state": { "waiting": { "reason": "ContainerCreating" } } }] }),
+        );
+        let status = status_of(&i, &starting, &round(&i, Step::AwaitComponents, Api::Ready), None);
+        assert!(is_true(&status.conditions, RECONCILING));
+    }
+
+    #[test]
+    fn removal_names_who_holds_it_up() {
+        let i = instance("Compact");
+        let removal = Removal::InUse(vec!["MemberClusterJoin fleet/a".into()]);
+        let status = removing(&i, Ok(&removal));
+        let ready = find(&status.conditions, READY).unwrap();
+        assert_eq!(ready.reason, "InUse");
+        assert!(ready.message.contains("MemberClusterJoin fleet/a"));
+        assert_eq!(status.phase, Some(Phase::Deleting));
+    }
+}

@@ -1,0 +1,100 @@
+//! Names of things.
+
+use std::fmt;
+use std::sync::Arc;
+
+use serde_json::Value;
+
+/// A member cluster by name.
+pub type ClusterName = Arc<str>;
+
+/// A kind by API version and name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KindKey {
+    /// API version, for example `apps/v1`.
+    pub api_version: String,
+    /// Kind, for example `Deployment`.
+    pub kind: String,
+}
+
+impl KindKey {
+    /// A kind.
+    #[must_use]
+    pub fn new(api_version: &str, kind: &str) -> Arc<Self> {
+        Arc::new(Self { api_version: api_version.to_owned(), kind: kind.to_owned() })
+    }
+
+    /// Whether it is `v1` `Namespace`.
+    #[must_use]
+    pub fn is_namespace(&self) -> bool {
+        self.api_version == "v1" && self.kind == "Namespace"
+    }
+}
+
+impl fmt::Display for KindKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.api_version, self.kind)
+    }
+}
+
+/// An object, the same in the plane and in every member.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ObjectKey {
+    /// Its kind.
+    pub kind: Arc<KindKey>,
+    /// Its namespace; nothing for cluster-scoped kinds.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+}
+
+/// A shared [`ObjectKey`].
+pub type Key = Arc<ObjectKey>;
+
+impl ObjectKey {
+    /// The key of an object of a kind.
+    #[must_use]
+    pub fn of(kind: &Arc<KindKey>, object: &Value) -> Key {
+        let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
+        Arc::new(Self {
+            kind: kind.clone(),
+            namespace: text("/metadata/namespace").map(str::to_owned),
+            name: text("/metadata/name").unwrap_or_default().to_owned(),
+        })
+    }
+
+    /// Key of a namespace.
+    #[must_use]
+    pub fn of_namespace(name: &str) -> Key {
+        Arc::new(Self { kind: KindKey::new("v1", "Namespace"), namespace: None, name: name.to_owned() })
+    }
+
+    /// Name of the object's binding. Names of RBAC objects may hold colons, those of bindings may not.
+    #[must_use]
+    pub fn binding_name(&self) -> String {
+        format!("{}-{}", self.name.replace(':', "."), self.kind.kind).to_lowercase()
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.namespace {
+            Some(namespace) => write!(f, "{} {namespace}/{}", self.kind.kind, self.name),
+            None => write!(f, "{} {}", self.kind.kind, self.name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn binding_names() {
+        let name = |kind: &str, name: &str| {
+            ObjectKey { kind: KindKey::new("v1", kind), namespace: None, name: name.into() }.binding_name()
+        };
+        assert_eq!(name("Deployment", "web"), "web-deployment");
+        assert_eq!(name("ClusterRole", "system:Aggregate"), "system.aggregate-clusterrole");
+    }
+}

@@ -1,0 +1,418 @@
+//! One member: its connection, a cheap probe, and what runs while it can be reached.
+//!
+//! A member that goes away costs nobody else anything: its watches and workers stop, its queue keeps what is to be done,
+//! and all is looked at again when it returns. Nothing is written as a sign of life; the plane hears of changes only.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::Request;
+use kube::Client;
+use kube::api::Api;
+use kube::core::{ApiResource, PartialObjectMeta};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::cluster::{Observed, Readiness, write_status};
+use super::discovery::{Served, discover};
+use super::key::{ClusterName, KindKey, ObjectKey};
+use super::model::{Live, text};
+use super::rest::{Rest, message};
+use super::summary::{Capacity, Node, Pod, node_name, pod_uid};
+use super::watch::{News, follow, follow_as};
+use super::{Engine, dispatch};
+use crate::karmada::MANAGED_LABEL;
+
+/// How often a member is asked whether it is well.
+const PROBE_EVERY: Duration = Duration::from_secs(3);
+
+/// How soon it is asked again when it did not answer.
+const PROBE_AGAIN: Duration = Duration::from_secs(1);
+
+/// How long it may take to answer.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// How many times in a row it must fail to answer before it counts as away.
+const FAILURES: u32 = 2;
+
+/// How long a kind is watched after its last use.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// How often a member is asked which kinds it serves, besides when its definitions change.
+const DISCOVER_EVERY: Duration = Duration::from_secs(600);
+
+/// A connection to a member, for as long as its credentials stay the same.
+pub struct Session {
+    /// The member.
+    pub cluster: ClusterName,
+    /// Requests to it.
+    pub rest: Rest,
+    served: Mutex<HashMap<Arc<KindKey>, (ApiResource, bool)>>,
+    probe: Notify,
+    rediscover: Notify,
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
+}
+
+impl Session {
+    fn new(cluster: ClusterName, client: Client) -> Arc<Self> {
+        Arc::new(Self {
+            cluster,
+            rest: Rest::new(client),
+            served: Mutex::default(),
+            probe: Notify::new(),
+            rediscover: Notify::new(),
+        })
+    }
+
+    fn served(&self) -> MutexGuard<'_, HashMap<Arc<KindKey>, (ApiResource, bool)>> {
+        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How the member serves a kind, and whether it is namespaced there.
+    #[must_use]
+    pub fn resource(&self, kind: &Arc<KindKey>) -> Option<(ApiResource, bool)> {
+        self.served().get(kind).cloned()
+    }
+
+    /// Asks for a probe now: a request was not answered.
+    pub fn probe(&self) {
+        self.probe.notify_one();
+    }
+
+    /// Asks which kinds are served: one was missing.
+    pub fn rediscover(&self) {
+        self.rediscover.notify_one();
+    }
+}
+
+/// Looks after a member until it is dropped.
+pub(super) async fn look_after(engine: Arc<Engine>, cluster: ClusterName, changed: Arc<Notify>) {
+    loop {
+        let connection = engine.connection(&cluster).await;
+        let session = match &connection {
+            Ok(connection) => match engine.factory.connect(connection) {
+                Ok(client) => Ok(Session::new(cluster.clone(), client)),
+                Err(error) => Err(Readiness::not("CredentialsInvalid", crate::runtime::error::chain(&error))),
+            },
+            Err(problem) => Err(problem.clone()),
+        };
+        // Until the address or the credentials are others.
+        let other = async {
+            loop {
+                tokio::select! {
+                    () = changed.notified() => {}
+                    // What a Secret outside the watched namespace holds is looked up now and then.
+                    () = sleep(Duration::from_secs(30)) => {}
+                }
+                if engine.connection(&cluster).await != connection {
+                    return;
+                }
+            }
+        };
+        match session {
+            Ok(session) => {
+                tokio::select! {
+                    () = visit(engine.clone(), session) => {}
+                    () = other => {}
+                }
+            }
+            Err(problem) => {
+                engine.change(|index| index.set_reachable(&cluster, false));
+                report(&engine, &cluster, problem).await;
+                other.await;
+            }
+        }
+    }
+}
+
+async fn report(engine: &Engine, cluster: &ClusterName, readiness: Readiness) {
+    let mut pause = Duration::from_secs(1);
+    while let Err(error) = write_status(engine, cluster, &Observed::only(readiness.clone())).await {
+        tracing::warn!(%cluster, error = message(&error), "cluster status was not written; trying again");
+        sleep(pause).await;
+        pause = (pause * 2).min(Duration::from_secs(30));
+    }
+}
+
+/// Probes a member for ever; whatever runs while it can be reached starts and stops here.
+async fn visit(engine: Arc<Engine>, session: Arc<Session>) {
+    let mut up: Option<Up> = None;
+    let mut failures = 0;
+    let mut reported: Option<Readiness> = None;
+    loop {
+        let readiness = probe(session.rest.client()).await;
+        if readiness.is_reached() {
+            failures = 0;
+            if up.is_none() {
+                match Up::begin(&engine, &session, readiness.clone()).await {
+                    Ok(begun) => up = Some(begun),
+                    Err(error) => {
+                        tracing::debug!(cluster = %session.cluster, error = message(&error), "member is not usable yet");
+                        let problem = match &error {
+                            kube::Error::Api(status) if status.code == 401 || status.code == 403 => {
+                                Readiness::not("CredentialsRejected", message(&error))
+                            }
+                            error => Readiness::not("StatusCollectionFailed", message(error)),
+                        };
+                        if reported.as_ref() != Some(&problem) {
+                            report(&engine, &session.cluster, problem.clone()).await;
+                            reported = Some(problem);
+                        }
+                    }
+                }
+            }
+            if let Some(up) = &up {
+                up.observed.set_readiness(readiness);
+                reported = None;
+            }
+        } else {
+            failures += 1;
+            if failures >= FAILURES || up.is_none() {
+                if up.take().is_some() {
+                    tracing::info!(cluster = %session.cluster, why = readiness.message, "member is away");
+                }
+                engine.change(|index| index.set_reachable(&session.cluster, false));
+                if reported.as_ref() != Some(&readiness) {
+                    report(&engine, &session.cluster, readiness.clone()).await;
+                    reported = Some(readiness);
+                }
+            }
+        }
+        let pause = if failures > 0 || up.is_none() { PROBE_AGAIN } else { PROBE_EVERY };
+        tokio::select! {
+            () = sleep(pause) => {}
+            () = session.probe.notified() => {}
+        }
+    }
+}
+
+/// Whether a member answers, and is well.
+async fn probe(client: &Client) -> Readiness {
+    let Ok(request) = Request::get("/readyz").body(Vec::new()) else { return Readiness::not("Bug", String::new()) };
+    match timeout(PROBE_TIMEOUT, client.request_text(request)).await {
+        Err(_) => Readiness::away(format!("no answer within {} s", PROBE_TIMEOUT.as_secs())),
+        Ok(Ok(_)) => Readiness::ready(),
+        Ok(Err(kube::Error::Api(status))) if status.code == 401 => {
+            Readiness::not("CredentialsRejected", "the cluster does not accept the token".to_owned())
+        }
+        Ok(Err(kube::Error::Api(status))) => Readiness::unwell(&status),
+        Ok(Err(error)) => Readiness::away(message(&error)),
+    }
+}
+
+/// What runs while a member can be reached; it stops when this is dropped.
+struct Up {
+    observed: Arc<Observed>,
+    _tasks: JoinSet<()>,
+}
+
+impl Up {
+    async fn begin(engine: &Arc<Engine>, session: &Arc<Session>, readiness: Readiness) -> Result<Self, kube::Error> {
+        let client = session.rest.client();
+        let (served, version) = tokio::try_join!(discover(client), client.apiserver_version())?;
+        let observed = Arc::new(Observed::new(readiness, version.git_version));
+        learn(session, &observed, served);
+        engine.change(|index| index.set_reachable(&session.cluster, true));
+        tracing::info!(cluster = %session.cluster, "member is reached");
+
+        let mut tasks = JoinSet::new();
+        tasks.spawn(keep_discovering(session.clone(), observed.clone()));
+        tasks.spawn(follow_definitions(session.clone()));
+        tasks.spawn(follow_nodes(client.clone(), observed.clone()));
+        tasks.spawn(follow_pods(client.clone(), observed.clone()));
+        tasks.spawn(follow_kinds(engine.clone(), session.clone()));
+        tasks.spawn(keep_reporting(engine.clone(), session.cluster.clone(), observed.clone()));
+        let queue = engine.queue_of(&session.cluster);
+        let (e, s) = (engine.clone(), session.clone());
+        let work = move |key| dispatch::run(e.clone(), s.clone(), key);
+        tasks.spawn(queue.work("engine-dispatch", engine.settings.member_concurrency, engine.metrics.clone(), work));
+        Ok(Self { observed, _tasks: tasks })
+    }
+}
+
+fn learn(session: &Session, observed: &Observed, served: Served) {
+    observed.set_served(served.enablements, &served.stale);
+    *session.served() = served.kinds;
+}
+
+async fn keep_discovering(session: Arc<Session>, observed: Arc<Observed>) {
+    loop {
+        tokio::select! {
+            () = sleep(DISCOVER_EVERY) => {}
+            () = session.rediscover.notified() => {
+                // Definitions come in crowds.
+                sleep(Duration::from_secs(1)).await;
+            }
+        }
+        match timeout(Duration::from_secs(30), discover(session.rest.client())).await {
+            Ok(Ok(served)) => learn(&session, &observed, served),
+            Ok(Err(error)) => {
+                tracing::debug!(cluster = %session.cluster, error = message(&error), "kinds are not known")
+            }
+            Err(_) => tracing::debug!(cluster = %session.cluster, "kinds are not known: no answer"),
+        }
+    }
+}
+
+/// A definition that comes or goes changes which kinds are served. Metadata is enough to notice.
+async fn follow_definitions(session: Arc<Session>) {
+    type Definition =
+        PartialObjectMeta<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>;
+    let api: Api<Definition> = Api::all(session.rest.client().clone());
+    follow_as(api, None, "CustomResourceDefinition", |news| match news {
+        News::Begin | News::Listed(_) | News::Complete => {}
+        // Its kind is served a moment after a definition came, which is told by a change of its status.
+        News::Changed(_) | News::Gone(_) => session.rediscover(),
+    })
+    .await;
+}
+
+async fn follow_nodes(client: Client, observed: Arc<Observed>) {
+    let mut listed = HashSet::new();
+    follow_as(Api::<Node>::all(client), None, "Node", |news| {
+        let changed = |capacity: &mut Capacity, node: &Node| capacity.put_node(node);
+        match news {
+            News::Begin => listed.clear(),
+            News::Listed(node) => {
+                listed.insert(node_name(&node));
+                observed.count(|capacity| changed(capacity, &node));
+            }
+            News::Complete => observed.count(|capacity| {
+                capacity.keep_nodes(&std::mem::take(&mut listed));
+                true
+            }),
+            News::Changed(node) => observed.count(|capacity| changed(capacity, &node)),
+            News::Gone(node) => observed.count(|capacity| {
+                capacity.remove_node(&node);
+                true
+            }),
+        }
+    })
+    .await;
+}
+
+async fn follow_pods(client: Client, observed: Arc<Observed>) {
+    let mut listed = HashSet::new();
+    follow_as(Api::<Pod>::all(client), None, "Pod", |news| match news {
+        News::Begin => listed.clear(),
+        News::Listed(pod) => {
+            listed.insert(pod_uid(&pod));
+            observed.count(|capacity| capacity.put_pod(&pod));
+        }
+        News::Complete => observed.count(|capacity| {
+            capacity.keep_pods(&std::mem::take(&mut listed));
+            true
+        }),
+        News::Changed(pod) => observed.count(|capacity| capacity.put_pod(&pod)),
+        News::Gone(pod) => observed.count(|capacity| {
+            capacity.remove_pod(&pod);
+            true
+        }),
+    })
+    .await;
+}
+
+async fn keep_reporting(engine: Arc<Engine>, cluster: ClusterName, observed: Arc<Observed>) {
+    loop {
+        let mut wait = Duration::ZERO;
+        if let Err(error) = write_status(&engine, &cluster, &observed).await {
+            tracing::debug!(%cluster, error = message(&error), "cluster status was not written; trying again");
+            wait = Duration::from_secs(2);
+        }
+        if wait.is_zero() {
+            observed.changed().await;
+        } else {
+            sleep(wait).await;
+        }
+    }
+}
+
+/// Watches the managed objects of those kinds that are in use, one watch a kind.
+async fn follow_kinds(engine: Arc<Engine>, session: Arc<Session>) {
+    let mut changes = engine.kinds.subscribe();
+    let mut watches: HashMap<Arc<KindKey>, tokio::task::AbortHandle> = HashMap::new();
+    let mut unused: HashMap<Arc<KindKey>, Instant> = HashMap::new();
+    let mut tasks = JoinSet::new();
+    loop {
+        changes.borrow_and_update();
+        let wanted = engine.index().member_kinds(&session.cluster);
+        let mut missing = false;
+        for kind in &wanted {
+            unused.remove(kind);
+            if watches.contains_key(kind) {
+                continue;
+            }
+            let Some((resource, _)) = session.resource(kind) else {
+                session.rediscover();
+                missing = true;
+                continue;
+            };
+            let task = follow_kind(engine.clone(), session.clone(), kind.clone(), resource);
+            watches.insert(kind.clone(), tasks.spawn(task));
+        }
+        for kind in watches.keys().filter(|kind| !wanted.contains(*kind)) {
+            unused.entry(kind.clone()).or_insert_with(Instant::now);
+        }
+        for (kind, _) in unused.extract_if(|_, since| since.elapsed() >= LINGER) {
+            if let Some(watch) = watches.remove(&kind) {
+                watch.abort();
+                engine.change(|index| {
+                    index.forget_member_kind(&session.cluster, &kind);
+                    super::index::Effects::default()
+                });
+            }
+        }
+        let look_again = if missing {
+            Duration::from_secs(2)
+        } else if unused.is_empty() {
+            Duration::from_secs(3600)
+        } else {
+            LINGER
+        };
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = sleep(look_again) => {}
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+        }
+        // A burst of bindings brings one kind.
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn follow_kind(engine: Arc<Engine>, session: Arc<Session>, kind: Arc<KindKey>, resource: ApiResource) {
+    let label = format!("{MANAGED_LABEL}=true");
+    let cluster = session.cluster.clone();
+    let mut listed = HashSet::new();
+    follow(session.rest.client().clone(), resource, None, Some(&label), |news| match news {
+        News::Begin => listed.clear(),
+        News::Listed(object) => {
+            let key = ObjectKey::of(&kind, &object);
+            listed.insert(key.clone());
+            let live = Live::of(object);
+            // All of a kind are looked at when they are all known.
+            engine.index().put_live(&cluster, &key, live, true);
+        }
+        News::Complete => {
+            let listed = std::mem::take(&mut listed);
+            engine.change(|index| index.member_synced(&cluster, &kind, &listed));
+        }
+        News::Changed(object) => {
+            let key = ObjectKey::of(&kind, &object);
+            let live = Live::of(object);
+            engine.change(|index| index.put_live(&cluster, &key, live, false));
+        }
+        News::Gone(object) => {
+            let key = ObjectKey::of(&kind, &object);
+            let uid = text(&object, "/metadata/uid");
+            engine.change(|index| index.remove_live(&cluster, &key, Some(&uid)));
+        }
+    })
+    .await;
+}

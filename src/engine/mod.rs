@@ -1,0 +1,323 @@
+//! The engine: serves Karmada's API in a plane of profile Compact, in place of all Karmada components.
+//!
+//! Watches put what they see into an [`index::Index`], which knows no clients and tells which keys are to be looked at.
+//! Queues by key hold these, each key once, and bounded workers take them: templates get a binding ([`schedule`]), objects
+//! of members are brought to what is wanted of them ([`dispatch`], one queue a member, so that a slow one delays nobody),
+//! and what happens there becomes the status of bindings and templates ([`report`]).
+//!
+//! Everything is level-based: a worker looks at what is there now and takes the next step. The binding is the durable
+//! inventory of what may be where; it is written before a member is, and goes after it. What is in memory can be lost at
+//! any moment.
+
+mod cluster;
+mod discovery;
+mod dispatch;
+mod index;
+mod key;
+mod member;
+mod model;
+mod plane;
+mod queue;
+mod report;
+mod rest;
+mod schedule;
+mod summary;
+mod want;
+mod watch;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::api::Api;
+use kube::core::ApiResource;
+use kube::{Client, ResourceExt};
+use tokio::sync::{Notify, watch as channel};
+use tokio::task::JoinSet;
+
+use self::cluster::Readiness;
+use self::index::{Effects, Index};
+use self::key::{ClusterName, Key, KindKey};
+use self::queue::Queue;
+use self::rest::{Rest, message};
+use crate::karmada::CLUSTER_NAMESPACE;
+use crate::runtime::client::ClientFactory;
+use crate::runtime::kubeconfig::{Connection, Credentials};
+use crate::runtime::metrics::Metrics;
+
+pub use self::index::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
+pub use self::model::{BINDING_FINALIZER, CLUSTER_FINALIZER, PLANE_ANNOTATION, REMOVING_ANNOTATION};
+
+/// How many things are done at once.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Bindings.
+    pub plane_concurrency: usize,
+    /// Statuses.
+    pub report_concurrency: usize,
+    /// Objects in each member.
+    pub member_concurrency: usize,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { plane_concurrency: 8, report_concurrency: 4, member_concurrency: 6 }
+    }
+}
+
+/// What the engine runs with.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where clients for members come from.
+    pub factory: ClientFactory,
+    /// Where work is counted.
+    pub metrics: Metrics,
+    /// How many things are done at once.
+    pub settings: Settings,
+    /// Set when everything of the plane is known.
+    pub ready: Arc<AtomicBool>,
+}
+
+/// The engine's hands: clients and queues around the index.
+struct Engine {
+    plane: String,
+    rest: Rest,
+    factory: ClientFactory,
+    metrics: Metrics,
+    settings: Settings,
+    index: Mutex<Index>,
+    schedule: Arc<Queue<Key>>,
+    report: Arc<Queue<Key>>,
+    clusters: Arc<Queue<ClusterName>>,
+    dispatch: Mutex<HashMap<ClusterName, Arc<Queue<Key>>>>,
+    members: Mutex<HashMap<ClusterName, Caretaker>>,
+    credentials: Mutex<HashMap<String, Credential>>,
+    plane_served: Mutex<HashMap<Arc<KindKey>, (ApiResource, bool)>>,
+    kinds: channel::Sender<()>,
+    unknown: AtomicUsize,
+    known: Notify,
+    // Set by the owner, which cannot hand out an Arc of itself before it is made.
+    this: std::sync::OnceLock<std::sync::Weak<Engine>>,
+}
+
+/// Token and authority of a member.
+#[derive(Clone, Default, PartialEq, Eq)]
+struct Credential {
+    token: Option<String>,
+    authority: Option<Vec<u8>>,
+}
+
+/// The task that looks after a member; it ends with this.
+struct Caretaker {
+    changed: Arc<Notify>,
+    task: tokio::task::AbortHandle,
+}
+
+impl Drop for Caretaker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Runs the engine for a plane until it is dropped.
+pub async fn run(plane: Client, options: Options) {
+    let id = identity(&plane).await;
+    let Options { factory, metrics, settings, ready } = options;
+    let engine = Arc::new(Engine {
+        plane: id.clone(),
+        rest: Rest::new(plane),
+        factory,
+        metrics: metrics.clone(),
+        settings,
+        index: Mutex::new(Index::of(id)),
+        schedule: Arc::default(),
+        report: Arc::default(),
+        clusters: Arc::default(),
+        dispatch: Mutex::default(),
+        members: Mutex::default(),
+        credentials: Mutex::default(),
+        plane_served: Mutex::default(),
+        kinds: channel::Sender::new(()),
+        unknown: AtomicUsize::new(plane::MIRRORS),
+        known: Notify::new(),
+        this: std::sync::OnceLock::new(),
+    });
+    let _ = engine.this.set(Arc::downgrade(&engine));
+    let mut tasks = JoinSet::new();
+    plane::start(&engine, &mut tasks);
+    while engine.unknown.load(Ordering::Acquire) > 0 {
+        engine.known.notified().await;
+    }
+    tracing::info!(plane = engine.plane, "everything of the plane is known");
+    ready.store(true, Ordering::Release);
+
+    tasks.spawn(plane::follow_templates(engine.clone()));
+    let e = engine.clone();
+    let work = move |key| schedule::run(e.clone(), key);
+    tasks.spawn(engine.schedule.clone().work("engine-schedule", settings.plane_concurrency, metrics.clone(), work));
+    let e = engine.clone();
+    let work = move |key| report::run(e.clone(), key);
+    tasks.spawn(engine.report.clone().work("engine-report", settings.report_concurrency, metrics.clone(), work));
+    let e = engine.clone();
+    let work = move |name| cluster::run(e.clone(), name);
+    tasks.spawn(engine.clusters.clone().work("engine-cluster", 4, metrics, work));
+    let _members = StopMembers(engine);
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Members are looked after by tasks of their own; they end with the engine.
+struct StopMembers(Arc<Engine>);
+
+impl Drop for StopMembers {
+    fn drop(&mut self) {
+        self.0.members().clear();
+    }
+}
+
+/// Identity of the plane: the uid of its namespace kube-system. Waits until the plane answers.
+async fn identity(plane: &Client) -> String {
+    let namespaces: Api<Namespace> = Api::all(plane.clone());
+    loop {
+        match namespaces.get("kube-system").await {
+            Ok(namespace) => return namespace.uid().unwrap_or_default(),
+            Err(error) => tracing::info!(error = message(&error), "the plane does not answer yet"),
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Engine {
+    fn index(&self) -> MutexGuard<'_, Index> {
+        lock(&self.index)
+    }
+
+    fn members(&self) -> MutexGuard<'_, HashMap<ClusterName, Caretaker>> {
+        lock(&self.members)
+    }
+
+    /// Puts news into the index and queues what follows from them.
+    fn change(&self, news: impl FnOnce(&mut Index) -> Effects) {
+        let effects = {
+            let mut index = self.index();
+            let mut effects = news(&mut index);
+            effects.dispatch.retain(|(cluster, _)| index.views.contains_key(cluster));
+            effects
+        };
+        for key in effects.schedule {
+            self.schedule.add(key);
+        }
+        for (cluster, key) in effects.dispatch {
+            self.queue_of(&cluster).add(key);
+        }
+        for key in effects.report {
+            self.report.add_after(key, report::GATHER);
+        }
+        for cluster in effects.clusters {
+            self.clusters.add(cluster);
+        }
+        if effects.kinds {
+            self.kinds.send_replace(());
+        }
+    }
+
+    fn queue_of(&self, cluster: &ClusterName) -> Arc<Queue<Key>> {
+        lock(&self.dispatch).entry(cluster.clone()).or_default().clone()
+    }
+
+    /// A watch of the plane is complete.
+    fn mirrored(&self) {
+        self.unknown.fetch_sub(1, Ordering::AcqRel);
+        self.known.notify_one();
+    }
+
+    fn start_member(&self, name: &ClusterName) {
+        let Some(engine) = self.this.get().and_then(std::sync::Weak::upgrade) else { return };
+        self.members().entry(name.clone()).or_insert_with(|| {
+            let changed = Arc::new(Notify::new());
+            let task = tokio::spawn(member::look_after(engine, name.clone(), changed.clone())).abort_handle();
+            Caretaker { changed, task }
+        });
+    }
+
+    fn stop_member(&self, name: &str) {
+        self.members().remove(name);
+        lock(&self.dispatch).remove(name);
+    }
+
+    /// The address or the credentials of a member may have changed.
+    fn connection_changed(&self, name: &str) {
+        if let Some(caretaker) = self.members().get(name) {
+            caretaker.changed.notify_one();
+        }
+    }
+
+    fn set_credential(&self, secret: &str, credential: Option<Credential>) {
+        match credential {
+            Some(credential) => lock(&self.credentials).insert(secret.to_owned(), credential),
+            None => lock(&self.credentials).remove(secret),
+        };
+        let concerned: Vec<ClusterName> = {
+            let index = self.index();
+            let uses = |cluster: &crate::karmada::Cluster| {
+                cluster.spec.secret_ref.as_ref().is_some_and(|reference| reference.name == secret)
+            };
+            index.clusters.iter().filter(|(_, cluster)| uses(cluster)).map(|(name, _)| name.clone()).collect()
+        };
+        for name in concerned {
+            self.connection_changed(&name);
+        }
+    }
+
+    fn credential_names(&self) -> Vec<String> {
+        lock(&self.credentials).keys().cloned().collect()
+    }
+
+    /// How to reach and enter a member, as its Cluster and the Secret that it names say now.
+    async fn connection(&self, name: &ClusterName) -> Result<Connection, Readiness> {
+        let cluster = self.index().clusters.get(name).cloned();
+        let Some(spec) = cluster.map(|cluster| cluster.spec.clone()) else {
+            return Err(Readiness::not("ClusterNotFound", format!("there is no cluster {name}")));
+        };
+        let endpoint = spec.api_endpoint.unwrap_or_default();
+        let server: http::Uri = endpoint.parse().map_err(|_| {
+            Readiness::not("EndpointInvalid", format!("spec.apiEndpoint {endpoint:?} is not an address"))
+        })?;
+        if server.scheme_str() != Some("https") {
+            let message = format!("spec.apiEndpoint {endpoint:?} must start with https://");
+            return Err(Readiness::not("EndpointInvalid", message));
+        }
+        let missing = |message: String| Readiness::not("CredentialsMissing", message);
+        let reference = spec.secret_ref.ok_or_else(|| missing("spec.secretRef is not set".to_owned()))?;
+        let (namespace, secret) = (&reference.namespace, &reference.name);
+        let found = if namespace == CLUSTER_NAMESPACE {
+            lock(&self.credentials).get(secret).cloned()
+        } else {
+            let secrets: Api<Secret> = Api::namespaced(self.rest.client().clone(), namespace);
+            let found = secrets.get_opt(secret).await.map_err(|error| missing(message(&error)))?;
+            found.and_then(|secret| serde_json::to_value(secret).ok()).map(|secret| plane::credential(&secret))
+        };
+        let found = found.ok_or_else(|| missing(format!("Secret {namespace}/{secret} does not exist")))?;
+        let token = found.token.ok_or_else(|| missing(format!("Secret {namespace}/{secret} has no key token")))?;
+        Ok(Connection {
+            server,
+            tls_server_name: None,
+            certificate_authority: found.authority,
+            credentials: Credentials::Token(token),
+        })
+    }
+
+    /// How the plane serves a kind.
+    fn plane_resource(&self, kind: &Arc<KindKey>) -> Option<ApiResource> {
+        lock(&self.plane_served).get(kind).map(|(resource, _)| resource.clone())
+    }
+
+    fn set_plane_served(&self, served: HashMap<Arc<KindKey>, (ApiResource, bool)>) {
+        *lock(&self.plane_served) = served;
+    }
+}

@@ -1,0 +1,359 @@
+//! What the engine remembers of objects. Bodies are kept as JSON text, and only where they are needed: parsed JSON takes
+//! about ten times as much memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
+use serde_json::{Value, json};
+
+use super::key::{ClusterName, ObjectKey};
+use super::rest::MANAGER;
+use crate::interpret::{self, Health, TEMPLATE_GENERATION_ANNOTATION};
+use crate::karmada::MANAGED_LABEL;
+use crate::karmada::binding::{BindingSpec, BindingStatus};
+
+/// Finalizer on bindings: members are cleaned before the binding goes.
+pub const BINDING_FINALIZER: &str = "karmada.io/binding-controller";
+
+/// Finalizer on clusters: a member is cleaned before its cluster goes.
+pub const CLUSTER_FINALIZER: &str = "karmada.io/cluster-controller";
+
+/// Annotation on bindings: clusters that the object is no longer meant for but may still be in.
+pub const REMOVING_ANNOTATION: &str = "airdock.dev/removing-from";
+
+/// Annotation on objects in members: the plane that they came from, by the uid of its namespace kube-system. A member
+/// may belong to several planes; none touches what another one made.
+pub const PLANE_ANNOTATION: &str = "airdock.dev/plane";
+
+/// Annotation on objects in members: uid of the template.
+pub const TEMPLATE_UID_ANNOTATION: &str = "resourcetemplate.karmada.io/uid";
+
+/// Annotations on objects in members that lead back to the binding.
+pub const BINDING_NAMESPACE_ANNOTATION: &str = "resourcebinding.karmada.io/namespace";
+/// See [`BINDING_NAMESPACE_ANNOTATION`].
+pub const BINDING_NAME_ANNOTATION: &str = "resourcebinding.karmada.io/name";
+/// See [`BINDING_NAMESPACE_ANNOTATION`].
+pub const CLUSTER_BINDING_NAME_ANNOTATION: &str = "clusterresourcebinding.karmada.io/name";
+
+/// An object of the plane that policies may claim.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Template {
+    /// Identity.
+    pub uid: String,
+    /// Version of the object.
+    pub version: u64,
+    /// Generation of its spec.
+    pub generation: i64,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// The object without what the plane added, but with its uid.
+    pub body: Arc<str>,
+    /// Its status.
+    pub status: Arc<str>,
+}
+
+impl Template {
+    /// What is remembered of an object.
+    #[must_use]
+    pub fn of(mut object: Value) -> Self {
+        let status = object.get_mut("status").map(Value::take).filter(Value::is_object).unwrap_or_else(|| json!({}));
+        let (uid, version, generation) = (text(&object, "/metadata/uid"), version(&object), generation(&object));
+        let deleting = is_deleting(&object);
+        let mut body = interpret::prune(object);
+        if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
+            metadata.insert("uid".to_owned(), Value::String(uid.clone()));
+        }
+        Self { uid, version, generation, deleting, body: body.to_string().into(), status: status.to_string().into() }
+    }
+
+    /// The object, parsed.
+    #[must_use]
+    pub fn parsed(&self) -> Value {
+        parse(&self.body)
+    }
+}
+
+/// A binding of the plane.
+#[derive(Clone, Debug)]
+pub struct Binding {
+    /// Identity.
+    pub uid: String,
+    /// Version of the object.
+    pub version: u64,
+    /// Generation of its spec.
+    pub generation: i64,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Its finalizers.
+    pub finalizers: Vec<String>,
+    /// Its owners.
+    pub owners: Vec<OwnerReference>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
+    /// Where the object goes.
+    pub spec: Arc<BindingSpec>,
+    /// Clusters that the object is no longer meant for but may still be in.
+    pub removing: BTreeSet<ClusterName>,
+    /// What was last reported.
+    pub status: Arc<BindingStatus>,
+}
+
+impl Binding {
+    /// What is remembered of a binding; nothing when it is not understood.
+    pub fn of(object: Value) -> Result<Self, serde_json::Error> {
+        #[derive(serde::Deserialize)]
+        struct Wire {
+            metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta,
+            spec: BindingSpec,
+            #[serde(default)]
+            status: BindingStatus,
+        }
+        let (version, generation) = (version(&object), generation(&object));
+        let wire: Wire = serde_json::from_value(object)?;
+        let annotations = wire.metadata.annotations.unwrap_or_default();
+        let removing = annotations.get(REMOVING_ANNOTATION).map(String::as_str).unwrap_or_default();
+        let removing = removing.split(',').filter(|name| !name.is_empty()).map(ClusterName::from).collect();
+        Ok(Self {
+            uid: wire.metadata.uid.unwrap_or_default(),
+            version,
+            generation,
+            deleting: wire.metadata.deletion_timestamp.is_some(),
+            finalizers: wire.metadata.finalizers.unwrap_or_default(),
+            owners: wire.metadata.owner_references.unwrap_or_default(),
+            annotations,
+            spec: Arc::new(wire.spec),
+            removing,
+            status: Arc::new(wire.status),
+        })
+    }
+
+    /// Whether the object is meant for a cluster.
+    #[must_use]
+    pub fn targets(&self, cluster: &str) -> bool {
+        self.spec.clusters.iter().any(|target| target.name == cluster)
+    }
+
+    /// Every cluster that the object may be in.
+    pub fn inventory(&self) -> impl Iterator<Item = ClusterName> + '_ {
+        let targets = self.spec.clusters.iter().map(|target| ClusterName::from(target.name.as_str()));
+        targets.chain(self.removing.iter().cloned())
+    }
+
+    /// Whether the binding keeps members' objects when it goes.
+    #[must_use]
+    pub fn preserves(&self) -> bool {
+        self.spec.preserve_resources_on_deletion.unwrap_or(false)
+    }
+}
+
+/// An object in a member that carries the label of managed objects.
+#[derive(Clone, Debug)]
+pub struct Live {
+    /// Identity.
+    pub uid: String,
+    /// Version of the object.
+    pub version: u64,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// Which plane it came from.
+    pub plane: Option<String>,
+    /// Which binding it came from, as namespace and name.
+    pub binding: Option<(Option<String>, String)>,
+    /// Hash of the object without its status and what the server counts.
+    pub hash: u64,
+    /// The wanted state that this one is known to hold.
+    pub settled: Option<u64>,
+    /// The object, as long as it is not known whether it is as wanted.
+    pub body: Option<Arc<str>>,
+    /// The part of its status that matters.
+    pub status: Option<Arc<str>>,
+    /// How it fares.
+    pub health: Health,
+    /// Whether the engine made it with a create, and never applied it since: its fields have an owner of the wrong kind.
+    pub created: bool,
+}
+
+impl Live {
+    /// What is remembered of an object.
+    #[must_use]
+    pub fn of(mut object: Value) -> Self {
+        let annotation = |name: &str| {
+            let annotations = object.pointer("/metadata/annotations");
+            annotations.and_then(|all| all.get(name)).and_then(Value::as_str).map(str::to_owned)
+        };
+        let binding = match (annotation(BINDING_NAMESPACE_ANNOTATION), annotation(BINDING_NAME_ANNOTATION)) {
+            (Some(namespace), Some(name)) => Some((Some(namespace), name)),
+            _ => annotation(CLUSTER_BINDING_NAME_ANNOTATION).map(|name| (None, name)),
+        };
+        let plane = annotation(PLANE_ANNOTATION);
+        let (uid, version, deleting) = (text(&object, "/metadata/uid"), version(&object), is_deleting(&object));
+        let created = created_only(&object);
+        let (status, health) = (interpret::reflect(&object), interpret::health(&object));
+        strip(&mut object);
+        let body = object.to_string();
+        Self {
+            uid,
+            version,
+            deleting,
+            plane,
+            binding,
+            hash: hash(&body),
+            settled: None,
+            body: Some(body.into()),
+            status: status.map(|status| status.to_string().into()),
+            health,
+            created,
+        }
+    }
+}
+
+/// Whether the engine is the object's manager by a create, and not by an apply.
+fn created_only(object: &Value) -> bool {
+    let managers = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+    managers.is_some_and(|managers| managers.iter().any(is_create_entry))
+}
+
+/// Whether an entry of `managedFields` came from the engine's create.
+#[must_use]
+pub fn is_create_entry(manager: &Value) -> bool {
+    text(manager, "/manager") == MANAGER
+        && text(manager, "/operation") == "Update"
+        && text(manager, "/subresource").is_empty()
+}
+
+/// Takes away what changes without anybody changing the object.
+fn strip(object: &mut Value) {
+    if let Some(map) = object.as_object_mut() {
+        map.remove("status");
+    }
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        for field in ["managedFields", "resourceVersion", "generation", "creationTimestamp", "selfLink"] {
+            metadata.remove(field);
+        }
+    }
+}
+
+/// Marks a manifest as managed, and says where it came from.
+pub fn stamp(manifest: &mut Value, key: &ObjectKey, plane: &str, template: Option<&Template>) {
+    let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    let mut put = |map: &str, name: &str, value: &str| {
+        let map = metadata.entry(map).or_insert_with(|| json!({}));
+        if let Some(map) = map.as_object_mut() {
+            map.insert(name.to_owned(), json!(value));
+        }
+    };
+    put("labels", MANAGED_LABEL, "true");
+    put("annotations", PLANE_ANNOTATION, plane);
+    let Some(template) = template else { return };
+    put("annotations", TEMPLATE_UID_ANNOTATION, &template.uid);
+    if template.generation > 0 {
+        put("annotations", TEMPLATE_GENERATION_ANNOTATION, &template.generation.to_string());
+    }
+    match &key.namespace {
+        Some(namespace) => {
+            put("annotations", BINDING_NAMESPACE_ANNOTATION, namespace);
+            put("annotations", BINDING_NAME_ANNOTATION, &key.binding_name());
+        }
+        None => put("annotations", CLUSTER_BINDING_NAME_ANNOTATION, &key.binding_name()),
+    }
+}
+
+/// A merge patch that takes back what [`stamp`] put on an object.
+#[must_use]
+pub fn unstamp(uid: &str) -> Value {
+    let annotations = [
+        PLANE_ANNOTATION,
+        TEMPLATE_UID_ANNOTATION,
+        TEMPLATE_GENERATION_ANNOTATION,
+        BINDING_NAMESPACE_ANNOTATION,
+        BINDING_NAME_ANNOTATION,
+        CLUSTER_BINDING_NAME_ANNOTATION,
+    ];
+    let annotations: serde_json::Map<String, Value> =
+        annotations.iter().map(|name| ((*name).to_owned(), Value::Null)).collect();
+    // The uid keeps the patch from hitting a namesake.
+    json!({"metadata": {"uid": uid, "labels": {MANAGED_LABEL: null}, "annotations": annotations}})
+}
+
+/// Hash of a text, stable within a process.
+#[must_use]
+pub fn hash(text: &str) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    hasher.finish()
+}
+
+/// Parses JSON that the engine itself wrote.
+#[must_use]
+pub fn parse(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_default()
+}
+
+/// A text within an object; empty when it is not there.
+#[must_use]
+pub fn text(object: &Value, pointer: &str) -> String {
+    object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+/// Version of an object. Versions of one kind in one cluster are numbers that grow.
+#[must_use]
+pub fn version(object: &Value) -> u64 {
+    text(object, "/metadata/resourceVersion").parse().unwrap_or(0)
+}
+
+fn generation(object: &Value) -> i64 {
+    object.pointer("/metadata/generation").and_then(Value::as_i64).unwrap_or(0)
+}
+
+fn is_deleting(object: &Value) -> bool {
+    object.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::key::KindKey;
+    use super::*;
+
+    #[test]
+    fn heartbeats_do_not_change_the_hash_but_edits_do() {
+        let object = |version: &str, status: i64, data: &str| {
+            Live::of(
+                json!({"metadata": {"name": "x", "uid": "u", "resourceVersion": version, "managedFields": [{"time": version}]},
+                "data": {"k": data}, "status": {"n": status}}),
+            )
+        };
+        let first = object("1", 1, "v");
+        assert_eq!(first.hash, object("2", 2, "v").hash);
+        assert_ne!(first.hash, object("1", 1, "w").hash);
+        assert_eq!(first.status.as_deref(), Some("{\"n\":1}"));
+    }
+
+    #[test]
+    fn stamps_lead_back() {
+        let key = ObjectKey { kind: KindKey::new("v1", "ConfigMap"), namespace: Some("shop".into()), name: "x".into() };
+        let template =
+            Template::of(json!({"metadata": {"name": "x", "uid": "t", "generation": 4, "resourceVersion": "9"}}));
+        let mut manifest = json!({"metadata": {"name": "x"}});
+        stamp(&mut manifest, &key, "plane-1", Some(&template));
+        let live = Live::of(manifest.clone());
+        assert_eq!(live.plane.as_deref(), Some("plane-1"));
+        assert_eq!(live.binding, Some((Some("shop".into()), "x-configmap".into())));
+        assert_eq!(manifest["metadata"]["labels"][MANAGED_LABEL], "true");
+        let patch = unstamp("u");
+        for (name, _) in manifest["metadata"]["annotations"].as_object().unwrap() {
+            assert_eq!(patch["metadata"]["annotations"].get(name), Some(&Value::Null), "{name} is left behind");
+        }
+    }
+
+    #[test]
+    fn who_made_it() {
+        let made = |operation: &str, subresource: &str| {
+            created_only(&json!({"metadata": {"managedFields": [
+                {"manager": MANAGER, "operation": operation, "subresource": subresource}]}}))
+        };
+        assert!(made("Update", ""));
+        assert!(!made("Apply", "") && !made("Update", "status"));
+    }
+}

@@ -1,0 +1,297 @@
+//! Watches in the plane: clusters, policies, bindings, namespaces and credentials always; templates by kind, for as long
+//! as a policy selects or a binding names the kind.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::Hash;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::Resource;
+use kube::core::ApiResource;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::discovery::discover;
+use super::index::{Effects, PolicyKey};
+use super::key::{ClusterName, Key, KindKey, ObjectKey};
+use super::model::{Binding, Template, text};
+use super::rest::message;
+use super::schedule::binding_key;
+use super::watch::{News, follow};
+use super::{Credential, Engine};
+use crate::karmada::policy::{OverrideSpec, PropagationSpec};
+use crate::karmada::{
+    CLUSTER_NAMESPACE, Cluster, ClusterOverridePolicy, ClusterPropagationPolicy, ClusterResourceBinding,
+    OverridePolicy, PropagationPolicy, ResourceBinding,
+};
+
+/// How long a kind is watched after its last use.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// How soon a kind that is selected but not served is looked for again.
+const LOOK_AGAIN: Duration = Duration::from_secs(5);
+
+/// Watches that must be complete before anything is decided.
+pub(super) const MIRRORS: usize = 9;
+
+/// Starts the watches that always run.
+pub(super) fn start(engine: &Arc<Engine>, tasks: &mut JoinSet<()>) {
+    let e = engine;
+    tasks.spawn(clusters(e.clone()));
+    tasks.spawn(policies::<PropagationPolicy>(e.clone(), true));
+    tasks.spawn(policies::<ClusterPropagationPolicy>(e.clone(), false));
+    tasks.spawn(overrides::<OverridePolicy>(e.clone(), true));
+    tasks.spawn(overrides::<ClusterOverridePolicy>(e.clone(), false));
+    tasks.spawn(bindings::<ResourceBinding>(e.clone(), true));
+    tasks.spawn(bindings::<ClusterResourceBinding>(e.clone(), false));
+    tasks.spawn(namespaces(e.clone()));
+    tasks.spawn(credentials(e.clone()));
+}
+
+/// What a watch does with its objects.
+struct Mirror<K> {
+    /// What an object is known by; nothing for those that do not matter.
+    key: fn(&Value) -> Option<K>,
+    /// An object is there, or changed; the flag tells whether it was listed.
+    put: Box<dyn Fn(K, Value, bool) + Send + Sync>,
+    /// An object is gone.
+    remove: Box<dyn Fn(&K) + Send + Sync>,
+    /// Everything that is known.
+    known: Box<dyn Fn() -> Vec<K> + Send + Sync>,
+}
+
+async fn mirror<K>(engine: &Engine, resource: ApiResource, namespace: Option<&str>, mirror: Mirror<K>)
+where
+    K: Clone + Eq + Hash + Send,
+{
+    let mut listed: HashSet<K> = HashSet::new();
+    let mut first = true;
+    follow(engine.rest.client().clone(), resource, namespace, None, |news| match news {
+        News::Begin => listed.clear(),
+        News::Listed(object) => {
+            if let Some(key) = (mirror.key)(&object) {
+                listed.insert(key.clone());
+                (mirror.put)(key, object, true);
+            }
+        }
+        News::Complete => {
+            for key in (mirror.known)() {
+                if !listed.contains(&key) {
+                    (mirror.remove)(&key);
+                }
+            }
+            listed.clear();
+            if std::mem::take(&mut first) {
+                engine.mirrored();
+            }
+        }
+        News::Changed(object) => {
+            if let Some(key) = (mirror.key)(&object) {
+                (mirror.put)(key, object, false);
+            }
+        }
+        News::Gone(object) => {
+            if let Some(key) = (mirror.key)(&object) {
+                (mirror.remove)(&key);
+            }
+        }
+    })
+    .await;
+}
+
+fn parsed<T: DeserializeOwned>(object: Value) -> Option<T> {
+    let (kind, name) = (text(&object, "/kind"), text(&object, "/metadata/name"));
+    // One object that is not understood must not stop the others.
+    serde_json::from_value(object)
+        .inspect_err(|error| tracing::warn!(%error, kind, name, "object is not understood; it is passed over"))
+        .ok()
+}
+
+async fn clusters(engine: Arc<Engine>) {
+    let (put, remove, known) = (engine.clone(), engine.clone(), engine.clone());
+    let rules = Mirror::<ClusterName> {
+        key: |object| Some(text(object, "/metadata/name").into()),
+        put: Box::new(move |name, object, _| {
+            if let Some(cluster) = parsed::<Cluster>(object) {
+                put.change(|index| index.put_cluster(cluster));
+                put.connection_changed(&name);
+            }
+        }),
+        remove: Box::new(move |name| remove.change(|index| index.remove_cluster(name))),
+        known: Box::new(move || known.index().clusters.keys().cloned().collect()),
+    };
+    mirror(&engine, ApiResource::erase::<Cluster>(&()), None, rules).await;
+}
+
+fn policy_key(object: &Value) -> Option<PolicyKey> {
+    let namespace = Some(text(object, "/metadata/namespace")).filter(|namespace| !namespace.is_empty());
+    Some((namespace, text(object, "/metadata/name")))
+}
+
+async fn policies<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced: bool) {
+    let (put, remove, known) = (engine.clone(), engine.clone(), engine.clone());
+    let rules = Mirror::<PolicyKey> {
+        key: policy_key,
+        put: Box::new(move |key, mut object, _| {
+            // A policy that is being deleted has no say any more.
+            let deleting = object.pointer("/metadata/deletionTimestamp").is_some();
+            let spec = object.get_mut("spec").map(Value::take).unwrap_or_default();
+            let spec = if deleting { None } else { parsed::<PropagationSpec>(spec) };
+            put.change(|index| index.set_policy(key, spec));
+        }),
+        remove: Box::new(move |key| remove.change(|index| index.set_policy(key.clone(), None))),
+        known: Box::new(move || known.index().policy_keys(namespaced)),
+    };
+    mirror(&engine, ApiResource::erase::<K>(&()), None, rules).await;
+}
+
+async fn overrides<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced: bool) {
+    let (put, remove, known) = (engine.clone(), engine.clone(), engine.clone());
+    let rules = Mirror::<PolicyKey> {
+        key: policy_key,
+        put: Box::new(move |key, mut object, _| {
+            let spec = object.get_mut("spec").map(Value::take).unwrap_or_default();
+            // Without its differences an object would land as nobody wants it: an override that is not understood
+            // stays what it was.
+            if let Some(spec) = parsed::<OverrideSpec>(spec) {
+                put.change(|index| index.set_override(key, Some(spec)));
+            }
+        }),
+        remove: Box::new(move |key| remove.change(|index| index.set_override(key.clone(), None))),
+        known: Box::new(move || known.index().override_keys(namespaced)),
+    };
+    mirror(&engine, ApiResource::erase::<K>(&()), None, rules).await;
+}
+
+async fn bindings<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced: bool) {
+    let (put, remove, known) = (engine.clone(), engine.clone(), engine.clone());
+    let rules = Mirror::<Key> {
+        key: binding_key,
+        put: Box::new(move |key, object, relist| match Binding::of(object) {
+            Ok(binding) => put.change(|index| index.put_binding(key, binding, relist)),
+            Err(error) => tracing::warn!(object = %key, %error, "binding is not understood; it is passed over"),
+        }),
+        remove: Box::new(move |key| remove.change(|index| index.remove_binding(key))),
+        known: Box::new(move || known.index().binding_keys(namespaced)),
+    };
+    mirror(&engine, ApiResource::erase::<K>(&()), None, rules).await;
+}
+
+async fn namespaces(engine: Arc<Engine>) {
+    let (put, remove, known) = (engine.clone(), engine.clone(), engine.clone());
+    let rules = Mirror::<String> {
+        key: |object| Some(text(object, "/metadata/name")),
+        put: Box::new(move |_, object, _| put.change(|index| index.put_namespace(object))),
+        remove: Box::new(move |name| remove.change(|index| index.remove_namespace(name))),
+        known: Box::new(move || known.index().namespace_names()),
+    };
+    mirror(&engine, ApiResource::erase::<Namespace>(&()), None, rules).await;
+}
+
+/// Tokens and authorities of members. A change ends the connections that were made with the old ones.
+async fn credentials(engine: Arc<Engine>) {
+    let (put, remove, known) = (engine.clone(), engine.clone(), engine.clone());
+    let rules = Mirror::<String> {
+        key: |object| Some(text(object, "/metadata/name")),
+        put: Box::new(move |name, object, _| put.set_credential(&name, Some(credential(&object)))),
+        remove: Box::new(move |name| remove.set_credential(name, None)),
+        known: Box::new(move || known.credential_names()),
+    };
+    mirror(&engine, ApiResource::erase::<Secret>(&()), Some(CLUSTER_NAMESPACE), rules).await;
+}
+
+/// What a Secret holds that `karmadactl join` or a MemberClusterJoin wrote.
+pub(super) fn credential(secret: &Value) -> Credential {
+    let get = |key: &str| {
+        let encoded = secret.pointer("/data")?.get(key)?.as_str()?;
+        STANDARD.decode(encoded).ok().filter(|bytes| !bytes.is_empty())
+    };
+    Credential { token: get("token").and_then(|bytes| String::from_utf8(bytes).ok()), authority: get("caBundle") }
+}
+
+/// Watches templates of the kinds that are in use, one watch a kind.
+pub(super) async fn follow_templates(engine: Arc<Engine>) {
+    let mut changes = engine.kinds.subscribe();
+    let mut watches: HashMap<Arc<KindKey>, tokio::task::AbortHandle> = HashMap::new();
+    let mut unused: HashMap<Arc<KindKey>, Instant> = HashMap::new();
+    let mut tasks = JoinSet::new();
+    loop {
+        changes.borrow_and_update();
+        let wanted = engine.index().plane_kinds();
+        unused.retain(|kind, _| !wanted.contains(kind));
+        let new: Vec<_> = wanted.iter().filter(|kind| !watches.contains_key(*kind)).collect();
+        if new.iter().any(|kind| engine.plane_resource(kind).is_none()) {
+            match discover(engine.rest.client()).await {
+                Ok(served) => engine.set_plane_served(served.kinds),
+                Err(error) => tracing::debug!(error = message(&error), "kinds of the plane are not known"),
+            }
+        }
+        let mut missing = false;
+        for kind in new {
+            let Some(resource) = engine.plane_resource(kind) else {
+                tracing::debug!(%kind, "kind is selected but not served by the plane");
+                missing = true;
+                continue;
+            };
+            watches.insert(kind.clone(), tasks.spawn(templates(engine.clone(), kind.clone(), resource)));
+        }
+        for kind in watches.keys().filter(|kind| !wanted.contains(*kind)) {
+            unused.entry(kind.clone()).or_insert_with(Instant::now);
+        }
+        for (kind, _) in unused.extract_if(|_, since| since.elapsed() >= LINGER) {
+            if let Some(watch) = watches.remove(&kind) {
+                watch.abort();
+                engine.index().forget_kind(&kind);
+            }
+        }
+        let look_again = match (missing, unused.is_empty()) {
+            (true, _) => LOOK_AGAIN,
+            (false, true) => Duration::from_secs(3600),
+            (false, false) => LINGER,
+        };
+        tokio::select! {
+            _ = changes.changed() => {}
+            () = sleep(look_again) => {}
+            Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
+        }
+        // A burst of bindings brings one kind.
+        sleep(Duration::from_millis(5)).await;
+    }
+}
+
+async fn templates(engine: Arc<Engine>, kind: Arc<KindKey>, resource: ApiResource) {
+    let mut listed: HashSet<Key> = HashSet::new();
+    follow(engine.rest.client().clone(), resource, None, None, |news| match news {
+        News::Begin => listed.clear(),
+        News::Listed(object) => {
+            let key = ObjectKey::of(&kind, &object);
+            listed.insert(key.clone());
+            engine.change(|index| index.put_template(key, Template::of(object), true));
+        }
+        News::Complete => engine.change(|index| {
+            let mut effects = Effects::default();
+            for key in index.template_keys(&kind) {
+                if !listed.contains(&key) {
+                    effects.merge(index.remove_template(&key));
+                }
+            }
+            listed.clear();
+            effects.merge(index.kind_synced(&kind));
+            effects
+        }),
+        News::Changed(object) => {
+            let key = ObjectKey::of(&kind, &object);
+            engine.change(|index| index.put_template(key, Template::of(object), false));
+        }
+        News::Gone(object) => {
+            let key = ObjectKey::of(&kind, &object);
+            engine.change(|index| index.remove_template(&key));
+        }
+    })
+    .await;
+}

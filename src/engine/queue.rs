@@ -1,0 +1,330 @@
+//! A work queue by key: a key is queued once, worked on by one worker at a time, and comes back with exponential
+//! backoff when its work failed.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::fmt::Debug;
+use std::hash::Hash;
+use std::panic::AssertUnwindSafe;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use crate::runtime::backoff::delay;
+use crate::runtime::metrics::Metrics;
+
+/// How long one piece of work may take before it is given up and tried again.
+const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What became of a piece of work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done.
+    Done,
+    /// It is to be looked at again after a while, though it did not fail.
+    Again(Duration),
+    /// It failed: again, each time later than the last.
+    Failed,
+    /// It failed for a reason that does not pass quickly: again, but not soon.
+    Stuck,
+}
+
+/// The shortest wait after [`Outcome::Stuck`].
+const STUCK: Duration = Duration::from_secs(15);
+
+/// A work queue by key.
+#[derive(Debug)]
+pub struct Queue<K> {
+    state: Mutex<State<K>>,
+    wake: Notify,
+}
+
+#[derive(Debug)]
+struct State<K> {
+    ready: VecDeque<K>,
+    queued: HashSet<K>,
+    running: HashMap<K, Option<Instant>>,
+    waiting: BTreeMap<(Instant, u64), K>,
+    deadlines: HashMap<K, (Instant, u64)>,
+    attempts: HashMap<K, u32>,
+    sequence: u64,
+}
+
+impl<K> Default for Queue<K> {
+    fn default() -> Self {
+        let state = State {
+            ready: VecDeque::new(),
+            queued: HashSet::new(),
+            running: HashMap::new(),
+            waiting: BTreeMap::new(),
+            deadlines: HashMap::new(),
+            attempts: HashMap::new(),
+            sequence: 0,
+        };
+        Self { state: Mutex::new(state), wake: Notify::new() }
+    }
+}
+
+impl<K: Clone + Eq + Hash> State<K> {
+    fn push(&mut self, key: K) {
+        if let Some(deadline) = self.deadlines.remove(&key) {
+            self.waiting.remove(&deadline);
+        }
+        if self.queued.insert(key.clone()) {
+            self.ready.push_back(key);
+        }
+    }
+
+    fn push_at(&mut self, key: K, at: Instant) {
+        if self.queued.contains(&key) {
+            return;
+        }
+        if let Some(known) = self.deadlines.get(&key) {
+            if known.0 <= at {
+                return;
+            }
+            self.waiting.remove(known);
+        }
+        self.sequence += 1;
+        let deadline = (at, self.sequence);
+        self.deadlines.insert(key.clone(), deadline);
+        self.waiting.insert(deadline, key);
+    }
+}
+
+impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Queue<K> {
+    fn lock(&self) -> MutexGuard<'_, State<K>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Queues a key for now.
+    pub fn add(&self, key: K) {
+        self.add_after(key, Duration::ZERO);
+    }
+
+    /// Queues a key for later; the earlier of two times counts.
+    pub fn add_after(&self, key: K, after: Duration) {
+        let mut state = self.lock();
+        let at = Instant::now() + after;
+        if let Some(again) = state.running.get_mut(&key) {
+            *again = Some(again.map_or(at, |known| known.min(at)));
+            return;
+        }
+        if after.is_zero() {
+            state.push(key);
+        } else {
+            state.push_at(key, at);
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
+        self.lock().ready.is_empty()
+    }
+
+    async fn take(&self) -> K {
+        loop {
+            let next = {
+                let mut state = self.lock();
+                let now = Instant::now();
+                while let Some(entry) = state.waiting.first_entry().filter(|entry| entry.key().0 <= now) {
+                    let key = entry.remove();
+                    state.push(key);
+                }
+                if let Some(key) = state.ready.pop_front() {
+                    state.queued.remove(&key);
+                    state.running.insert(key.clone(), None);
+                    if !state.ready.is_empty() {
+                        // One wake-up may stand for several keys.
+                        self.wake.notify_one();
+                    }
+                    return key;
+                }
+                state.waiting.first_key_value().map(|((at, _), _)| *at)
+            };
+            match next {
+                Some(at) => tokio::select! {
+                    () = self.wake.notified() => {}
+                    () = tokio::time::sleep_until(at) => {}
+                },
+                None => self.wake.notified().await,
+            }
+        }
+    }
+
+    fn finish(&self, key: K, outcome: Outcome) {
+        let mut state = self.lock();
+        let again = state.running.remove(&key).flatten();
+        let wait = match outcome {
+            Outcome::Done => {
+                state.attempts.remove(&key);
+                None
+            }
+            Outcome::Again(after) => {
+                state.attempts.remove(&key);
+                Some(after)
+            }
+            Outcome::Failed | Outcome::Stuck => {
+                let attempts = state.attempts.entry(key.clone()).or_insert(0);
+                let wait = delay(*attempts, rand::random());
+                *attempts = attempts.saturating_add(1);
+                Some(if outcome == Outcome::Stuck { wait.max(STUCK) } else { wait })
+            }
+        };
+        let now = Instant::now();
+        // News that came in while it was worked on does not wait for the backoff.
+        match (again, wait.map(|wait| now + wait)) {
+            (Some(again), _) if again <= now => state.push(key),
+            (Some(again), Some(at)) => state.push_at(key, again.min(at)),
+            (Some(at), None) | (None, Some(at)) => state.push_at(key, at),
+            (None, None) => {}
+        }
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Works on keys until it is dropped. A piece of work that panics or takes too long has failed.
+    pub async fn work<F, W>(self: Arc<Self>, name: &'static str, concurrency: usize, metrics: Metrics, work: F)
+    where
+        F: Fn(K) -> W + Clone + Send + Sync + 'static,
+        W: Future<Output = Outcome> + Send + 'static,
+    {
+        let mut workers = JoinSet::new();
+        for _ in 0..concurrency.max(1) {
+            let (queue, work, metrics) = (self.clone(), work.clone(), metrics.clone());
+            workers.spawn(async move {
+                loop {
+                    let key = queue.take().await;
+                    let guard = Running { queue: &queue, key: Some(key.clone()) };
+                    let started = std::time::Instant::now();
+                    let task = AssertUnwindSafe(async { work(key.clone()).await }).catch_unwind();
+                    let outcome = match tokio::time::timeout(DEADLINE, task).await {
+                        Ok(Ok(outcome)) => outcome,
+                        Ok(Err(_)) => {
+                            metrics.panicked(name);
+                            tracing::error!(?key, queue = name, "work panicked");
+                            Outcome::Failed
+                        }
+                        Err(_) => {
+                            tracing::warn!(?key, queue = name, "work took too long");
+                            Outcome::Failed
+                        }
+                    };
+                    let result = match outcome {
+                        Outcome::Done => "success",
+                        Outcome::Again(_) => "requeue_after",
+                        Outcome::Failed | Outcome::Stuck => "error",
+                    };
+                    metrics.reconciled(name, result, started.elapsed());
+                    guard.finish(outcome);
+                }
+            });
+        }
+        while workers.join_next().await.is_some() {}
+    }
+}
+
+/// Gives a key back when its worker is stopped in the middle of it.
+struct Running<'a, K: Clone + Eq + Hash + Debug + Send + Sync + 'static> {
+    queue: &'a Queue<K>,
+    key: Option<K>,
+}
+
+impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Running<'_, K> {
+    fn finish(mut self, outcome: Outcome) {
+        if let Some(key) = self.key.take() {
+            self.queue.finish(key, outcome);
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Drop for Running<'_, K> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key.take() {
+            self.queue.finish(key, Outcome::Again(Duration::ZERO));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queue() -> Arc<Queue<&'static str>> {
+        Arc::default()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_key_is_queued_once() {
+        let queue = queue();
+        queue.add("a");
+        queue.add("a");
+        queue.add("b");
+        assert_eq!((queue.take().await, queue.take().await), ("a", "b"));
+        assert!(queue.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn news_during_work_bring_it_back() {
+        let queue = queue();
+        queue.add("a");
+        let key = queue.take().await;
+        queue.add("a");
+        assert!(queue.is_empty(), "not worked on twice at once");
+        queue.finish(key, Outcome::Done);
+        assert_eq!(queue.take().await, "a");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failures_wait_longer_each_time() {
+        let queue = queue();
+        queue.add("a");
+        let mut last = Duration::ZERO;
+        for _ in 0..5 {
+            let key = queue.take().await;
+            let before = Instant::now();
+            queue.finish(key, Outcome::Failed);
+            let key = queue.take().await;
+            let waited = before.elapsed();
+            assert!(waited > last, "{waited:?} after {last:?}");
+            last = waited;
+            queue.finish(key, Outcome::Failed);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_earlier_time_counts() {
+        let queue = queue();
+        let before = Instant::now();
+        queue.add_after("a", Duration::from_secs(60));
+        queue.add_after("a", Duration::from_secs(1));
+        queue.add_after("a", Duration::from_secs(30));
+        queue.take().await;
+        assert_eq!(before.elapsed().as_secs(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn panics_are_failures_and_stopped_work_comes_back() {
+        let queue = queue();
+        queue.add("a");
+        let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+        let work = queue.clone().work("test", 1, Metrics::new(), move |key| {
+            let sender = sender.clone();
+            async move {
+                sender.send(key).unwrap();
+                panic!("on purpose")
+            }
+        });
+        tokio::select! {
+            () = work => {}
+            () = async { receiver.recv().await.unwrap(); receiver.recv().await.unwrap(); } => {}
+        }
+        // Tried a second time after the panic. The worker was stopped in its midst; the key is not lost.
+        assert_eq!(queue.take().await, "a");
+    }
+}

@@ -1,0 +1,211 @@
+//! From what happens in members to the status of bindings and templates.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::Engine;
+use super::cluster::{seconds, set_condition};
+use super::index::{Attempt, Index};
+use super::key::{ClusterName, Key};
+use super::model::{Binding, Template, parse};
+use super::queue::Outcome;
+use super::rest::{Target, message};
+use super::schedule::binding_resource;
+use crate::interpret::{self, Health, Share};
+use crate::karmada::binding::{AggregatedStatusItem, BindingStatus};
+use crate::runtime::error::is_conflict;
+
+/// How long news about a template are gathered before they are reported.
+pub const GATHER: Duration = Duration::from_millis(250);
+
+/// How long a first report waits for clusters that have not answered yet.
+const FIRST_REPORT: Duration = Duration::from_secs(2);
+
+/// What there is to report about a template.
+#[derive(Debug)]
+pub struct Report {
+    /// The binding's status, when it is not as it should be.
+    pub binding: Option<BindingStatus>,
+    /// A merge patch of the template's status, when it is not as it should be.
+    pub template: Option<Value>,
+    /// Whether some cluster has not answered yet, and is about to.
+    pub early: bool,
+}
+
+/// What there is to report about a template; nothing when it has no binding. Pure but for the time of changes.
+#[must_use]
+pub fn report(index: &Index, key: &Key) -> Option<Report> {
+    let binding = index.binding(key)?;
+    // Until it was decided in this process' life, what the last one reported stands.
+    let decision = index.decision(key)?;
+    if binding.deleting {
+        return None;
+    }
+    let mut early = false;
+    let mut items = Vec::new();
+    let mut targets: Vec<&str> = binding.spec.clusters.iter().map(|target| target.name.as_str()).collect();
+    targets.sort_unstable();
+    for cluster in &targets {
+        match item(index, key, binding, &ClusterName::from(*cluster)) {
+            Item::Known(item) => items.push(item),
+            Item::Awaited => early = decision.at.elapsed() < FIRST_REPORT,
+        }
+    }
+    let status = binding_status(binding, decision.refusal.as_ref(), items);
+    let template = index.template(key).and_then(|template| template_patch(template, &targets, &status));
+    Some(Report { binding: (status != *binding.status).then_some(status), template, early })
+}
+
+enum Item {
+    Known(AggregatedStatusItem),
+    Awaited,
+}
+
+fn item(index: &Index, key: &Key, binding: &Binding, cluster: &ClusterName) -> Item {
+    let before = binding.status.aggregated_status.iter().find(|item| *item.cluster_name == **cluster);
+    let member = index.member(cluster);
+    let synced = member.is_some_and(|member| member.reachable && member.synced.contains(&key.kind));
+    let attempt = member.and_then(|member| member.attempts.get(key));
+    let live = member.and_then(|member| member.live.get(key));
+    let failed = |why: String| AggregatedStatusItem {
+        cluster_name: cluster.to_string(),
+        applied: false,
+        applied_message: Some(why),
+        health: Some(Health::Unknown.as_str().to_owned()),
+        status: None,
+    };
+    match (attempt, live) {
+        (Some(Attempt::Failed(why)), _) => Item::Known(failed(why.clone())),
+        (Some(Attempt::Applied), Some(live)) => Item::Known(AggregatedStatusItem {
+            cluster_name: cluster.to_string(),
+            applied: true,
+            applied_message: None,
+            health: Some(live.health.as_str().to_owned()),
+            status: live.status.as_deref().map(parse),
+        }),
+        // Deleted there a moment ago, and about to be made anew.
+        (Some(Attempt::Applied), None) if synced => Item::Awaited,
+        _ => match before {
+            Some(before) => Item::Known(before.clone()),
+            None if member.is_some_and(|member| member.reachable) => Item::Awaited,
+            None => Item::Known(failed(format!("waiting for cluster {cluster}, which cannot be reached"))),
+        },
+    }
+}
+
+fn binding_status(
+    binding: &Binding,
+    refusal: Option<&(&'static str, String)>,
+    items: Vec<AggregatedStatusItem>,
+) -> BindingStatus {
+    let before = &*binding.status;
+    let mut status = BindingStatus { aggregated_status: items, ..before.clone() };
+    let generation = Some(binding.generation);
+    if before.scheduler_observed_generation != generation {
+        status.scheduler_observed_generation = generation;
+        status.last_scheduled_time = Some(Time(seconds(Timestamp::now())));
+    }
+    match refusal {
+        None => {
+            let message = "Binding has been scheduled successfully.";
+            set_condition(&mut status.conditions, "Scheduled", "True", "Success", message);
+        }
+        Some((reason, message)) => set_condition(&mut status.conditions, "Scheduled", "False", reason, message),
+    }
+    let targets = binding.spec.clusters.len();
+    let applied = status.aggregated_status.iter().filter(|item| item.applied).count();
+    if targets > 0 && applied == targets {
+        let message = "All works have been successfully applied";
+        set_condition(&mut status.conditions, "FullyApplied", "True", "FullyAppliedSuccess", message);
+    } else {
+        let missing: Vec<&str> = status
+            .aggregated_status
+            .iter()
+            .filter(|item| !item.applied)
+            .map(|item| item.cluster_name.as_str())
+            .take(5)
+            .collect();
+        let message = if missing.is_empty() {
+            format!("applied in {applied} of {targets} clusters")
+        } else {
+            let missing = missing.join(", ");
+            format!("applied in {applied} of {targets} clusters; see status.aggregatedStatus for {missing}")
+        };
+        set_condition(&mut status.conditions, "FullyApplied", "False", "FullyAppliedFailed", &message);
+    }
+    status
+}
+
+fn template_patch(template: &Template, targets: &[&str], status: &BindingStatus) -> Option<Value> {
+    if template.deleting {
+        return None;
+    }
+    let of = |cluster: &str| status.aggregated_status.iter().find(|item| item.cluster_name == cluster);
+    let shares: Vec<Share<'_>> = targets
+        .iter()
+        .map(|cluster| Share { cluster, status: of(cluster).and_then(|item| item.status.as_ref()) })
+        .collect();
+    interpret::aggregate(&template.parsed(), template.generation, &parse(&template.status), &shares)
+}
+
+/// Reports about a template. IO.
+pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
+    let Some(report) = report(&engine.index(), &key) else { return Outcome::Done };
+    if report.early {
+        return Outcome::Again(GATHER);
+    }
+    if let Some(status) = report.binding
+        && let Err(error) = write_binding(&engine, &key, &status).await
+    {
+        return failed(&key, &error);
+    }
+    if let Some(patch) = report.template
+        && let Err(error) = write_template(&engine, &key, patch).await
+    {
+        return failed(&key, &error);
+    }
+    Outcome::Done
+}
+
+fn failed(key: &Key, error: &kube::Error) -> Outcome {
+    match error {
+        // It is gone, or changed since; the watch is about to tell.
+        kube::Error::Api(status) if status.code == 404 => Outcome::Done,
+        error if is_conflict(error) => Outcome::Failed,
+        error => {
+            tracing::warn!(object = %key, error = message(error), "status was not written; trying again");
+            Outcome::Failed
+        }
+    }
+}
+
+async fn write_binding(engine: &Engine, key: &Key, status: &BindingStatus) -> Result<(), kube::Error> {
+    let Some(uid) = engine.index().binding(key).map(|binding| binding.uid.clone()) else { return Ok(()) };
+    let (resource, name) = (binding_resource(key), key.binding_name());
+    let target = Target { resource: &resource, namespace: key.namespace.as_deref(), name: &name };
+    let mut body = json!(status);
+    // A merge patch takes away only what it names.
+    if status.aggregated_status.is_empty() {
+        body["aggregatedStatus"] = Value::Null;
+    }
+    let patch = json!({"metadata": {"uid": uid}, "status": body});
+    let object = engine.rest.merge_status(&target, &patch).await?;
+    if let Ok(binding) = Binding::of(object) {
+        engine.change(|index| index.put_binding(key.clone(), binding, false));
+    }
+    Ok(())
+}
+
+async fn write_template(engine: &Engine, key: &Key, patch: Value) -> Result<(), kube::Error> {
+    let Some(resource) = engine.plane_resource(&key.kind) else { return Ok(()) };
+    let Some(uid) = engine.index().template(key).map(|template| template.uid.clone()) else { return Ok(()) };
+    let target = Target { resource: &resource, namespace: key.namespace.as_deref(), name: &key.name };
+    let patch = json!({"metadata": {"uid": uid}, "status": patch});
+    let object = engine.rest.merge_status(&target, &patch).await?;
+    engine.change(|index| index.put_template(key.clone(), Template::of(object), false));
+    Ok(())
+}

@@ -1,0 +1,161 @@
+//! What is wanted of one object in one member. Pure.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+use super::index::{Index, PolicyKey, as_override};
+use super::key::{ClusterName, Key, ObjectKey};
+use super::model::{Live, Template, hash, stamp, text};
+use crate::distribute;
+use crate::karmada::CONFLICT_RESOLUTION_ANNOTATION;
+use crate::karmada::binding::BindingSpec;
+use crate::karmada::policy::{ConflictResolution, OverrideSpec};
+use crate::overrides::{self, OverrideError};
+use crate::placement::ClusterView;
+
+/// What is wanted of one object in one member.
+#[derive(Debug)]
+pub enum Want {
+    /// Nothing is known yet, or nothing is to be done.
+    Keep,
+    /// It is to be there.
+    Apply(Box<Recipe>),
+    /// It is not to be there.
+    Remove {
+        /// Whether it stays all the same, without the engine's marks.
+        preserve: bool,
+    },
+}
+
+/// Everything that makes an object's manifest for a member.
+#[derive(Debug)]
+pub struct Recipe {
+    template: Template,
+    binding: Option<Arc<BindingSpec>>,
+    overrides: Vec<(PolicyKey, Arc<OverrideSpec>)>,
+    view: Arc<ClusterView>,
+    plane: String,
+}
+
+/// A manifest for a member.
+#[derive(Debug)]
+pub struct Manifest {
+    /// The object.
+    pub value: Value,
+    /// The object as JSON text.
+    pub json: String,
+    /// Hash of the text.
+    pub hash: u64,
+    /// Whether an object that is not managed is taken over.
+    pub overwrite: bool,
+}
+
+/// What is wanted of one object in one member.
+#[must_use]
+pub fn want(index: &Index, cluster: &ClusterName, key: &Key) -> Want {
+    let Some(view) = index.views.get(cluster) else { return Want::Keep };
+    let orphan = index.is_orphaning(cluster);
+    let recipe = |template: &Template, binding: Option<Arc<BindingSpec>>| {
+        Want::Apply(Box::new(Recipe {
+            template: template.clone(),
+            binding,
+            overrides: index.overrides_of(key),
+            view: view.clone(),
+            plane: index.plane.clone(),
+        }))
+    };
+    if let Some(binding) = index.binding(key) {
+        if view.leaving {
+            return Want::Remove { preserve: orphan };
+        }
+        if !binding.targets(cluster) {
+            return of_namespace(index, cluster, key, &recipe)
+                .unwrap_or(Want::Remove { preserve: binding.preserves() });
+        }
+        return match (index.is_wanted(key), index.template(key)) {
+            (Some(true), Some(template)) => recipe(template, Some(binding.spec.clone())),
+            // The members' objects go when the binding does, and not before: it is the inventory.
+            (Some(false), _) if binding.deleting => Want::Remove { preserve: binding.preserves() },
+            _ => Want::Keep,
+        };
+    }
+    of_namespace(index, cluster, key, &recipe).unwrap_or(Want::Remove { preserve: orphan })
+}
+
+/// Namespaces of the plane go to every member by themselves.
+fn of_namespace(
+    index: &Index,
+    cluster: &ClusterName,
+    key: &ObjectKey,
+    recipe: &dyn Fn(&Template, Option<Arc<BindingSpec>>) -> Want,
+) -> Option<Want> {
+    if !key.kind.is_namespace() {
+        return None;
+    }
+    let namespace = index.namespace(&key.name)?;
+    let leaving = index.views.get(cluster).is_some_and(|view| view.leaving);
+    if leaving {
+        return None;
+    }
+    // One that no longer propagates stays as it is, and one that ends takes those in members along when it is gone.
+    let propagates = namespace.propagates && !namespace.template.deleting;
+    Some(if propagates { recipe(&namespace.template, None) } else { Want::Keep })
+}
+
+impl Recipe {
+    /// Makes the manifest.
+    pub fn render(&self, key: &ObjectKey) -> Result<Manifest, OverrideError> {
+        let template = self.template.parsed();
+        let policies = overrides::applicable(&template, self.overrides.iter().map(as_override));
+        let default = BindingSpec::default();
+        let binding = self.binding.as_deref().unwrap_or(&default);
+        let mut value = distribute::manifest(&template, binding, &policies, &self.view)?;
+        stamp(&mut value, key, &self.plane, self.binding.as_ref().map(|_| &self.template));
+        let by_template = value
+            .pointer("/metadata/annotations")
+            .and_then(|annotations| annotations.get(CONFLICT_RESOLUTION_ANNOTATION))
+            .and_then(Value::as_str);
+        let overwrite = match by_template {
+            Some("overwrite") => true,
+            Some("abort") => false,
+            _ => binding.conflict_resolution == Some(ConflictResolution::Overwrite),
+        };
+        let json = value.to_string();
+        Ok(Manifest { hash: hash(&json), value, json, overwrite })
+    }
+}
+
+/// Whether an existing object may be written; if not, why.
+pub fn may_take(live: &Live, labelled: bool, plane: &str, overwrite: bool, cluster: &str) -> Result<(), String> {
+    let remedy = "delete it there, or set conflictResolution: Overwrite in the policy or the annotation \
+                  work.karmada.io/conflict-resolution: overwrite on the template";
+    match &live.plane {
+        _ if overwrite => Ok(()),
+        Some(other) if other != plane => {
+            Err(format!("exists in cluster {cluster} already and is managed by another control plane: {remedy}"))
+        }
+        Some(_) => Ok(()),
+        None if labelled => Ok(()),
+        None => Err(format!("exists in cluster {cluster} already and is not managed: {remedy}")),
+    }
+}
+
+/// How long to wait before an object that was found changed is put right once more: at once, unless somebody else keeps
+/// writing the same fields. Then the two of them must not wear out the API server.
+#[must_use]
+pub fn patience(count: u32, last: Instant, now: Instant) -> Duration {
+    let pause = match count {
+        0..=2 => Duration::ZERO,
+        count => Duration::from_millis(250).saturating_mul(1 << (count - 3).min(8)),
+    };
+    (last + pause).saturating_duration_since(now)
+}
+
+/// An object's own kind, namespace and name, to be sure that an answer is about what was asked.
+#[must_use]
+pub fn is_named(object: &Value, key: &ObjectKey) -> bool {
+    text(object, "/metadata/name") == key.name
+        && text(object, "/metadata/namespace") == key.namespace.clone().unwrap_or_default()
+}

@@ -1,0 +1,368 @@
+//! Applications against a real API server that is host cluster and plane in one. The test itself plays the engine:
+//! it writes the bindings.
+
+mod clusters;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use airdock::api::MultiCloudApp;
+use airdock::controllers::app;
+use airdock::karmada::{OverridePolicy, PropagationPolicy, ResourceBinding};
+use airdock::runtime::conditions::find;
+use clusters::{Cluster, Etcd, Operator, Writes, eventually, namespace, ready_instance};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
+use kube::{Client, Resource, ResourceExt};
+use serde_json::{Value, json};
+
+/// One server for all tests, and one test at a time: an operator looks after every namespace.
+async fn world() -> (tokio::sync::MutexGuard<'static, (Etcd, Cluster)>, Client) {
+    static WORLD: OnceLock<tokio::sync::Mutex<(Etcd, Cluster)>> = OnceLock::new();
+    let world = WORLD.get_or_init(|| {
+        let etcd = Etcd::start("application");
+        let cluster = Cluster::start(&etcd, "host", None);
+        tokio::sync::Mutex::new((etcd, cluster))
+    });
+    let guard = world.lock().await;
+    let client = guard.1.client().await;
+    guard.1.ready().await;
+    let crds = Api::<CustomResourceDefinition>::all(client.clone());
+    if crds.get_opt("multicloudapps.airdock.dev").await.unwrap().is_none() {
+        guard.1.define(airdock::cli::crds::definitions()).await;
+        guard.1.define(airdock::karmada::definitions()).await;
+        for (name, region) in [("eu", "europe"), ("us", "america")] {
+            let cluster = json!({
+                "apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster", "metadata": {"name": name},
+                "spec": {"syncMode": "Push", "region": region},
+            });
+            put::<airdock::karmada::Cluster>(&Api::all(client.clone()), cluster).await;
+        }
+    }
+    (guard, client)
+}
+
+fn operator(cluster: &Cluster, writes: &Arc<Writes>) -> Operator {
+    Operator::start(cluster, writes.clone(), |context| {
+        tokio::spawn(app::run(context));
+    })
+}
+
+async fn put<K>(api: &Api<K>, object: Value) -> K
+where
+    K: Resource + Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    let name = object["metadata"]["name"].as_str().unwrap().to_owned();
+    api.patch(&name, &PatchParams::apply("test").force(), &Patch::Apply(&object)).await.unwrap()
+}
+
+fn deployment(image: &str) -> Value {
+    json!({
+        "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+        "spec": {
+            "replicas": 2, "selector": {"matchLabels": {"app": "web"}},
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"containers": [{"name": "web", "image": image}]},
+            },
+        },
+    })
+}
+
+fn config(name: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name}, "data": {"colour": "blue"}})
+}
+
+fn application(team: &str, name: &str, manifests: Value, more: Value) -> Value {
+    let mut spec = json!({"instanceRef": {"name": "fleet"}, "components": [{"name": "all", "manifests": manifests}]});
+    spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    json!({
+        "apiVersion": "airdock.dev/v1alpha1", "kind": "MultiCloudApp",
+        "metadata": {"name": name, "namespace": team}, "spec": spec,
+    })
+}
+
+/// Plays the engine: places an object in both clusters, where all is well.
+async fn bind(client: &Client, namespace: &str, kind: &str, name: &str) {
+    let api = Api::<ResourceBinding>::namespaced(client.clone(), namespace);
+    let binding = format!("{name}-{}", kind.to_lowercase());
+    let api_version = if kind == "Deployment" { "apps/v1" } else { "v1" };
+    let object = json!({
+        "apiVersion": "work.karmada.io/v1alpha2", "kind": "ResourceBinding",
+        "metadata": {"name": binding, "namespace": namespace},
+        "spec": {
+            "resource": {"apiVersion": api_version, "kind": kind, "name": name, "namespace": namespace},
+            "clusters": [{"name": "eu"}, {"name": "us"}],
+        },
+    });
+    put(&api, object).await;
+    let item = |cluster: &str| json!({"clusterName": cluster, "applied": true, "health": "Healthy", "status": {"readyReplicas": 2}});
+    let status = json!({"status": {"aggregatedStatus": [item("eu"), item("us")]}});
+    api.patch_status(&binding, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+}
+
+async fn until_ready(api: &Api<MultiCloudApp>, name: &str, status: &str, words: &str) -> MultiCloudApp {
+    let until = Instant::now() + Duration::from_secs(30);
+    loop {
+        let app = api.get(name).await.unwrap();
+        let known = app.status.clone().unwrap_or_default();
+        let current = known.observed_generation == app.metadata.generation;
+        let ready = find(&known.conditions, "Ready");
+        if current && ready.is_some_and(|ready| ready.status == status && ready.message.contains(words)) {
+            return app;
+        }
+        assert!(Instant::now() < until, "{name} is not Ready={status} with {words:?} but {known:?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+async fn names<K>(client: &Client, namespace: &str) -> BTreeSet<String>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + serde::de::DeserializeOwned
+        + std::fmt::Debug,
+{
+    let list = Api::<K>::namespaced(client.clone(), namespace).list(&ListParams::default()).await.unwrap();
+    list.items.iter().map(ResourceExt::name_any).filter(|name| name != "kube-root-ca.crt").collect()
+}
+
+/// The one policy of a namespace, whose name carries a hash where the app comes from another.
+async fn policy(client: &Client, namespace: &str) -> Option<PropagationPolicy> {
+    let policies = Api::<PropagationPolicy>::namespaced(client.clone(), namespace);
+    policies.list(&ListParams::default()).await.unwrap().items.pop()
+}
+
+#[tokio::test]
+async fn an_application_reaches_its_plane_and_is_kept_there() {
+    let (world, client) = world().await;
+    ready_instance(&client, "story", "fleet", json!({}), &world.1).await;
+    let writes = Writes::counting();
+    let operator = operator(&world.1, &writes);
+    let apps = Api::<MultiCloudApp>::namespaced(client.clone(), "story");
+    let web = Api::<Deployment>::namespaced(client.clone(), "shop");
+    let configs = Api::<ConfigMap>::namespaced(client.clone(), "shop");
+
+    let differences = json!([{"match": {"regions": ["europe"]}, "imageRegistry": "eu.example", "replicas": 2}]);
+    let more = json!({"namespace": "shop", "differences": differences});
+    put(&apps, application("story", "shop", json!([deployment("nginx"), config("one"), config("two")]), more.clone()))
+        .await;
+    let waiting = until_ready(&apps, "shop", "Unknown", "waiting for the plane to place Deployment web").await;
+    assert_eq!(waiting.finalizers(), [app::FINALIZER]);
+    assert_eq!(waiting.status.unwrap().inventory.len(), 5, "three templates and two policies");
+    let live = web.get("web").await.unwrap();
+    assert_eq!(live.labels()["airdock.dev/app"], "shop");
+
+    for (kind, name) in [("Deployment", "web"), ("ConfigMap", "one"), ("ConfigMap", "two")] {
+        bind(&client, "shop", kind, name).await;
+    }
+    let status = until_ready(&apps, "shop", "True", "runs in eu, us").await.status.unwrap();
+    assert_eq!((status.clusters_ready.as_deref(), status.replicas_ready.as_deref()), (Some("2/2"), Some("4/4")));
+
+    // What is as it should be is not written, whatever happens around it.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let before = writes.log();
+    put(&Api::<ConfigMap>::namespaced(client.clone(), "shop"), config("somebody-elses")).await;
+    let touch = json!({"metadata": {"annotations": {"touched": "yes"}}});
+    web.patch("web", &PatchParams::default(), &Patch::Merge(&touch)).await.unwrap();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(writes.log(), before);
+
+    // An edit and a deletion in the plane are repaired.
+    let edit = json!({"data": {"colour": "red"}});
+    configs.patch("one", &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
+    configs.delete("two", &DeleteParams::default()).await.unwrap();
+    eventually("both are repaired", 10, async || {
+        let colour = configs.get("one").await.unwrap().data?.remove("colour")?;
+        (colour == "blue" && configs.get_opt("two").await.unwrap().is_some()).then_some(())
+    })
+    .await;
+
+    // A field and an object are taken out of the spec.
+    let mut smaller = config("one");
+    smaller["data"] = json!({"shape": "round"});
+    put(&apps, application("story", "shop", json!([deployment("nginx"), smaller]), json!({"namespace": "shop"}))).await;
+    eventually("what is not wanted is gone", 10, async || {
+        let data = configs.get("one").await.unwrap().data?;
+        let selectors = policy(&client, "shop").await?.spec.propagation.resource_selectors;
+        let differs = !names::<OverridePolicy>(&client, "shop").await.is_empty();
+        let done = !data.contains_key("colour")
+            && data.contains_key("shape")
+            && configs.get_opt("two").await.unwrap().is_none()
+            && selectors.len() == 2
+            && !differs;
+        done.then_some(())
+    })
+    .await;
+    assert!(configs.get_opt("somebody-elses").await.unwrap().is_some());
+
+    // It goes when its bindings have gone.
+    apps.delete("shop", &DeleteParams::default()).await.unwrap();
+    eventually("the templates are gone", 10, async || {
+        let left = (web.get_opt("web").await.unwrap(), configs.get_opt("one").await.unwrap());
+        matches!(left, (None, None)).then_some(())
+    })
+    .await;
+    let deleting = until_ready(&apps, "shop", "Unknown", "is removed from eu, us").await;
+    assert!(deleting.metadata.deletion_timestamp.is_some());
+    assert!(policy(&client, "shop").await.is_some(), "the policy stays until the members are clean");
+    let bindings = Api::<ResourceBinding>::namespaced(client.clone(), "shop");
+    for name in names::<ResourceBinding>(&client, "shop").await {
+        bindings.delete(&name, &DeleteParams::default()).await.unwrap();
+    }
+    eventually("the app is gone", 10, async || apps.get_opt("shop").await.unwrap().is_none().then_some(())).await;
+    assert!(policy(&client, "shop").await.is_none());
+    assert!(Api::<Namespace>::all(client.clone()).get_opt("shop").await.unwrap().is_some(), "others may use it");
+    operator.kill();
+}
+
+#[tokio::test]
+async fn what_cannot_be_carried_out_is_named_and_recovers() {
+    let (world, client) = world().await;
+    ready_instance(&client, "wrong", "fleet", json!({}), &world.1).await;
+    ready_instance(&client, "landlord", "house", json!({"tenancy": {"allowedNamespaces": ["guest"]}}), &world.1).await;
+    namespace(&client, "guest").await;
+    let writes = Writes::counting();
+    let operator = operator(&world.1, &writes);
+    let apps = Api::<MultiCloudApp>::namespaced(client.clone(), "wrong");
+    let refused = |name: &str, manifest: Value| application("wrong", name, json!([manifest]), json!({}));
+
+    let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "x"}});
+    put(&apps, refused("scope", role)).await;
+    let stalled = until_ready(&apps, "scope", "False", "ClusterRole is cluster-scoped").await;
+    assert!(find(&stalled.status.unwrap().conditions, "Stalled").is_some());
+    put(&apps, refused("scope", config("fine"))).await;
+    until_ready(&apps, "scope", "Unknown", "waiting for the plane to place ConfigMap fine").await;
+
+    // A kind that the plane does not know, until it does.
+    let widget = json!({"apiVersion": "example.org/v1", "kind": "Widget", "metadata": {"name": "x"}});
+    put(&apps, refused("kind", widget)).await;
+    until_ready(&apps, "kind", "False", "kind Widget of example.org/v1 is not served by the plane").await;
+
+    // What somebody else has is not taken.
+    let configs = Api::<ConfigMap>::namespaced(client.clone(), "wrong");
+    put(&configs, config("theirs")).await;
+    put(&apps, refused("taken", config("theirs"))).await;
+    until_ready(&apps, "taken", "False", "ConfigMap theirs exists in namespace wrong of the plane").await;
+    put(&apps, refused("claimed", config("fine"))).await;
+    until_ready(&apps, "claimed", "False", "ConfigMap fine in namespace wrong belongs to MultiCloudApp wrong/scope")
+        .await;
+    assert!(configs.get("theirs").await.unwrap().labels().is_empty());
+
+    // Instances that are not there, or do not consent.
+    let mut lost = refused("lost", config("lost"));
+    lost["spec"]["instanceRef"] = json!({"name": "nowhere"});
+    put(&apps, lost).await;
+    until_ready(&apps, "lost", "False", "there is no KarmadaInstance wrong/nowhere").await;
+    let mut uninvited = refused("uninvited", config("uninvited"));
+    uninvited["spec"]["instanceRef"] = json!({"name": "house", "namespace": "landlord"});
+    put(&apps, uninvited).await;
+    until_ready(&apps, "uninvited", "False", "lists namespace wrong in spec.tenancy.allowedNamespaces").await;
+    let guests = Api::<MultiCloudApp>::namespaced(client.clone(), "guest");
+    let mut guest = application("guest", "guest", json!([config("a")]), json!({"namespace": "elsewhere"}));
+    guest["spec"]["instanceRef"] = json!({"name": "house", "namespace": "landlord"});
+    put(&guests, guest.clone()).await;
+    until_ready(&guests, "guest", "False", "elsewhere is not this object's namespace guest").await;
+    guests.delete("guest", &DeleteParams::default()).await.unwrap();
+    eventually("a refused app can be deleted", 10, async || {
+        guests.get_opt("guest").await.unwrap().is_none().then_some(())
+    })
+    .await;
+    guest["spec"].as_object_mut().unwrap().remove("namespace");
+    put(&guests, guest).await;
+    until_ready(&guests, "guest", "Unknown", "waiting for the plane to place ConfigMap a").await;
+
+    // The API server checks what it can by itself.
+    let mut invalid = refused("invalid", config("x"));
+    for (field, value, want) in [
+        (
+            "differences",
+            json!([{"components": ["nope"], "replicas": 1}]),
+            "names a component that spec.components does not have",
+        ),
+        ("differences", json!([{"components": ["all"]}]), "give at least one of imageRegistry, replicas, env, patches"),
+        ("placement", json!({"replicas": {"weights": [{"weight": 1}]}}), "only with mode Weighted"),
+        ("namespace", json!("Not_A_Name"), "spec.namespace"),
+    ] {
+        let before = invalid.clone();
+        invalid["spec"][field] = value;
+        let created = apps.create(&PostParams::default(), &serde_json::from_value(invalid).unwrap()).await;
+        let error = created.expect_err(want).to_string();
+        assert!(error.contains(want), "{error}");
+        invalid = before;
+    }
+    operator.kill();
+}
+
+/// Kills the operator at each of its writes, before it is sent and after it was carried out, and lets another go on.
+#[tokio::test]
+async fn killed_at_any_write_it_ends_the_same() {
+    let (world, client) = world().await;
+    let manifests = json!([deployment("nginx"), config("one")]);
+    let more = json!({"namespace": "crash-shop", "differences": [{"replicas": 3}]});
+    let mut k = 0;
+    loop {
+        k += 1;
+        let mut reached = false;
+        for sent in [false, true] {
+            let team = format!("crash-{k}-{}", if sent { "after" } else { "before" });
+            ready_instance(&client, &team, "fleet", json!({}), &world.1).await;
+            let apps = Api::<MultiCloudApp>::namespaced(client.clone(), &team);
+            let mut more = more.clone();
+            more["namespace"] = json!(format!("{team}-shop"));
+            let shop = format!("{team}-shop");
+
+            // Install, killed at the k-th write.
+            let writes = Writes::stopping_at(k, sent);
+            let first = operator(&world.1, &writes);
+            put(&apps, application(&team, "shop", manifests.clone(), more.clone())).await;
+            let installed = async { until_ready(&apps, "shop", "Unknown", "waiting for the plane").await };
+            tokio::select! {
+                () = writes.stopped() => reached = true,
+                _ = installed => {}
+            }
+            first.kill();
+            // The spec changes while nobody looks: what was begun must not be forgotten.
+            put(&apps, application(&team, "shop", json!([deployment("nginx"), config("two")]), more.clone())).await;
+            let second = operator(&world.1, &Writes::counting());
+            eventually(&format!("{team} is installed"), 20, async || {
+                (names::<ConfigMap>(&client, &shop).await == BTreeSet::from(["two".to_owned()])).then_some(())
+            })
+            .await;
+            until_ready(&apps, "shop", "Unknown", "waiting for the plane to place Deployment web").await;
+            eventually("the policy names what is there", 10, async || {
+                let policy = policy(&client, &shop).await?;
+                (policy.spec.propagation.resource_selectors.len() == 2).then_some(())
+            })
+            .await;
+            second.kill();
+
+            // Removal, killed at the k-th write.
+            let writes = Writes::stopping_at(k, sent);
+            let third = operator(&world.1, &writes);
+            apps.delete("shop", &DeleteParams::default()).await.unwrap();
+            let gone = eventually("removed, or killed", 20, async || {
+                apps.get_opt("shop").await.unwrap().is_none().then_some(())
+            });
+            tokio::select! {
+                () = writes.stopped() => reached = true,
+                () = gone => {}
+            }
+            third.kill();
+            let fourth = operator(&world.1, &Writes::counting());
+            eventually("removed", 20, async || apps.get_opt("shop").await.unwrap().is_none().then_some(())).await;
+            fourth.kill();
+            assert_eq!(names::<Deployment>(&client, &shop).await.len(), 0, "leaked by {team}");
+            assert_eq!(names::<ConfigMap>(&client, &shop).await.len(), 0, "leaked by {team}");
+            assert_eq!(names::<PropagationPolicy>(&client, &shop).await.len(), 0, "leaked by {team}");
+            assert_eq!(names::<OverridePolicy>(&client, &shop).await.len(), 0, "leaked by {team}");
+        }
+        if !reached {
+            break;
+        }
+    }
+    assert!(k > 6, "an app is written in more than six steps, not {k}");
+}

@@ -1,0 +1,13 @@
+//! The engine on a real plane with real members: etcd and four kube-apiservers on loopback.
+//!
+//! The engine runs inside the test, in a runtime of its own, so that it can be ended at any request.
+
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs)]
+
+mod faults;
+#[path = "../harness/mod.rs"]
+mod harness;
+mod kill;
+mod propagate;
+mod scale;
+mod world;

@@ -1,0 +1,242 @@
+//! Every example, and the chart itself, is taken by a real API server that knows Airdock's kinds.
+//!
+//! Needs `etcd`, `kube-apiserver`, `kubectl` and `helm` in `AIRDOCK_TEST_BIN` (`.lab/bin` when unset).
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::io::Write;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Kinds of others, which a bare API server does not know. Everything else must be known to it.
+const FOREIGN: [&str; 3] = ["argoproj.io/", "kustomize.toolkit.fluxcd.io/", "source.toolkit.fluxcd.io/"];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn tool(name: &str) -> Command {
+    let folder = std::env::var_os("AIRDOCK_TEST_BIN").map_or_else(|| root().join(".lab/bin"), PathBuf::from);
+    let path = folder.join(name);
+    assert!(path.exists(), "{} is missing; run `make setup`, or point AIRDOCK_TEST_BIN at it", path.display());
+    let mut command = Command::new(path);
+    command.current_dir(root()).env_remove("KUBECONFIG").stdin(Stdio::null());
+    command
+}
+
+/// An etcd and a kube-apiserver on loopback, for as long as it lives.
+struct Server {
+    folder: PathBuf,
+    children: Vec<Child>,
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // The API server first: without etcd it would hang.
+        for child in self.children.iter_mut().rev() {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        // After a failure the logs tell why.
+        if !std::thread::panicking() {
+            let _ = fs::remove_dir_all(&self.folder);
+        }
+    }
+}
+
+fn free_port() -> u16 {
+    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
+}
+
+impl Server {
+    fn start() -> Self {
+        let folder = std::env::temp_dir().join(format!("airdock-examples-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let [client, peer, secure] = [free_port(), free_port(), free_port()];
+        let mut server = Self { folder: folder.clone(), children: Vec::new() };
+        let at = |name: &str| folder.join(name).display().to_string();
+
+        let key = rcgen::KeyPair::generate().unwrap();
+        fs::write(folder.join("sa.key"), key.serialize_pem()).unwrap();
+        fs::write(folder.join("sa.pub"), key.public_key_pem()).unwrap();
+        fs::write(folder.join("tokens.csv"), "test,admin,admin,system:masters\n").unwrap();
+        let url = format!("http://127.0.0.1:{client}");
+        server.run(
+            "etcd",
+            &[
+                format!("--data-dir={}", at("etcd")),
+                format!("--listen-client-urls={url}"),
+                format!("--advertise-client-urls={url}"),
+                format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
+                "--unsafe-no-fsync".into(),
+            ],
+        );
+        server.run(
+            "kube-apiserver",
+            &[
+                format!("--etcd-servers={url}"),
+                format!("--secure-port={secure}"),
+                "--bind-address=127.0.0.1".into(),
+                format!("--cert-dir={}", at("certificates")),
+                format!("--service-account-key-file={}", at("sa.pub")),
+                format!("--service-account-signing-key-file={}", at("sa.key")),
+                "--service-account-issuer=https://kubernetes.default.svc".into(),
+                format!("--token-auth-file={}", at("tokens.csv")),
+                "--authorization-mode=RBAC".into(),
+                "--service-cluster-ip-range=10.0.0.0/24".into(),
+                "--disable-admission-plugins=ServiceAccount".into(),
+            ],
+        );
+        let kubeconfig = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: test\ncontexts: [{{name: test, context: {{cluster: test, user: test}}}}]\n\
+             clusters: [{{name: test, cluster: {{server: 'https://127.0.0.1:{secure}', insecure-skip-tls-verify: true}}}}]\n\
+             users: [{{name: test, user: {{token: test}}}}]\n"
+        );
+        fs::write(folder.join("kubeconfig"), kubeconfig).unwrap();
+        let until = Instant::now() + Duration::from_secs(60);
+        while !server.kubectl(&["get", "--raw", "/readyz"], None).status.success() {
+            assert!(Instant::now() < until, "the API server is not ready; see {}", at("kube-apiserver.log"));
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        server
+    }
+
+    fn run(&mut self, name: &str, arguments: &[String]) {
+        let log = fs::File::create(self.folder.join(format!("{name}.log"))).unwrap();
+        let errors = log.try_clone().unwrap();
+        self.children.push(tool(name).args(arguments).stdout(log).stderr(errors).spawn().unwrap());
+    }
+
+    fn kubectl(&self, arguments: &[&str], input: Option<&str>) -> Output {
+        let mut command = tool("kubectl");
+        command.arg("--kubeconfig").arg(self.folder.join("kubeconfig")).args(arguments);
+        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        if let Some(text) = input {
+            child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        }
+        child.wait_with_output().unwrap()
+    }
+
+    fn must(&self, arguments: &[&str], input: Option<&str>, what: &str) {
+        let output = self.kubectl(arguments, input);
+        assert!(output.status.success(), "{what}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// What `kubectl apply` would do, checked by the server as strictly as it can.
+    fn would_take(&self, manifest: &Value, what: &str) {
+        let arguments = ["apply", "--dry-run=server", "--validate=strict", "-f", "-"];
+        self.must(&arguments, Some(&manifest.to_string()), what);
+    }
+}
+
+fn documents(path: &Path) -> Vec<Value> {
+    let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("read {}: {e}", path.display()));
+    text.split("\n---")
+        .filter(|part| part.lines().any(|line| !line.trim().is_empty() && !line.starts_with('#') && line != "---"))
+        .map(|part| serde_saphyr::from_str(part).unwrap_or_else(|e| panic!("{}: {e}\n{part}", path.display())))
+        .collect()
+}
+
+/// Every manifest under examples/, by folder and file name.
+fn examples() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for folder in fs::read_dir(root().join("examples")).unwrap() {
+        let folder = folder.unwrap().path();
+        if folder.is_dir() {
+            for file in fs::read_dir(&folder).unwrap() {
+                let file = file.unwrap().path();
+                if file.extension().is_some_and(|e| e == "yaml") && !file.ends_with("operator-values.yaml") {
+                    found.push(file);
+                }
+            }
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn a_real_api_server_takes_every_example_and_the_chart() {
+    let server = Server::start();
+    // Client-side, as people do it.
+    server.must(&["apply", "-f", "crds"], None, "crds/");
+    for crd in airdock::cli::crds::definitions() {
+        let name = format!("crd/{}", crd.metadata.name.unwrap());
+        server.must(&["wait", "--for=condition=Established", &name, "--timeout=20s"], None, &name);
+    }
+
+    let mut seen = 0;
+    let mut kinds = std::collections::BTreeSet::new();
+    for file in examples() {
+        for object in documents(&file) {
+            let what = format!("{} {} in {}", object["kind"], object["metadata"]["name"], file.display());
+            let version = object["apiVersion"].as_str().unwrap_or_else(|| panic!("{what}: no apiVersion"));
+            if FOREIGN.iter().any(|group| version.starts_with(group)) {
+                continue;
+            }
+            // A namespace is made, since what follows is refused without it.
+            if object["kind"] == "Namespace" {
+                server.must(&["apply", "-f", "-"], Some(&object.to_string()), &what);
+            } else if let Some(namespace) = object["metadata"]["namespace"].as_str().filter(|n| *n == "argocd") {
+                server.kubectl(&["create", "namespace", namespace], None);
+            }
+            server.would_take(&object, &what);
+            kinds.insert(object["kind"].as_str().unwrap().to_owned());
+            seen += 1;
+        }
+    }
+    assert!(seen > 25, "only {seen} objects");
+    for crd in airdock::cli::crds::definitions() {
+        assert!(kinds.contains(&crd.spec.names.kind), "no example has a {}", crd.spec.names.kind);
+    }
+
+    let chart: Value = documents(&root().join("manifests/chart/Chart.yaml")).remove(0);
+    let shown = chart["annotations"]["artifacthub.io/crdsExamples"].as_str().unwrap();
+    for example in serde_saphyr::from_str::<Vec<Value>>(shown).unwrap() {
+        server.would_take(&example, "artifacthub.io/crdsExamples");
+    }
+    let rendered = tool("kubectl").args(["kustomize", "manifests/kustomize/overlays/ha"]).output().unwrap();
+    assert!(rendered.status.success(), "{}", String::from_utf8_lossy(&rendered.stderr));
+    server.must(&["apply", "-f", "manifests/kustomize/base/namespace.yaml"], None, "namespace");
+    let rendered = String::from_utf8(rendered.stdout).unwrap();
+    server.must(&["apply", "--dry-run=server", "--validate=strict", "-f", "-"], Some(&rendered), "the operator");
+}
+
+#[test]
+fn argo_cd_gets_the_health_script_for_every_kind() {
+    let script = fs::read_to_string(root().join("examples/gitops-argo/health.lua")).unwrap();
+    let map = documents(&root().join("examples/gitops-argo/argocd-cm.yaml")).remove(0);
+    let mut wanted: Vec<_> = airdock::cli::crds::definitions()
+        .into_iter()
+        .map(|crd| format!("resource.customizations.health.{}_{}", crd.spec.group, crd.spec.names.kind))
+        .collect();
+    wanted.sort();
+    let data = map["data"].as_object().unwrap();
+    let mut found: Vec<_> = data.keys().cloned().collect();
+    found.sort();
+    assert_eq!(found, wanted);
+    assert!(data.values().all(|text| text == script.as_str()), "argocd-cm.yaml differs from health.lua");
+}
+
+#[test]
+fn the_chart_takes_the_example_values() {
+    for values in ["examples/ha/operator-values.yaml"] {
+        let output = tool("helm").args(["template", "airdock", "manifests/chart", "-f", values]).output().unwrap();
+        assert!(output.status.success(), "{values}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+#[test]
+fn the_index_names_every_example() {
+    let index = fs::read_to_string(root().join("examples/README.md")).unwrap();
+    for file in examples() {
+        let folder = file.parent().unwrap().file_name().unwrap().to_str().unwrap().to_owned();
+        assert!(index.contains(&format!("[{folder}]({folder})")), "examples/README.md does not name {folder}");
+    }
+}

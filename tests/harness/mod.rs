@@ -1,0 +1,272 @@
+//! Real API servers for integration tests: one etcd, and as many kube-apiservers on loopback as a test wants.
+//!
+//! The binaries come from the folder `AIRDOCK_TEST_BIN` (`.lab/bin` when unset; `make setup` puts them there). Every
+//! process hangs on a pipe of the test's: when the test ends, however it ends, they end.
+
+#![allow(dead_code, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use airdock::runtime::client::ClientFactory;
+use airdock::runtime::kubeconfig::{Connection, Credentials};
+use kube::Client;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+
+/// Path of a tool.
+pub fn tool(name: &str) -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = std::env::var_os("AIRDOCK_TEST_BIN").map_or_else(|| root.join(".lab/bin"), PathBuf::from);
+    let path = folder.join(name);
+    assert!(path.exists(), "{} is missing; run `make setup`, or point AIRDOCK_TEST_BIN at it", path.display());
+    path
+}
+
+/// A port that nobody listens on.
+pub fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A process that ends with this, or with the test process.
+pub struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Starts a tool; its output goes to a file.
+    pub fn start(name: &str, arguments: &[String], log: &Path) -> Self {
+        let log = fs::File::create(log).unwrap();
+        // The shell waits for its standard input to end, which it does when the test is gone.
+        let script = "\"$@\" <&- & child=$!; (read -r _; kill -9 $child) & reader=$!; wait $child; kill $reader";
+        let child = Command::new("bash")
+            .args(["-c", &format!("exec 3<&0; {}", script.replace("read -r _", "read -r _ <&3")), "harness"])
+            .arg(tool(name))
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(log.try_clone().unwrap())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        Self { child }
+    }
+
+    /// Whether it has not ended by itself.
+    pub fn is_alive(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_none())
+    }
+
+    /// Ends the process the hard way, and waits until it is gone.
+    pub fn kill(&mut self) {
+        drop(self.child.stdin.take());
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// A folder that is removed with this.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new(name: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("airdock-{name}-{}-{}", std::process::id(), free_port()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// An etcd with nothing in it.
+pub struct Etcd {
+    pub endpoint: String,
+    folder: Folder,
+    _process: Process,
+}
+
+impl Etcd {
+    pub fn start() -> Self {
+        let folder = Folder::new("etcd");
+        let (client, peer) = (free_port(), free_port());
+        let endpoint = format!("http://127.0.0.1:{client}");
+        let arguments = [
+            format!("--data-dir={}", folder.path().join("data").display()),
+            format!("--listen-client-urls={endpoint}"),
+            format!("--advertise-client-urls={endpoint}"),
+            format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
+            // What a test wrote need not survive a power cut.
+            "--unsafe-no-fsync".to_owned(),
+            "--log-level=error".to_owned(),
+        ];
+        let process = Process::start("etcd", &arguments, &folder.path().join("log"));
+        Self { endpoint, folder, _process: process }
+    }
+}
+
+/// Token of the administrator of every API server here.
+pub const ADMIN: &str = "admin-token";
+
+/// Token of another administrator, to change credentials.
+pub const OTHER_ADMIN: &str = "other-token";
+
+/// A kube-apiserver with an empty store of its own.
+pub struct ApiServer {
+    pub name: String,
+    pub port: u16,
+    pub authority: String,
+    arguments: Vec<String>,
+    folder: Folder,
+    process: Option<Process>,
+}
+
+impl ApiServer {
+    /// Starts one; [`ApiServer::ready`] waits for it.
+    pub fn start(etcd: &Etcd, name: &str) -> Self {
+        let folder = Folder::new(name);
+        let file = |name: &str| folder.path().join(name).display().to_string();
+        let authority_key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = params.clone().self_signed(&authority_key).unwrap().pem();
+        let issuer = Issuer::new(params, authority_key);
+        let key = KeyPair::generate().unwrap();
+        let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        let leaf = leaf.signed_by(&key, &issuer).unwrap();
+        let accounts = KeyPair::generate().unwrap();
+        fs::write(file("tls.crt"), leaf.pem()).unwrap();
+        fs::write(file("tls.key"), key.serialize_pem()).unwrap();
+        fs::write(file("accounts.key"), accounts.serialize_pem()).unwrap();
+        fs::write(file("accounts.pub"), accounts.public_key_pem()).unwrap();
+        fs::write(
+            file("tokens"),
+            format!("{ADMIN},admin,admin,system:masters\n{OTHER_ADMIN},other,other,system:masters\n"),
+        )
+        .unwrap();
+        let port = free_port();
+        let arguments = vec![
+            format!("--etcd-servers={}", etcd.endpoint),
+            format!("--etcd-prefix=/{name}"),
+            format!("--secure-port={port}"),
+            "--bind-address=127.0.0.1".to_owned(),
+            format!("--tls-cert-file={}", file("tls.crt")),
+            format!("--tls-private-key-file={}", file("tls.key")),
+            format!("--token-auth-file={}", file("tokens")),
+            "--authorization-mode=RBAC".to_owned(),
+            "--anonymous-auth=false".to_owned(),
+            "--service-account-issuer=https://kubernetes.default.svc".to_owned(),
+            format!("--service-account-key-file={}", file("accounts.pub")),
+            format!("--service-account-signing-key-file={}", file("accounts.key")),
+            "--service-cluster-ip-range=10.0.0.0/16".to_owned(),
+            "--disable-admission-plugins=ServiceAccount".to_owned(),
+            // Nothing here is worth a queue: a test wants answers.
+            "--enable-priority-and-fairness=false".to_owned(),
+            "--profiling=false".to_owned(),
+        ];
+        let mut server = Self { name: name.to_owned(), port, authority, arguments, folder, process: None };
+        server.restart();
+        server
+    }
+
+    /// Starts the process again after [`ApiServer::kill`].
+    pub fn restart(&mut self) {
+        let log = self.folder.path().join("log");
+        self.process = Some(Process::start("kube-apiserver", &self.arguments, &log));
+    }
+
+    /// Whether it was not killed.
+    pub fn is_running(&self) -> bool {
+        self.process.is_some()
+    }
+
+    /// Ends the process.
+    pub fn kill(&mut self) {
+        self.process = None;
+    }
+
+    pub fn url(&self) -> String {
+        format!("https://127.0.0.1:{}", self.port)
+    }
+
+    pub fn connection(&self) -> Connection {
+        Connection {
+            server: self.url().parse().unwrap(),
+            tls_server_name: None,
+            certificate_authority: Some(self.authority.clone().into_bytes()),
+            credentials: Credentials::Token(ADMIN.to_owned()),
+        }
+    }
+
+    /// A client of the administrator's. Clients belong to the runtime that they were made in.
+    pub fn client(&self) -> Client {
+        self.client_of(&ClientFactory::default())
+    }
+
+    pub fn client_of(&self, factory: &ClientFactory) -> Client {
+        factory.connect(&self.connection()).unwrap()
+    }
+
+    /// A kubeconfig of the administrator's.
+    pub fn kubeconfig(&self) -> String {
+        use base64::Engine as _;
+        let authority = base64::engine::general_purpose::STANDARD.encode(&self.authority);
+        format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
+             contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
+             clusters: [{{name: c, cluster: {{server: '{}', certificate-authority-data: {authority}}}}}]\n\
+             users: [{{name: u, user: {{token: {ADMIN}}}}}]\n",
+            self.url()
+        )
+    }
+
+    /// Waits until it answers.
+    pub async fn ready(&mut self) {
+        let client = self.client();
+        let log = self.folder.path().join("log");
+        let started = Instant::now();
+        loop {
+            let request = http::Request::get("/readyz").body(Vec::new()).unwrap();
+            match client.request_text(request).await {
+                Ok(_) => return,
+                Err(error)
+                    if started.elapsed() > Duration::from_secs(120)
+                        || !self.process.as_mut().is_some_and(Process::is_alive) =>
+                {
+                    let log = fs::read_to_string(&log).unwrap_or_default();
+                    let tail: Vec<&str> = log.lines().rev().take(20).collect();
+                    panic!("{} is not ready: {error}\n{}", self.name, tail.join("\n"));
+                }
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    }
+}
+
+/// Tries until something is so, and fails with the last reason when it is not so in time.
+pub async fn eventually<F, T>(what: &str, within: Duration, attempt: impl Fn() -> F) -> T
+where
+    F: Future<Output = Result<T, String>>,
+{
+    let started = Instant::now();
+    loop {
+        match attempt().await {
+            Ok(value) => return value,
+            Err(why) if started.elapsed() > within => panic!("{what}: not within {within:?}: {why}"),
+            Err(_) => tokio::time::sleep(Duration::from_millis(40)).await,
+        }
+    }
+}
