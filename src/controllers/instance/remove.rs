@@ -156,9 +156,11 @@ impl InstanceController {
                     tracing::info!(kind = resource.kind, object = name, "removed");
                 }
             }
-            Removal::Finished => finalizer::remove(&self.context.host.0, instance, FINALIZER)
-                .await
-                .map_err(|source| InstanceError::Read { what: "(and change the finalizers of) the instance", source })?,
+            Removal::Finished => {
+                finalizer::remove(&self.context.host.0, instance, FINALIZER).await.map_err(|source| {
+                    InstanceError::Read { what: "(and change the finalizers of) the instance", source }
+                })?
+            }
         }
         Ok(removal)
     }
