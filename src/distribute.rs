@@ -48,7 +48,7 @@ pub struct Distribution<'a> {
 /// Distributes a template; nothing when no policy claims it. `previous` is where it is now.
 #[must_use]
 pub fn distribute<'a>(template: &Value, rules: &Rules<'a>, previous: &[TargetCluster]) -> Option<Distribution<'a>> {
-    let claim = placement::claim(template, rules.policies.iter().copied())?;
+    let claim = placement::claim(template, rules.policies.iter().copied(), None)?;
     let binding = bind(template, &claim, rules.clusters, previous);
     let policies = overrides::applicable(template, rules.overrides.iter().copied());
     let manifests = binding

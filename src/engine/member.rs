@@ -7,7 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use http::Request;
+use http::{Request, Uri};
 use kube::Client;
 use kube::api::Api;
 use kube::core::{ApiResource, PartialObjectMeta};
@@ -195,7 +195,8 @@ async fn visit(engine: Arc<Engine>, session: Arc<Session>) {
 
 /// Whether a member answers, and is well.
 async fn probe(client: &Client) -> Readiness {
-    let Ok(request) = Request::get("/readyz").body(Vec::new()) else { return Readiness::not("Bug", String::new()) };
+    let mut request = Request::new(Vec::new());
+    *request.uri_mut() = Uri::from_static("/readyz");
     match timeout(PROBE_TIMEOUT, client.request_text(request)).await {
         Err(_) => Readiness::away(format!("no answer within {} s", PROBE_TIMEOUT.as_secs())),
         Ok(Ok(_)) => Readiness::ready(),

@@ -34,6 +34,9 @@ use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::Api;
 use kube::core::ApiResource;
 use kube::{Client, ResourceExt};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, watch as channel};
 use tokio::task::JoinSet;
 
@@ -92,6 +95,7 @@ struct Engine {
     report: Arc<Queue<Key>>,
     clusters: Arc<Queue<ClusterName>>,
     dispatch: Mutex<HashMap<ClusterName, Arc<Queue<Key>>>>,
+    dispatch_depth: Gauge,
     members: Mutex<HashMap<ClusterName, Caretaker>>,
     credentials: Mutex<HashMap<String, Credential>>,
     plane_served: Mutex<HashMap<Arc<KindKey>, (ApiResource, bool)>>,
@@ -100,6 +104,12 @@ struct Engine {
     known: Notify,
     // Set by the owner, which cannot hand out an Arc of itself before it is made.
     this: std::sync::OnceLock<std::sync::Weak<Engine>>,
+}
+
+/// Label of a queue.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct QueueLabel {
+    name: &'static str,
 }
 
 /// Token and authority of a member.
@@ -125,6 +135,10 @@ impl Drop for Caretaker {
 pub async fn run(plane: Client, options: Options) {
     let id = identity(&plane).await;
     let Options { factory, metrics, settings, ready } = options;
+    let depths = Family::<QueueLabel, Gauge>::default();
+    let shared = depths.clone();
+    metrics.register(|registry| registry.register("workqueue_depth", "Keys that wait for a worker", shared));
+    let depth = |name: &'static str| depths.get_or_create(&QueueLabel { name }).clone();
     let engine = Arc::new(Engine {
         plane: id.clone(),
         rest: Rest::new(plane),
@@ -132,10 +146,11 @@ pub async fn run(plane: Client, options: Options) {
         metrics: metrics.clone(),
         settings,
         index: Mutex::new(Index::of(id)),
-        schedule: Arc::default(),
-        report: Arc::default(),
-        clusters: Arc::default(),
+        schedule: Arc::new(Queue::new(depth("engine-schedule"))),
+        report: Arc::new(Queue::new(depth("engine-report"))),
+        clusters: Arc::new(Queue::new(depth("engine-cluster"))),
         dispatch: Mutex::default(),
+        dispatch_depth: depth("engine-dispatch"),
         members: Mutex::default(),
         credentials: Mutex::default(),
         plane_served: Mutex::default(),
@@ -227,7 +242,8 @@ impl Engine {
     }
 
     fn queue_of(&self, cluster: &ClusterName) -> Arc<Queue<Key>> {
-        lock(&self.dispatch).entry(cluster.clone()).or_default().clone()
+        let new = || Arc::new(Queue::new(self.dispatch_depth.clone()));
+        lock(&self.dispatch).entry(cluster.clone()).or_insert_with(new).clone()
     }
 
     /// A watch of the plane is complete.

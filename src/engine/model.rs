@@ -23,6 +23,13 @@ pub const CLUSTER_FINALIZER: &str = "karmada.io/cluster-controller";
 /// Annotation on bindings: clusters that the object is no longer meant for but may still be in.
 pub const REMOVING_ANNOTATION: &str = "airdock.dev/removing-from";
 
+/// Annotations on bindings: the policy that claimed the object.
+pub const POLICY_NAMESPACE_ANNOTATION: &str = "propagationpolicy.karmada.io/namespace";
+/// See [`POLICY_NAMESPACE_ANNOTATION`].
+pub const POLICY_NAME_ANNOTATION: &str = "propagationpolicy.karmada.io/name";
+/// See [`POLICY_NAMESPACE_ANNOTATION`].
+pub const CLUSTER_POLICY_NAME_ANNOTATION: &str = "clusterpropagationpolicy.karmada.io/name";
+
 /// Annotation on objects in members: the plane that they came from, by the uid of its namespace kube-system. A member
 /// may belong to several planes; none touches what another one made.
 pub const PLANE_ANNOTATION: &str = "airdock.dev/plane";
@@ -139,6 +146,16 @@ impl Binding {
     pub fn inventory(&self) -> impl Iterator<Item = ClusterName> + '_ {
         let targets = self.spec.clusters.iter().map(|target| ClusterName::from(target.name.as_str()));
         targets.chain(self.removing.iter().cloned())
+    }
+
+    /// The policy that claimed the object, by namespace (nothing for a ClusterPropagationPolicy) and name.
+    #[must_use]
+    pub fn policy(&self) -> Option<(Option<&str>, &str)> {
+        let get = |name: &str| self.annotations.get(name).map(String::as_str);
+        match (get(POLICY_NAMESPACE_ANNOTATION), get(POLICY_NAME_ANNOTATION)) {
+            (Some(namespace), Some(name)) => Some((Some(namespace), name)),
+            _ => get(CLUSTER_POLICY_NAME_ANNOTATION).map(|name| (None, name)),
+        }
     }
 
     /// Whether the binding keeps members' objects when it goes.

@@ -9,8 +9,10 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::Resource;
-use kube::core::ApiResource;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, ListParams};
+use kube::core::{ApiResource, PartialObjectMeta};
+use kube::{Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -223,9 +225,13 @@ pub(super) async fn follow_templates(engine: Arc<Engine>) {
         let wanted = engine.index().plane_kinds();
         unused.retain(|kind, _| !wanted.contains(kind));
         let new: Vec<_> = wanted.iter().filter(|kind| !watches.contains_key(*kind)).collect();
+        let mut complete = false;
         if new.iter().any(|kind| engine.plane_resource(kind).is_none()) {
             match discover(engine.rest.client()).await {
-                Ok(served) => engine.set_plane_served(served.kinds),
+                Ok(served) => {
+                    complete = served.stale.is_empty();
+                    engine.set_plane_served(served.kinds);
+                }
                 Err(error) => tracing::debug!(error = message(&error), "kinds of the plane are not known"),
             }
         }
@@ -234,6 +240,10 @@ pub(super) async fn follow_templates(engine: Arc<Engine>) {
             let Some(resource) = engine.plane_resource(kind) else {
                 tracing::debug!(%kind, "kind is selected but not served by the plane");
                 missing = true;
+                if complete && !engine.index().is_synced(kind) && is_gone(&engine, kind).await {
+                    tracing::info!(%kind, "kind is no longer defined in the plane");
+                    engine.change(|index| index.kind_synced(kind));
+                }
                 continue;
             };
             watches.insert(kind.clone(), tasks.spawn(templates(engine.clone(), kind.clone(), resource)));
@@ -259,6 +269,17 @@ pub(super) async fn follow_templates(engine: Arc<Engine>) {
         }
         // A burst of bindings brings one kind.
         sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Whether a kind is gone with its definition, and not just not served yet: then its templates are gone too.
+async fn is_gone(engine: &Engine, kind: &KindKey) -> bool {
+    let Some((group, _)) = kind.api_version.split_once('/') else { return false };
+    let definitions: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(engine.rest.client().clone());
+    let suffix = format!(".{group}");
+    match definitions.list(&ListParams::default()).await {
+        Ok(list) => !list.items.iter().any(|definition| definition.name_any().ends_with(&suffix)),
+        Err(_) => false,
     }
 }
 

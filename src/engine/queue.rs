@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures::FutureExt;
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -40,6 +41,7 @@ const STUCK: Duration = Duration::from_secs(15);
 pub struct Queue<K> {
     state: Mutex<State<K>>,
     wake: Notify,
+    depth: Gauge,
 }
 
 #[derive(Debug)]
@@ -55,6 +57,14 @@ struct State<K> {
 
 impl<K> Default for Queue<K> {
     fn default() -> Self {
+        Self::new(Gauge::default())
+    }
+}
+
+impl<K> Queue<K> {
+    /// A queue that counts its keys that wait for a worker. Several may share a gauge.
+    #[must_use]
+    pub fn new(depth: Gauge) -> Self {
         let state = State {
             ready: VecDeque::new(),
             queued: HashSet::new(),
@@ -64,17 +74,18 @@ impl<K> Default for Queue<K> {
             attempts: HashMap::new(),
             sequence: 0,
         };
-        Self { state: Mutex::new(state), wake: Notify::new() }
+        Self { state: Mutex::new(state), wake: Notify::new(), depth }
     }
 }
 
 impl<K: Clone + Eq + Hash> State<K> {
-    fn push(&mut self, key: K) {
+    fn push(&mut self, key: K, depth: &Gauge) {
         if let Some(deadline) = self.deadlines.remove(&key) {
             self.waiting.remove(&deadline);
         }
         if self.queued.insert(key.clone()) {
             self.ready.push_back(key);
+            depth.inc();
         }
     }
 
@@ -114,7 +125,7 @@ impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Queue<K> {
             return;
         }
         if after.is_zero() {
-            state.push(key);
+            state.push(key, &self.depth);
         } else {
             state.push_at(key, at);
         }
@@ -134,10 +145,11 @@ impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Queue<K> {
                 let now = Instant::now();
                 while let Some(entry) = state.waiting.first_entry().filter(|entry| entry.key().0 <= now) {
                     let key = entry.remove();
-                    state.push(key);
+                    state.push(key, &self.depth);
                 }
                 if let Some(key) = state.ready.pop_front() {
                     state.queued.remove(&key);
+                    self.depth.dec();
                     state.running.insert(key.clone(), None);
                     if !state.ready.is_empty() {
                         // One wake-up may stand for several keys.
@@ -179,7 +191,7 @@ impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Queue<K> {
         let now = Instant::now();
         // News that came in while it was worked on does not wait for the backoff.
         match (again, wait.map(|wait| now + wait)) {
-            (Some(again), _) if again <= now => state.push(key),
+            (Some(again), _) if again <= now => state.push(key, &self.depth),
             (Some(again), Some(at)) => state.push_at(key, again.min(at)),
             (Some(at), None) | (None, Some(at)) => state.push_at(key, at),
             (None, None) => {}
@@ -226,6 +238,14 @@ impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Queue<K> {
             });
         }
         while workers.join_next().await.is_some() {}
+    }
+}
+
+impl<K> Drop for Queue<K> {
+    fn drop(&mut self) {
+        // What is still waiting waits for nobody any more.
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.depth.dec_by(i64::try_from(state.ready.len()).unwrap_or(i64::MAX));
     }
 }
 

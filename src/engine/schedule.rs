@@ -10,7 +10,10 @@ use serde_json::{Value, json};
 use super::Engine;
 use super::index::{Index, PolicyKey};
 use super::key::{ClusterName, Key, ObjectKey};
-use super::model::{BINDING_FINALIZER, Binding, REMOVING_ANNOTATION, Template};
+use super::model::{
+    BINDING_FINALIZER, Binding, CLUSTER_POLICY_NAME_ANNOTATION, POLICY_NAME_ANNOTATION, POLICY_NAMESPACE_ANNOTATION,
+    REMOVING_ANNOTATION, Template,
+};
 use super::queue::Outcome;
 use super::rest::{Target, message};
 use crate::distribute;
@@ -19,10 +22,6 @@ use crate::karmada::policy::PropagationSpec;
 use crate::karmada::{ClusterResourceBinding, ResourceBinding};
 use crate::placement::{ClusterView, Policy};
 use crate::runtime::error::is_conflict;
-
-const POLICY_NAMESPACE: &str = "propagationpolicy.karmada.io/namespace";
-const POLICY_NAME: &str = "propagationpolicy.karmada.io/name";
-const CLUSTER_POLICY_NAME: &str = "clusterpropagationpolicy.karmada.io/name";
 
 /// What is to be done about a binding.
 #[derive(Debug)]
@@ -174,16 +173,18 @@ fn annotations(
     removing: &BTreeSet<ClusterName>,
 ) -> BTreeMap<String, String> {
     let mut all = before.cloned().unwrap_or_default();
-    for ours in [POLICY_NAMESPACE, POLICY_NAME, CLUSTER_POLICY_NAME, REMOVING_ANNOTATION] {
+    for ours in
+        [POLICY_NAMESPACE_ANNOTATION, POLICY_NAME_ANNOTATION, CLUSTER_POLICY_NAME_ANNOTATION, REMOVING_ANNOTATION]
+    {
         all.remove(ours);
     }
     match namespace {
         Some(namespace) => {
-            all.insert(POLICY_NAMESPACE.to_owned(), namespace.to_owned());
-            all.insert(POLICY_NAME.to_owned(), name.to_owned());
+            all.insert(POLICY_NAMESPACE_ANNOTATION.to_owned(), namespace.to_owned());
+            all.insert(POLICY_NAME_ANNOTATION.to_owned(), name.to_owned());
         }
         None => {
-            all.insert(CLUSTER_POLICY_NAME.to_owned(), name.to_owned());
+            all.insert(CLUSTER_POLICY_NAME_ANNOTATION.to_owned(), name.to_owned());
         }
     }
     if !removing.is_empty() {

@@ -39,17 +39,25 @@ impl<'a> From<&'a ClusterPropagationPolicy> for Policy<'a> {
 /// The policy that an object belongs to.
 pub type Claim<'a> = Policy<'a>;
 
-/// The policy that claims an object: a PropagationPolicy of its namespace before any ClusterPropagationPolicy; among
-/// equals the higher explicit priority, then the closer selector, then the name that comes first.
+/// The policy that claims an object: the `current` one for as long as it is there and selects the object, since a policy
+/// that comes later takes nothing away from others (upstream's preemption `Never`). Otherwise a PropagationPolicy of its
+/// namespace before any ClusterPropagationPolicy; among equals the higher explicit priority, then the closer selector,
+/// then the name that comes first.
 #[must_use]
-pub fn claim<'a>(object: &Value, policies: impl IntoIterator<Item = Policy<'a>>) -> Option<Claim<'a>> {
+pub fn claim<'a>(
+    object: &Value,
+    policies: impl IntoIterator<Item = Policy<'a>>,
+    current: Option<(Option<&str>, &str)>,
+) -> Option<Claim<'a>> {
     let namespace = object.pointer("/metadata/namespace").and_then(Value::as_str);
+    let is_current = |policy: &Policy<'_>| current == Some((policy.namespace, policy.name));
     policies
         .into_iter()
         .filter(|policy| policy.namespace.is_none() || policy.namespace == namespace)
         .filter_map(|policy| Some((rank(object, &policy.spec.resource_selectors)?, policy)))
         .max_by(|(rank_a, a), (rank_b, b)| {
-            (a.namespace.is_some().cmp(&b.namespace.is_some()))
+            (is_current(a).cmp(&is_current(b)))
+                .then_with(|| a.namespace.is_some().cmp(&b.namespace.is_some()))
                 .then_with(|| a.spec.priority.cmp(&b.spec.priority))
                 .then_with(|| rank_a.cmp(rank_b))
                 .then_with(|| b.name.cmp(a.name))
@@ -69,12 +77,19 @@ mod tests {
     }
 
     fn claimed(policies: &[(Option<&str>, &str, PropagationSpec)]) -> Option<String> {
+        claimed_after(policies, None)
+    }
+
+    fn claimed_after(
+        policies: &[(Option<&str>, &str, PropagationSpec)],
+        current: Option<(Option<&str>, &str)>,
+    ) -> Option<String> {
         let object = json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {"name": "web", "namespace": "shop", "labels": {"app": "web"}}
         });
         let policies = policies.iter().map(|(namespace, name, spec)| Policy { namespace: *namespace, name, spec });
-        claim(&object, policies).map(|policy| policy.name.to_owned())
+        claim(&object, policies, current).map(|policy| policy.name.to_owned())
     }
 
     #[test]
@@ -100,11 +115,31 @@ mod tests {
     }
 
     #[test]
+    fn a_claim_is_kept() {
+        let shop = Some("shop");
+        let policies = [
+            (shop, "high", spec(9, json!({"name": "web"}))),
+            (shop, "first", spec(0, json!({}))),
+            (None, "wide", spec(0, json!({}))),
+            (shop, "other", spec(0, json!({"name": "api"}))),
+        ];
+        for (current, expected) in [
+            ((shop, "first"), "first"),
+            ((None, "wide"), "wide"),
+            ((shop, "other"), "high"),
+            ((shop, "gone"), "high"),
+            ((None, "first"), "high"),
+        ] {
+            assert_eq!(claimed_after(&policies, Some(current)).as_deref(), Some(expected), "{current:?}");
+        }
+    }
+
+    #[test]
     fn a_cluster_scoped_object_belongs_to_cluster_policies_alone() {
         let object = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "web"}});
         let spec = spec(0, json!({}));
         let near = Policy { namespace: Some("shop"), name: "near", spec: &spec };
         let wide = Policy { namespace: None, name: "wide", spec: &spec };
-        assert_eq!(claim(&object, [near, wide]).unwrap().name, "wide");
+        assert_eq!(claim(&object, [near, wide], None).unwrap().name, "wide");
     }
 }

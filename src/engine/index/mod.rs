@@ -242,7 +242,8 @@ impl Index {
             name: name.as_str(),
             spec,
         });
-        let claim = placement::claim(object, policies)?;
+        let current = self.bindings.get(key).and_then(Binding::policy);
+        let claim = placement::claim(object, policies, current)?;
         let policy = (claim.namespace.map(str::to_owned), claim.name.to_owned());
         let spec = self.policies.get(&policy)?.clone();
         Some((policy, spec))
