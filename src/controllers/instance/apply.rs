@@ -228,11 +228,15 @@ impl InstanceController {
             secret_digests: &no_digests,
             authority: authority(&round.keyring),
         };
+        let made_from = made_from(&inputs);
+        if self.plane_objects.are_settled(&plane, &made_from) {
+            return Ok(Vec::new());
+        }
         let mut manifests = self.definitions(instance, &plane, inputs.authority).await?;
         manifests.append(&mut chart::plane(&inputs)?);
         plane::mark(&mut manifests);
         chart::seal(&mut manifests)?;
-        let looked = self.plane_objects.ensure(&plane, &manifests).await?;
+        let looked = self.plane_objects.ensure(&plane, &made_from, &manifests).await?;
         round.changes.extend(looked.changes.into_iter().map(|change| format!("{change} in the plane")));
         Ok(looked.unserved)
     }
@@ -390,6 +394,12 @@ fn estranged(host: &Host, authority: Option<&String>) -> Vec<(String, String)> {
         .filter(|pod| pod.annotations().get(chart::AUTHORITY_ANNOTATION) != authority)
         .map(|pod| (pod.name_any(), pod.uid().unwrap_or_default()))
         .collect()
+}
+
+/// Changes whenever the objects inside the plane might, apart from the bundle behind a ConfigMap. *Pure.*
+fn made_from(inputs: &Inputs<'_>) -> String {
+    let spec = serde_json::to_string(&inputs.instance.spec).unwrap_or_default();
+    chart::digest([spec.as_bytes(), inputs.engine_image.as_bytes(), inputs.authority.as_bytes()])
 }
 
 fn authority(keyring: &Keyring) -> &str {
