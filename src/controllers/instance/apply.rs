@@ -3,30 +3,26 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, DynamicObject, ListParams};
+use kube::ResourceExt as _;
+use kube::api::{Api, ListParams};
 use kube::core::ApiResource;
-use kube::{Resource, ResourceExt as _};
-use serde::Serialize;
 
 use crate::api::{INSTANCE_LABEL, KarmadaInstance};
 use crate::chart::{self, Component, Inputs, Manifest, Names, Stage, claim_names, component_of, enabled};
 use crate::pki::secrets::Data;
 use crate::pki::{Entry, Issuer, Keyring};
-use crate::runtime::apply::{Applied, Change, anybodys, typed};
+use crate::runtime::apply::typed;
 use crate::runtime::planes::Plane;
 
 use super::InstanceController;
-use super::caches::{Host, Named};
+use super::caches::Host;
 use super::error::InstanceError;
-use super::observe::{self, Belonging, Observed, belonging, key, owner};
+use super::host::owned;
+use super::observe::{self, Belonging, Observed, belonging, key};
 use super::plan::{Progress, Step, all_available, next_step, standing};
 use super::{keys, plane};
-
-/// Writes at once into the host cluster for one instance.
-const CONCURRENCY: usize = 8;
 
 /// What a round has found and done.
 #[derive(Clone, Debug)]
@@ -228,11 +224,15 @@ impl InstanceController {
             secret_digests: &no_digests,
             authority: authority(&round.keyring),
         };
+        let made_from = made_from(&inputs);
+        if self.plane_objects.are_settled(&plane, &made_from) {
+            return Ok(Vec::new());
+        }
         let mut manifests = self.definitions(instance, &plane, inputs.authority).await?;
         manifests.append(&mut chart::plane(&inputs)?);
         plane::mark(&mut manifests);
         chart::seal(&mut manifests)?;
-        let looked = self.plane_objects.ensure(&plane, &manifests).await?;
+        let looked = self.plane_objects.ensure(&plane, &made_from, &manifests).await?;
         round.changes.extend(looked.changes.into_iter().map(|change| format!("{change} in the plane")));
         Ok(looked.unserved)
     }
@@ -327,54 +327,6 @@ impl InstanceController {
         }
         Ok(())
     }
-
-    /// Applies objects to the host cluster, each owned by the instance. Returns them as they are then.
-    pub(super) async fn apply_all(
-        &self,
-        observed: &Observed,
-        manifests: &[Manifest],
-        changes: &mut Vec<String>,
-    ) -> Result<Vec<DynamicObject>, InstanceError> {
-        let pending: Vec<_> = manifests.iter().map(|manifest| self.apply_one(observed, manifest)).collect();
-        let applied: Vec<Applied> = futures::stream::iter(pending).buffer_unordered(CONCURRENCY).try_collect().await?;
-        let mut objects = Vec::with_capacity(applied.len());
-        for Applied { object, change } in applied {
-            let kind = object.types.as_ref().map_or("", |types| types.kind.as_str());
-            let id = format!("{kind} {}", object.name_any());
-            match change {
-                Change::Created => changes.push(format!("created {id}")),
-                Change::Updated => changes.push(format!("updated {id}")),
-                Change::None => {}
-            }
-            objects.push(object);
-        }
-        Ok(objects)
-    }
-
-    async fn apply_one(&self, observed: &Observed, manifest: &Manifest) -> Result<Applied, InstanceError> {
-        let instance = observed.instance.as_ref();
-        let resource = manifest.resource();
-        let namespace = instance.namespace();
-        let live = match cached(&observed.host, manifest) {
-            Some(live) => Some(live),
-            None => {
-                let api = self.applier.api(&resource, namespace.as_deref());
-                let read = api.get_opt(manifest.name()).await;
-                read.map_err(|source| InstanceError::Read { what: "an object", source })?
-            }
-        };
-        if let Some(live) = &live
-            && belonging(&live.metadata, instance) == Belonging::Foreign
-        {
-            return Err(InstanceError::Taken { kind: resource.kind, name: manifest.name().to_owned() });
-        }
-        let mut manifest = manifest.clone();
-        manifest.metadata_mut().owner_references = Some(vec![owner(instance)]);
-        self.applier
-            .apply_over(&resource, namespace.as_deref(), manifest.name(), manifest.to_value()?, live, anybodys)
-            .await
-            .map_err(InstanceError::host)
-    }
 }
 
 /// Pods of an etcd of several members that run under another authority than the wanted one: name and uid. *Pure.*
@@ -390,6 +342,12 @@ fn estranged(host: &Host, authority: Option<&String>) -> Vec<(String, String)> {
         .filter(|pod| pod.annotations().get(chart::AUTHORITY_ANNOTATION) != authority)
         .map(|pod| (pod.name_any(), pod.uid().unwrap_or_default()))
         .collect()
+}
+
+/// Changes whenever the objects inside the plane might, apart from the bundle behind a ConfigMap. *Pure.*
+fn made_from(inputs: &Inputs<'_>) -> String {
+    let spec = serde_json::to_string(&inputs.instance.spec).unwrap_or_default();
+    chart::digest([spec.as_bytes(), inputs.engine_image.as_bytes(), inputs.authority.as_bytes()])
 }
 
 fn authority(keyring: &Keyring) -> &str {
@@ -433,45 +391,6 @@ fn keep_image(manifests: &mut [Manifest], host: &Host, component: Component) {
             container.image = Some(live);
         }
     }
-}
-
-fn cached(host: &Host, manifest: &Manifest) -> Option<DynamicObject> {
-    fn find<K: Serialize>(objects: &Named<K>, name: &str) -> Option<DynamicObject> {
-        serde_json::to_value(objects.get(name)?.as_ref()).and_then(serde_json::from_value).ok()
-    }
-    let name = manifest.name();
-    match manifest {
-        Manifest::Deployment(_) => find(&host.deployments, name),
-        Manifest::StatefulSet(_) => find(&host.stateful_sets, name),
-        Manifest::Service(_) => find(&host.services, name),
-        Manifest::Secret(_) => find(&host.secrets, name),
-        Manifest::PodDisruptionBudget(_) => find(&host.disruption_budgets, name),
-        _ => None,
-    }
-}
-
-/// What the instance owns in the host cluster: kind, name and uid of each.
-pub(super) fn owned(instance: &KarmadaInstance, host: &Host) -> Vec<(ApiResource, String, String)> {
-    fn add<K: Resource<DynamicType = ()>>(
-        into: &mut Vec<(ApiResource, String, String)>,
-        instance: &KarmadaInstance,
-        objects: &Named<K>,
-    ) {
-        let own = objects.values().filter(|object| {
-            object.meta().deletion_timestamp.is_none() && belonging(object.meta(), instance) == Belonging::Ours
-        });
-        into.extend(
-            own.map(|object| (ApiResource::erase::<K>(&()), object.name_any(), object.uid().unwrap_or_default())),
-        );
-    }
-    let Host { deployments, stateful_sets, services, secrets, disruption_budgets, claims: _, pods: _ } = host;
-    let mut all = Vec::new();
-    add(&mut all, instance, deployments);
-    add(&mut all, instance, stateful_sets);
-    add(&mut all, instance, services);
-    add(&mut all, instance, secrets);
-    add(&mut all, instance, disruption_budgets);
-    all
 }
 
 /// A round that has done nothing yet.

@@ -9,6 +9,7 @@ mod bundles;
 mod caches;
 mod error;
 mod fleet;
+mod host;
 mod keys;
 mod observe;
 mod overview;

@@ -48,14 +48,15 @@ pub struct PlaneObjects {
 
 #[derive(Clone)]
 struct Known {
+    /// What the wanted objects were made from, and what they are.
+    inputs: String,
     wanted: String,
     plane: Arc<Plane>,
     applier: Applier,
-    at: Instant,
-    /// Version at which each object was found right.
-    right: HashMap<String, String>,
-    /// Whether every kind was found to be served.
-    served: bool,
+    /// Version at which each object was found right. Kept also when a look is broken off half-way.
+    right: Arc<Mutex<HashMap<String, String>>>,
+    /// When every object was last found right, and every kind served.
+    settled: Option<Instant>,
 }
 
 /// What a look at a plane has found and done.
@@ -68,45 +69,56 @@ pub struct Looked {
 }
 
 impl PlaneObjects {
-    /// Brings a plane's objects to what is wanted, unless they were found right just now. Tells what it changed.
-    pub async fn ensure(&self, plane: &Arc<Plane>, wanted: &[Manifest]) -> Result<Looked, InstanceError> {
-        let digest = digest(wanted)?;
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner).get(&plane.key).cloned();
-        let known = known.filter(|known| known.wanted == digest && Arc::ptr_eq(&known.plane, plane));
-        if known.as_ref().is_some_and(|known| known.served && known.at.elapsed() < RECHECK) {
-            return Ok(Looked::default());
-        }
+    /// Whether a plane's objects, made from these inputs, were found right just now.
+    #[must_use]
+    pub fn are_settled(&self, plane: &Arc<Plane>, inputs: &str) -> bool {
+        let all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        all.get(&plane.key).is_some_and(|known| {
+            known.inputs == inputs
+                && Arc::ptr_eq(&known.plane, plane)
+                && known.settled.is_some_and(|at| at.elapsed() < RECHECK)
+        })
+    }
+
+    /// Brings a plane's objects to what is wanted. Tells what it changed.
+    pub async fn ensure(&self, plane: &Arc<Plane>, inputs: &str, wanted: &[Manifest]) -> Result<Looked, InstanceError> {
+        let known = self.known(plane, inputs, digest(wanted));
         let found = list(&plane.client, wanted).await?;
-        let new = || (Applier::new(plane.client.clone(), "airdock.dev/instance"), HashMap::new());
-        let (applier, right) = known.map_or_else(new, |known| (known.applier, known.right));
         let mut changes = Vec::new();
         // Namespaces first: others live in them. The order within each of the two groups does not matter.
         let (first, second): (Vec<&Manifest>, Vec<&Manifest>) =
             wanted.iter().partition(|manifest| matches!(manifest, Manifest::Namespace(_)));
         for group in [first, second] {
-            let mut pending = Vec::new();
-            for manifest in group {
-                let version = found.get(&id(manifest)).map(version);
-                if version.is_none() || version.as_ref() != right.get(&id(manifest)) {
-                    pending.push(apply(&applier, manifest));
-                }
-            }
+            let pending: Vec<_> =
+                group.into_iter().filter(|m| known.doubts(m, &found)).map(|m| apply(&known, m)).collect();
             let applied: Vec<Option<String>> =
                 futures::stream::iter(pending).buffer_unordered(CONCURRENCY).try_collect().await?;
             changes.extend(applied.into_iter().flatten());
         }
-        changes.extend(prune(&applier, wanted, &found).await?);
-        let right = if changes.is_empty() {
-            found.iter().map(|(id, object)| (id.clone(), version(object))).collect()
-        } else {
-            HashMap::new()
-        };
+        changes.extend(prune(&known.applier, wanted, &found).await?);
         let unserved = unserved(&plane.client, wanted).await;
-        nudge(&applier, wanted, &found, &unserved).await?;
-        let served = unserved.is_empty();
-        let known = Known { wanted: digest, plane: plane.clone(), applier, at: Instant::now(), right, served };
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(plane.key.clone(), known);
+        nudge(&known.applier, wanted, &found, &unserved).await?;
+        if unserved.is_empty() {
+            let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            all.insert(plane.key.clone(), Known { settled: Some(Instant::now()), ..known });
+        }
         Ok(Looked { changes, unserved })
+    }
+
+    /// What is known of a plane for which this is wanted; nothing, when either is new.
+    fn known(&self, plane: &Arc<Plane>, inputs: &str, wanted: String) -> Known {
+        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all
+            .get(&plane.key)
+            .filter(|known| known.inputs == inputs && known.wanted == wanted && Arc::ptr_eq(&known.plane, plane));
+        if let Some(known) = known {
+            return known.clone();
+        }
+        let applier = Applier::new(plane.client.clone(), "airdock.dev/instance");
+        let inputs = inputs.to_owned();
+        let known = Known { inputs, wanted, plane: plane.clone(), applier, right: Arc::default(), settled: None };
+        all.insert(plane.key.clone(), known.clone());
+        known
     }
 
     /// Forgets a plane.
@@ -193,13 +205,25 @@ async fn nudge(
     Ok(())
 }
 
-async fn apply(applier: &Applier, manifest: &Manifest) -> Result<Option<String>, InstanceError> {
+impl Known {
+    /// Whether an object is missing, or has changed since it was found right.
+    fn doubts(&self, manifest: &Manifest, found: &Found) -> bool {
+        let right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
+        let now = found.get(&id(manifest)).map(|(_, object)| version(object));
+        now.is_none() || now.as_ref() != right.get(&id(manifest))
+    }
+}
+
+async fn apply(known: &Known, manifest: &Manifest) -> Result<Option<String>, InstanceError> {
     let resource = manifest.resource();
     let namespace = manifest.metadata().namespace.as_deref();
-    let applied = applier
+    let applied = known
+        .applier
         .apply_value(&resource, namespace, manifest.name(), manifest.to_value()?, anybodys)
         .await
         .map_err(|error| InstanceError::Plane { what: format!("apply {}", manifest.id()), source: Box::new(error) })?;
+    let mut right = known.right.lock().unwrap_or_else(PoisonError::into_inner);
+    right.insert(id(manifest), version(&applied.object));
     Ok(match applied.change {
         Change::Created => Some(format!("created {}", manifest.id())),
         Change::Updated => Some(format!("updated {}", manifest.id())),
@@ -273,19 +297,19 @@ fn id(manifest: &Manifest) -> String {
     format!("{}/{}/{namespace}/{}", resource.group, resource.kind, manifest.name())
 }
 
-fn version((_, object): &(ApiResource, PartialObjectMeta<DynamicObject>)) -> String {
+fn version<K: kube::Resource>(object: &K) -> String {
     format!("{}@{}", object.uid().unwrap_or_default(), object.resource_version().unwrap_or_default())
 }
 
 /// Changes whenever what is wanted does.
-fn digest(wanted: &[Manifest]) -> Result<String, InstanceError> {
+fn digest(wanted: &[Manifest]) -> String {
     let marks: Vec<String> = wanted
         .iter()
         .map(|manifest| {
             let annotations = manifest.metadata().annotations.as_ref();
-            let rendered = annotations.and_then(|a| a.get(chart::RENDERED_ANNOTATION)).cloned();
-            Ok(format!("{}={}", id(manifest), rendered.unwrap_or_default()))
+            let rendered = annotations.and_then(|a| a.get(chart::RENDERED_ANNOTATION)).map_or("", String::as_str);
+            format!("{}={rendered}", id(manifest))
         })
-        .collect::<Result<_, InstanceError>>()?;
-    Ok(chart::digest(marks.iter().map(String::as_bytes)))
+        .collect();
+    chart::digest(marks.iter().map(String::as_bytes))
 }

@@ -17,9 +17,9 @@ use crate::runtime::apply::anybodys;
 use crate::runtime::planes::InstanceKey;
 
 use super::InstanceController;
-use super::apply::owned;
 use super::caches::Host;
 use super::error::InstanceError;
+use super::host::owned;
 use super::keys;
 use super::observe::{Observed, RETAINED_ANNOTATION, key};
 
