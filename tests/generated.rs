@@ -124,7 +124,7 @@ fn the_operations_guide_knows_every_reason() {
         for reason in reasons {
             seen += 1;
             // Whoever is ready has nothing to look up.
-            let good = code.contains(&format!("Ready {{ reason: \"{reason}\""));
+            let good = code.contains(&format!("::Ready {{ reason: \"{reason}\""));
             if !good && !guide.contains(&format!("`{reason}`")) {
                 missing.push(format!("{reason} in {}", file.display()));
             }
