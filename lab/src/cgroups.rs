@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crate::failure::{During, Failure, Result};
 
@@ -135,16 +136,24 @@ pub fn processes() -> BTreeSet<u32> {
     pids
 }
 
-/// Removes the groups, which must be empty.
+/// Removes the groups. The kernel calls a group busy for a moment after its last
+/// process is gone.
 pub fn remove() -> Result<()> {
+    let begun = Instant::now();
     for group in groups() {
-        let mut failed = Ok(());
-        visit(&group, &mut |dir| {
-            if failed.is_ok() {
-                failed = fs::remove_dir(dir).during(format!("removing the control group {}", dir.display()));
+        while group.exists() {
+            let mut failed = Ok(());
+            visit(&group, &mut |dir| {
+                let removed = fs::remove_dir(dir).during(format!("removing the control group {}", dir.display()));
+                if failed.is_ok() && dir.exists() {
+                    failed = removed;
+                }
+            });
+            if begun.elapsed() > Duration::from_secs(10) {
+                failed?;
             }
-        });
-        failed?;
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
     Ok(())
 }

@@ -155,7 +155,7 @@ pub fn kill_all(pids: &BTreeSet<u32>) -> Result<()> {
         if left.is_empty() {
             return Ok(());
         }
-        if patience.elapsed() > Duration::from_secs(10) {
+        if patience.elapsed() > Duration::from_secs(30) {
             return Err(Failure::new(format!("processes {left:?} do not end")).remedy("look at them with ps"));
         }
         signal("-KILL", &left);

@@ -27,7 +27,7 @@ enum Begin {
     Nothing,
     Refused(String),
     Remove { live: Live, preserve: bool },
-    Apply { manifest: Manifest, live: Option<Live>, repair: Option<Repair> },
+    Apply { manifest: Manifest, live: Option<Live>, repair: Option<Repair>, taken: bool },
 }
 
 /// Brings one object of a member to what is wanted of it. IO.
@@ -39,7 +39,7 @@ pub(super) async fn run(engine: Arc<Engine>, session: Arc<Session>, key: Key) ->
             Outcome::Done
         }
         Begin::Remove { live, preserve } => remove(&engine, &session, &key, &live, preserve).await,
-        Begin::Apply { manifest, live, repair } => {
+        Begin::Apply { manifest, live, repair, taken } => {
             let wait = repair.map(|repair| patience(repair.count, repair.at, Instant::now())).unwrap_or_default();
             if !wait.is_zero() {
                 return Outcome::Again(wait);
@@ -50,6 +50,10 @@ pub(super) async fn run(engine: Arc<Engine>, session: Arc<Session>, key: Key) ->
             let target = Target { resource: &resource, namespace: target_namespace, name: &key.name };
             let result = match live {
                 Some(live) => update(&engine, &session, &key, &target, &manifest, live).await,
+                // A namespace is likely to be there already, made by the member's own people.
+                None if taken || key.kind.is_namespace() => {
+                    look_again(&engine, &session, &key, &target, &manifest).await
+                }
                 None => create(&engine, &session, &key, &target, &manifest).await,
             };
             result.unwrap_or_else(|error| fail(&engine, &session, &key, &error))
@@ -83,7 +87,8 @@ fn begin(engine: &Engine, session: &Session, key: &Key) -> Begin {
                 Ok(manifest) => manifest,
                 Err(error) => return Begin::Refused(error.to_string()),
             };
-            let Some(live) = live else { return Begin::Apply { manifest, live: None, repair } };
+            let taken = matches!(attempt, Some(Attempt::Taken(_)));
+            let Some(live) = live else { return Begin::Apply { manifest, live: None, repair, taken } };
             if live.deleting {
                 // It is made anew when it is gone.
                 return Begin::Nothing;
@@ -99,7 +104,7 @@ fn begin(engine: &Engine, session: &Session, key: &Key) -> Begin {
                 return Begin::Nothing;
             }
             let repair = repair.filter(|repair| repair.wanted == manifest.hash);
-            Begin::Apply { manifest, live: Some(live), repair }
+            Begin::Apply { manifest, live: Some(live), repair, taken: false }
         }
     }
 }
@@ -156,6 +161,20 @@ async fn create(
     }
 }
 
+/// The name was taken the last time: whether it still is, is asked without a write.
+async fn look_again(
+    engine: &Arc<Engine>,
+    session: &Arc<Session>,
+    key: &Key,
+    target: &Target<'_>,
+    manifest: &Manifest,
+) -> Result<Outcome, kube::Error> {
+    match session.rest.get(target).await? {
+        Some(object) => adopt(engine, session, key, target, manifest, object).await,
+        None => create(engine, session, key, target, manifest).await,
+    }
+}
+
 /// An object is there that the watch does not show: it does not carry the label.
 async fn adopt(
     engine: &Arc<Engine>,
@@ -173,7 +192,7 @@ async fn adopt(
     let labelled = labels.and_then(|all| all.get(MANAGED_LABEL)).and_then(Value::as_str) == Some("true");
     let live = Live::of(object.clone());
     if let Err(why) = may_take(&live, labelled, &engine.plane, manifest.overwrite, &session.cluster) {
-        failed(engine, session, key, why);
+        engine.change(|index| index.attempted(&session.cluster, key, Attempt::Taken(why)));
         return Ok(Outcome::Again(CONFLICT_RECHECK));
     }
     apply(engine, session, key, target, manifest, Some(object)).await
@@ -357,14 +376,9 @@ impl Drop for InFlight<'_> {
         self.engine.change(|index| {
             index.member_mut(&self.session.cluster).in_flight.remove(&self.key);
             // Who waited for it may go on.
-            let waiting =
-                index.binding(&self.key).is_none_or(|binding| binding.deleting || !binding.removing.is_empty());
-            let (key, cluster) = (self.key.clone(), self.session.cluster.clone());
-            if waiting {
-                Effects { schedule: vec![key.clone()], dispatch: vec![(cluster, key)], ..Effects::default() }
-            } else {
-                Effects::default()
-            }
+            let binding = index.binding(&self.key);
+            let waiting = binding.is_some_and(|binding| binding.deleting || !binding.removing.is_empty());
+            Effects { schedule: waiting.then(|| self.key.clone()).into_iter().collect(), ..Effects::default() }
         });
     }
 }

@@ -46,6 +46,8 @@ pub enum Attempt {
     Applied,
     /// It is not.
     Failed(String),
+    /// It is not, because somebody else's object has its name.
+    Taken(String),
 }
 
 /// How often an object was found changed and put right in a row.

@@ -334,7 +334,7 @@ impl Case<'_> {
     /// Waits until no write was sent for a while.
     pub async fn until_quiet(&self, traffic: &Traffic) {
         let mut before = traffic.writes().len();
-        loop {
+        for _ in 0..30 {
             tokio::time::sleep(Duration::from_millis(1200)).await;
             let now = traffic.writes().len();
             if now == before {
@@ -342,6 +342,8 @@ impl Case<'_> {
             }
             before = now;
         }
+        let writes = traffic.writes();
+        panic!("never quiet; the last writes: {:#?}", &writes[writes.len().saturating_sub(20)..]);
     }
 
     /// Waits until the plane calls a member ready, or not.

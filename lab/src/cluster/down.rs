@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::cluster::state::{self, Host, State};
 use crate::cluster::{control_plane, node};
@@ -90,25 +90,25 @@ pub fn clear_leftovers(layout: &Layout) -> Result<()> {
     for socket in sockets {
         layout::remove(&socket)?;
     }
-    for name in &nodes {
-        for left in ["kubelet", "pods", "cni", "containerd.toml", "kubelet.yaml", "opt"] {
-            layout::remove(&layout.node(name).join(left))?;
-        }
-    }
     forget_outside(layout)?;
     layout::remove(Path::new(RUN))
 }
 
-/// Pods can fork while they are being ended, so look again until none is left.
+/// Pods can fork while they are being ended, and on a busy machine their threads
+/// take a moment to go, so look until none is left.
 fn end_pods() -> Result<()> {
-    for _ in 0..20 {
+    let begun = Instant::now();
+    loop {
         let pods = cgroups::processes();
         if pods.is_empty() {
             return Ok(());
         }
+        if begun.elapsed() > Duration::from_secs(30) {
+            return Err(Failure::new(format!("the pods' processes {pods:?} do not end")).remedy("look at them with ps"));
+        }
         process::kill_all(&pods)?;
+        std::thread::sleep(Duration::from_millis(20));
     }
-    Err(Failure::new("the pods' processes keep coming back").remedy("look at them with `systemd-cgls` or ps"))
 }
 
 fn node_names(layout: &Layout) -> Vec<String> {
@@ -150,7 +150,7 @@ fn forget_outside(layout: &Layout) -> Result<()> {
 }
 
 /// Forgets the clusters; the images stay for the next `up`.
-fn forget(layout: &Layout, purge: bool) -> Result<()> {
+pub fn forget(layout: &Layout, purge: bool) -> Result<()> {
     for path in [
         layout.etcd(),
         layout.pki(),
@@ -163,6 +163,11 @@ fn forget(layout: &Layout, purge: bool) -> Result<()> {
         layout.state(),
     ] {
         layout::remove(&path)?;
+    }
+    for name in node_names(layout) {
+        for part in ["kubelet", "pods", "cni", "containerd.toml", "kubelet.yaml", "opt"] {
+            layout::remove(&layout.node(&name).join(part))?;
+        }
     }
     if purge {
         layout::remove(&layout.nodes())?;

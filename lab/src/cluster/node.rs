@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use minijinja::context;
 
@@ -136,19 +136,20 @@ pub fn tidy(layout: &Layout, node: &str) -> Result<()> {
         all.extend(args);
         run("ctr", &all)
     };
-    for _ in 0..40 {
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(5) {
         let containers = ctr(&["containers", "ls", "-q"])?;
         let ids: Vec<&str> = containers.split_whitespace().collect();
         if ids.is_empty() {
             break;
         }
-        for id in &ids {
-            let _ = ctr(&["tasks", "rm", "-f", id]);
+        // Those whose shim is not buried yet refuse; the next round takes them.
+        for remove in [["tasks", "rm", "-f"].as_slice(), &["containers", "rm"]] {
+            let mut args = remove.to_vec();
+            args.extend(&ids);
+            let _ = ctr(&args);
         }
-        let mut remove = vec!["containers", "rm"];
-        remove.extend(&ids);
-        let _ = ctr(&remove);
-        std::thread::sleep(Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(100));
     }
     if ctr(&["containers", "ls", "-q"])?.trim().is_empty() {
         layout::write(&layout.node(node).join("tidy"), b"", false)?;

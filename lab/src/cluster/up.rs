@@ -32,6 +32,12 @@ pub async fn own(layout: &Layout, nodes: Option<u8>, progress: &Progress) -> Res
     if before.as_ref().is_some_and(|s| !s.of_this_boot()) || !network::exists() {
         // Nothing of the lab can be running; what is left would be in the way.
         down::clear_leftovers(layout)?;
+        if before.is_none() {
+            // What an interrupted `down` left of another cluster.
+            down::forget(layout, false)?;
+            layout.create()?;
+            binaries.link(&layout.bin())?;
+        }
     }
     let had = before.as_ref().map_or(0, |s| if let Host::Own { nodes } = s.host { nodes } else { 0 });
     let nodes = nodes.unwrap_or(had.max(1));
