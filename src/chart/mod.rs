@@ -37,6 +37,9 @@ pub const RENDERED_ANNOTATION: &str = "airdock.dev/rendered";
 /// Annotation on pods with a digest of the Secrets they mount, so that they roll when one changes.
 pub const SECRETS_ANNOTATION: &str = "airdock.dev/secrets";
 
+/// Annotation on etcd's pods with a digest of their authority: members under different authorities shut each other out.
+pub const AUTHORITY_ANNOTATION: &str = "airdock.dev/authority";
+
 static TEMPLATES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/manifests/instance");
 
 /// Why there are no manifests.

@@ -1,6 +1,5 @@
 //! `airdock render`: the objects of an instance, with no cluster at all.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -9,10 +8,8 @@ use serde_json::Value;
 use super::input::{self, InputError};
 use super::output::{self, Format, OutputError};
 use crate::api::KarmadaInstance;
-use crate::chart::{self, ChartError, Inputs};
-
-/// Stands for the certificate that the controller makes when it installs the instance.
-const AUTHORITY: &str = "-----BEGIN CERTIFICATE-----\nmade at installation\n-----END CERTIFICATE-----\n";
+use crate::chart::Manifest;
+use crate::controllers::instance::{InstanceError, render};
 
 /// Flags of `airdock render`.
 #[derive(Args, Clone, Debug)]
@@ -42,13 +39,13 @@ pub enum RenderError {
     NoInstance,
     /// An instance cannot be rendered.
     #[error("KarmadaInstance {0}")]
-    Chart(String, #[source] ChartError),
+    Instance(String, #[source] InstanceError),
     /// The objects could not be printed.
     #[error(transparent)]
     Output(#[from] OutputError),
 }
 
-/// Prints the objects. Secrets with keys are not among them: they are made at installation.
+/// Prints the objects. Secrets show which keys they have, and no value: those are made at installation.
 pub fn run(args: &RenderArgs) -> Result<(), RenderError> {
     let instances: Vec<KarmadaInstance> = input::read(&args.files)?.of()?;
     if instances.is_empty() {
@@ -58,7 +55,7 @@ pub fn run(args: &RenderArgs) -> Result<(), RenderError> {
     for mut instance in instances {
         instance.metadata.namespace.get_or_insert_with(|| "default".to_owned());
         let name = instance.metadata.name.clone().unwrap_or_default();
-        objects.extend(rendered(args, &instance).map_err(|error| RenderError::Chart(name, error))?);
+        objects.extend(rendered(args, &instance).map_err(|error| RenderError::Instance(name, error))?);
     }
     output::print(&match args.output {
         Format::Json => output::json(&objects)?,
@@ -68,10 +65,10 @@ pub fn run(args: &RenderArgs) -> Result<(), RenderError> {
     Ok(())
 }
 
-fn rendered(args: &RenderArgs, instance: &KarmadaInstance) -> Result<Vec<Value>, ChartError> {
-    let inputs = Inputs { instance, engine_image: &args.image, secret_digests: &BTreeMap::new(), authority: AUTHORITY };
-    let manifests = if args.plane { chart::plane(&inputs)? } else { chart::host(&inputs)? };
-    manifests.iter().map(chart::Manifest::to_value).collect()
+fn rendered(args: &RenderArgs, instance: &KarmadaInstance) -> Result<Vec<Value>, InstanceError> {
+    let rendered = render(instance, &args.image)?;
+    let manifests = if args.plane { rendered.plane } else { rendered.host };
+    Ok(manifests.iter().map(Manifest::to_value).collect::<Result<_, _>>()?)
 }
 
 fn listed(objects: &[Value]) -> String {

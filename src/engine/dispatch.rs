@@ -211,7 +211,7 @@ async fn update(
         match session.rest.get(target).await? {
             Some(object) => Some(object),
             None => {
-                engine.change(|index| index.remove_live(&session.cluster, key, Some(&live.uid)));
+                engine.change(|index| index.remove_live(&session.cluster, key, Some((&live.uid, live.version))));
                 return Ok(Outcome::Done);
             }
         }
@@ -314,12 +314,12 @@ async fn remove(engine: &Engine, session: &Session, key: &Key, live: &Live, pres
             Outcome::Done
         }
         Ok(_) => {
-            engine.change(|index| index.remove_live(&session.cluster, key, Some(&live.uid)));
+            engine.change(|index| index.remove_live(&session.cluster, key, Some((&live.uid, live.version))));
             tracing::debug!(cluster = %session.cluster, object = %key, preserve, "removed");
             Outcome::Done
         }
         Err(kube::Error::Api(status)) if status.code == 404 => {
-            engine.change(|index| index.remove_live(&session.cluster, key, Some(&live.uid)));
+            engine.change(|index| index.remove_live(&session.cluster, key, Some((&live.uid, live.version))));
             Outcome::Done
         }
         // A namesake took its place: the watch is about to tell.

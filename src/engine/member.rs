@@ -17,8 +17,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::cluster::{Observed, Readiness, write_status};
 use super::discovery::{Served, discover};
-use super::key::{ClusterName, KindKey, ObjectKey};
-use super::model::{Live, text};
+use super::key::{ClusterName, Key, KindKey, ObjectKey};
+use super::model::{Live, text, version};
 use super::rest::{Rest, message};
 use super::summary::{Capacity, Node, Pod, node_name, pod_uid};
 use super::watch::{News, follow, follow_as};
@@ -389,19 +389,20 @@ async fn follow_kinds(engine: Arc<Engine>, session: Arc<Session>) {
 async fn follow_kind(engine: Arc<Engine>, session: Arc<Session>, kind: Arc<KindKey>, resource: ApiResource) {
     let label = format!("{MANAGED_LABEL}=true");
     let cluster = session.cluster.clone();
-    let mut listed = HashSet::new();
+    // What is not listed is gone, except what came into being since the list was asked for.
+    let mut unseen: HashSet<Key> = HashSet::new();
     follow(session.rest.client().clone(), resource, None, Some(&label), |news| match news {
-        News::Begin => listed.clear(),
+        News::Begin => unseen = engine.index().live_keys(&cluster, &kind).into_iter().collect(),
         News::Listed(object) => {
             let key = ObjectKey::of(&kind, &object);
-            listed.insert(key.clone());
+            unseen.remove(&key);
             let live = Live::of(object);
             // All of a kind are looked at when they are all known.
             engine.index().put_live(&cluster, &key, live, true);
         }
         News::Complete => {
-            let listed = std::mem::take(&mut listed);
-            engine.change(|index| index.member_synced(&cluster, &kind, &listed));
+            let gone: Vec<Key> = unseen.drain().collect();
+            engine.change(|index| index.member_synced(&cluster, &kind, &gone));
         }
         News::Changed(object) => {
             let key = ObjectKey::of(&kind, &object);
@@ -410,8 +411,8 @@ async fn follow_kind(engine: Arc<Engine>, session: Arc<Session>, kind: Arc<KindK
         }
         News::Gone(object) => {
             let key = ObjectKey::of(&kind, &object);
-            let uid = text(&object, "/metadata/uid");
-            engine.change(|index| index.remove_live(&cluster, &key, Some(&uid)));
+            let told = (text(&object, "/metadata/uid"), version(&object));
+            engine.change(|index| index.remove_live(&cluster, &key, Some((&told.0, told.1))));
         }
     })
     .await;

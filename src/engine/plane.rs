@@ -17,9 +17,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::discovery::discover;
-use super::index::{Effects, PolicyKey};
+use super::index::{Effects, PolicyKey, Told};
 use super::key::{ClusterName, Key, KindKey, ObjectKey};
-use super::model::{Binding, Template, text};
+use super::model::{Binding, Template, text, version};
 use super::rest::message;
 use super::schedule::binding_key;
 use super::watch::{News, follow};
@@ -59,33 +59,31 @@ struct Mirror<K> {
     key: fn(&Value) -> Option<K>,
     /// An object is there, or changed; the flag tells whether it was listed.
     put: Box<dyn Fn(K, Value, bool) + Send + Sync>,
-    /// An object is gone.
-    remove: Box<dyn Fn(&K) + Send + Sync>,
+    /// An object is gone; with its uid and version if the watch told.
+    remove: Box<dyn Fn(&K, Told<'_>) + Send + Sync>,
     /// Everything that is known.
     known: Box<dyn Fn() -> Vec<K> + Send + Sync>,
 }
 
 async fn mirror<K>(engine: &Engine, resource: ApiResource, namespace: Option<&str>, mirror: Mirror<K>)
 where
-    K: Clone + Eq + Hash + Send,
+    K: Eq + Hash + Send,
 {
-    let mut listed: HashSet<K> = HashSet::new();
+    // What is not listed is gone, except what came into being since the list was asked for.
+    let mut unseen: HashSet<K> = HashSet::new();
     let mut first = true;
     follow(engine.rest.client().clone(), resource, namespace, None, |news| match news {
-        News::Begin => listed.clear(),
+        News::Begin => unseen = (mirror.known)().into_iter().collect(),
         News::Listed(object) => {
             if let Some(key) = (mirror.key)(&object) {
-                listed.insert(key.clone());
+                unseen.remove(&key);
                 (mirror.put)(key, object, true);
             }
         }
         News::Complete => {
-            for key in (mirror.known)() {
-                if !listed.contains(&key) {
-                    (mirror.remove)(&key);
-                }
+            for key in unseen.drain() {
+                (mirror.remove)(&key, None);
             }
-            listed.clear();
             if std::mem::take(&mut first) {
                 engine.mirrored();
             }
@@ -97,7 +95,7 @@ where
         }
         News::Gone(object) => {
             if let Some(key) = (mirror.key)(&object) {
-                (mirror.remove)(&key);
+                (mirror.remove)(&key, Some((&text(&object, "/metadata/uid"), version(&object))));
             }
         }
     })
@@ -122,7 +120,7 @@ async fn clusters(engine: Arc<Engine>) {
                 put.connection_changed(&name);
             }
         }),
-        remove: Box::new(move |name| remove.change(|index| index.remove_cluster(name))),
+        remove: Box::new(move |name, _| remove.change(|index| index.remove_cluster(name))),
         known: Box::new(move || known.index().clusters.keys().cloned().collect()),
     };
     mirror(&engine, ApiResource::erase::<Cluster>(&()), None, rules).await;
@@ -144,7 +142,7 @@ async fn policies<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced
             let spec = if deleting { None } else { parsed::<PropagationSpec>(spec) };
             put.change(|index| index.set_policy(key, spec));
         }),
-        remove: Box::new(move |key| remove.change(|index| index.set_policy(key.clone(), None))),
+        remove: Box::new(move |key, _| remove.change(|index| index.set_policy(key.clone(), None))),
         known: Box::new(move || known.index().policy_keys(namespaced)),
     };
     mirror(&engine, ApiResource::erase::<K>(&()), None, rules).await;
@@ -162,7 +160,7 @@ async fn overrides<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespace
                 put.change(|index| index.set_override(key, Some(spec)));
             }
         }),
-        remove: Box::new(move |key| remove.change(|index| index.set_override(key.clone(), None))),
+        remove: Box::new(move |key, _| remove.change(|index| index.set_override(key.clone(), None))),
         known: Box::new(move || known.index().override_keys(namespaced)),
     };
     mirror(&engine, ApiResource::erase::<K>(&()), None, rules).await;
@@ -176,7 +174,7 @@ async fn bindings<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced
             Ok(binding) => put.change(|index| index.put_binding(key, binding, relist)),
             Err(error) => tracing::warn!(object = %key, %error, "binding is not understood; it is passed over"),
         }),
-        remove: Box::new(move |key| remove.change(|index| index.remove_binding(key))),
+        remove: Box::new(move |key, told| remove.change(|index| index.remove_binding(key, told))),
         known: Box::new(move || known.index().binding_keys(namespaced)),
     };
     mirror(&engine, ApiResource::erase::<K>(&()), None, rules).await;
@@ -187,7 +185,7 @@ async fn namespaces(engine: Arc<Engine>) {
     let rules = Mirror::<String> {
         key: |object| Some(text(object, "/metadata/name")),
         put: Box::new(move |_, object, _| put.change(|index| index.put_namespace(object))),
-        remove: Box::new(move |name| remove.change(|index| index.remove_namespace(name))),
+        remove: Box::new(move |name, _| remove.change(|index| index.remove_namespace(name))),
         known: Box::new(move || known.index().namespace_names()),
     };
     mirror(&engine, ApiResource::erase::<Namespace>(&()), None, rules).await;
@@ -199,7 +197,7 @@ async fn credentials(engine: Arc<Engine>) {
     let rules = Mirror::<String> {
         key: |object| Some(text(object, "/metadata/name")),
         put: Box::new(move |name, object, _| put.set_credential(&name, Some(credential(&object)))),
-        remove: Box::new(move |name| remove.set_credential(name, None)),
+        remove: Box::new(move |name, _| remove.set_credential(name, None)),
         known: Box::new(move || known.credential_names()),
     };
     mirror(&engine, ApiResource::erase::<Secret>(&()), Some(CLUSTER_NAMESPACE), rules).await;
@@ -265,22 +263,19 @@ pub(super) async fn follow_templates(engine: Arc<Engine>) {
 }
 
 async fn templates(engine: Arc<Engine>, kind: Arc<KindKey>, resource: ApiResource) {
-    let mut listed: HashSet<Key> = HashSet::new();
+    let mut unseen: HashSet<Key> = HashSet::new();
     follow(engine.rest.client().clone(), resource, None, None, |news| match news {
-        News::Begin => listed.clear(),
+        News::Begin => unseen = engine.index().template_keys(&kind).into_iter().collect(),
         News::Listed(object) => {
             let key = ObjectKey::of(&kind, &object);
-            listed.insert(key.clone());
+            unseen.remove(&key);
             engine.change(|index| index.put_template(key, Template::of(object), true));
         }
         News::Complete => engine.change(|index| {
             let mut effects = Effects::default();
-            for key in index.template_keys(&kind) {
-                if !listed.contains(&key) {
-                    effects.merge(index.remove_template(&key));
-                }
+            for key in unseen.drain() {
+                effects.merge(index.remove_template(&key, None));
             }
-            listed.clear();
             effects.merge(index.kind_synced(&kind));
             effects
         }),
@@ -290,7 +285,8 @@ async fn templates(engine: Arc<Engine>, kind: Arc<KindKey>, resource: ApiResourc
         }
         News::Gone(object) => {
             let key = ObjectKey::of(&kind, &object);
-            engine.change(|index| index.remove_template(&key));
+            let told = (text(&object, "/metadata/uid"), version(&object));
+            engine.change(|index| index.remove_template(&key, Some((&told.0, told.1))));
         }
     })
     .await;

@@ -8,7 +8,7 @@ use kube::core::{ApiResource, Resource};
 use serde_json::{Value, json};
 
 use super::Engine;
-use super::index::{Effects, Index, PolicyKey};
+use super::index::{Index, PolicyKey};
 use super::key::{ClusterName, Key, ObjectKey};
 use super::model::{BINDING_FINALIZER, Binding, REMOVING_ANNOTATION, Template};
 use super::queue::Outcome;
@@ -205,6 +205,7 @@ pub fn binding_resource(key: &ObjectKey) -> ApiResource {
 /// Brings a template's binding to what it should be. IO.
 pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
     let plan = plan(&engine.index(), &key);
+    engine.change(|index| index.decided(&key, plan.wanted, plan.refusal.clone()));
     let resource = binding_resource(&key);
     let name = key.binding_name();
     let target = Target { resource: &resource, namespace: key.namespace.as_deref(), name: &name };
@@ -216,36 +217,26 @@ pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
         }
         Step::Delete { uid } => match engine.rest.delete(&target, uid).await {
             Ok(None) => {
-                engine.change(|index| index.remove_binding(&key));
+                engine.change(|index| index.remove_binding(&key, Some((uid, u64::MAX))));
                 return Outcome::Done;
             }
             other => other,
         },
     };
-    let outcome = match written {
+    match written {
         Ok(None) => Outcome::Done,
         Ok(Some(object)) => {
             ingest(&engine, &key, object, false);
             Outcome::Done
         }
         Err(error) if is_conflict(&error) || matches!(&error, kube::Error::Api(status) if status.code == 404) => {
-            return look_again(&engine, &key, &target).await;
+            look_again(&engine, &key, &target).await
         }
         Err(error) => {
             tracing::warn!(object = %key, error = message(&error), "binding was not written; trying again");
-            return Outcome::Failed;
+            Outcome::Failed
         }
-    };
-    engine.change(|index| {
-        if !plan.wanted {
-            return Effects::default();
-        }
-        let mut effects = index.decided(&key, plan.refusal.clone());
-        let targets = index.binding(&key).map(|binding| binding.inventory().collect::<Vec<_>>()).unwrap_or_default();
-        effects.dispatch.extend(targets.into_iter().map(|cluster| (cluster, key.clone())));
-        effects
-    });
-    outcome
+    }
 }
 
 /// The binding is not as it was known: what is there now decides.
@@ -261,7 +252,7 @@ async fn look_again(engine: &Engine, key: &Key, target: &Target<'_>) -> Outcome 
             ingest(engine, key, object, true);
         }
         Ok(None) => {
-            engine.change(|index| index.remove_binding(key));
+            engine.change(|index| index.remove_binding(key, None));
         }
         Err(error) => tracing::debug!(object = %key, error = message(&error), "binding was not read"),
     }
@@ -288,7 +279,7 @@ fn ingest(engine: &Engine, key: &Key, object: Value, relist: bool) {
         Ok(binding) => {
             // Without finalizers a deleted binding is gone with this very answer.
             if binding.deleting && binding.finalizers.is_empty() {
-                engine.change(|index| index.remove_binding(key));
+                engine.change(|index| index.remove_binding(key, Some((&binding.uid, binding.version))));
             } else {
                 engine.change(|index| index.put_binding(key.clone(), binding, relist));
             }

@@ -304,7 +304,11 @@ mod tests {
         let status = settles("batch/v1", "Job", status, &[done.clone(), done.clone()]);
         assert_eq!((int(&status, "/succeeded"), text(&status, "/completionTime")), (4, "2026-01-01T00:01:00Z"));
         assert_eq!(types(&status), ["SuccessCriteriaMet", "Complete"]);
-        assert_eq!(run("batch/v1", "Job", status, &[running.clone()]), None, "a finished job stays finished");
+        assert_eq!(
+            run("batch/v1", "Job", status, std::slice::from_ref(&running)),
+            None,
+            "a finished job stays finished"
+        );
 
         let status = settles("batch/v1", "Job", json!({}), &[running, failed.clone()]);
         assert_eq!(types(&status), ["FailureTarget"], "not failed while pods are active");

@@ -47,7 +47,11 @@ fn killed_at_each_write_while_propagating_and_deleting() {
             assert_eq!(binding["status"]["aggregatedStatus"].as_array().unwrap().len(), 3);
             case.kill();
             for member in NAMES {
-                assert_eq!(managed(case, member).await, [name.clone()], "propagating, killed at write {k}, {member}");
+                assert_eq!(
+                    managed(case, member).await,
+                    std::slice::from_ref(&name),
+                    "propagating, killed at write {k}, {member}"
+                );
             }
             // Delete, by template or by policy.
             if k % 2 == 0 {

@@ -2,7 +2,7 @@
 //!
 //! The engine runs inside the test, in a runtime of its own, so that it can be ended at any request.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
 mod faults;
 #[path = "../harness/mod.rs"]

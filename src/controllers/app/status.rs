@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use crate::api::app::{AppClusterStatus, AppComponentStatus, Health, MultiCloudApp, MultiCloudAppStatus, ReplicaMode};
 use crate::api::common::ReadyCount;
+use crate::interpret;
 use crate::karmada::binding::AggregatedStatusItem;
 use crate::karmada::{Cluster, ResourceBinding};
 use crate::runtime::conditions::{Verdict, find};
@@ -191,6 +192,8 @@ fn state(
             }
             _ => format!("{template} is not healthy"),
         }),
+        // A ConfigMap is well once it is there; so is whatever no rule is known for, as upstream's bindings say too.
+        _ if interpret::health(&template.object) == interpret::Health::Unknown => State::Healthy,
         _ => State::Waiting(format!("{template}: its health is not known yet")),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use futures::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret, Service};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::ApiResource;
@@ -118,7 +118,26 @@ impl InstanceController {
         self.refuse_foreign_claims(observed).await?;
         let base: Vec<Manifest> = of_stage(&wanted.manifests, Stage::Base).cloned().collect();
         self.apply_all(observed, &base, &mut round.changes).await?;
+        self.restart_estranged(observed, &digests, round).await?;
         Ok(wanted)
+    }
+
+    /// Members of etcd under a new authority and those under the old one shut each other out, and a roll-out one by
+    /// one would wait for ever: those left behind are restarted together.
+    async fn restart_estranged(
+        &self,
+        observed: &Observed,
+        digests: &BTreeMap<String, String>,
+        round: &mut Round,
+    ) -> Result<(), InstanceError> {
+        let instance = observed.instance.as_ref();
+        let pods = ApiResource::erase::<Pod>(&());
+        for (name, uid) in estranged(&observed.host, digests.get(&Names::of(instance).object("etcd-ca"))) {
+            let deleted = self.applier.delete(&pods, instance.namespace().as_deref(), &name, &uid).await;
+            deleted.map_err(InstanceError::host)?;
+            round.changes.push(format!("restarted Pod {name}"));
+        }
+        Ok(())
     }
 
     fn render(
@@ -358,6 +377,21 @@ impl InstanceController {
     }
 }
 
+/// Pods of an etcd of several members that run under another authority than the wanted one: name and uid. *Pure.*
+fn estranged(host: &Host, authority: Option<&String>) -> Vec<(String, String)> {
+    let members: Vec<_> =
+        host.pods.values().filter(|pod| component_of(pod.as_ref()) == Some(Component::Etcd)).collect();
+    if members.len() < 2 {
+        return Vec::new();
+    }
+    members
+        .into_iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .filter(|pod| pod.annotations().get(chart::AUTHORITY_ANNOTATION) != authority)
+        .map(|pod| (pod.name_any(), pod.uid().unwrap_or_default()))
+        .collect()
+}
+
 fn authority(keyring: &Keyring) -> &str {
     keyring.authorities.get(&Issuer::Main).map_or("", String::as_str)
 }
@@ -462,5 +496,30 @@ pub(super) fn begin(observed: &Observed) -> Round {
         changes: Vec::new(),
         kubernetes_version: None,
         plane: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn member(host: &mut Host, name: &str, authority: &str) {
+        let pod = json!({ "metadata": { "name": name, "uid": name,
+            "labels": { "app.kubernetes.io/component": "etcd" },
+            "annotations": { "airdock.dev/authority": authority } } });
+        host.pods.insert(name.to_owned(), Arc::new(serde_json::from_value(pod).unwrap()));
+    }
+
+    #[test]
+    fn members_left_behind_by_a_new_authority_are_restarted_together() {
+        let mut host = Host::default();
+        let new = "new".to_owned();
+        member(&mut host, "a", "old");
+        assert!(estranged(&host, Some(&new)).is_empty(), "one alone is rolled out as any other");
+        member(&mut host, "b", "old");
+        member(&mut host, "c", "new");
+        let names: Vec<String> = estranged(&host, Some(&new)).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["a", "b"]);
     }
 }

@@ -22,7 +22,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use kube::Api;
-use kube::ResourceExt as _;
 use kube::runtime::{Controller, watcher};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinSet;
@@ -36,7 +35,7 @@ use crate::runtime::status::StatusWriter;
 pub use error::InstanceError;
 pub use render::{Rendered, render};
 
-use super::Context;
+use super::{Context, finalizer};
 use caches::Caches;
 use fleet::Fleet;
 use observe::{Observed, key};
@@ -101,9 +100,9 @@ impl Reconcile for InstanceController {
             self.write(&observed.instance, status::suspended(&observed.instance)).await?;
             return Ok(Next::OnEvent);
         }
-        if !observed.instance.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
-            self.set_finalizer(&observed.instance, true).await?;
-        }
+        finalizer::add(&self.context.host.0, observed.instance.as_ref(), FINALIZER)
+            .await
+            .map_err(|source| InstanceError::Read { what: "(and change the finalizers of) the instance", source })?;
         self.bring_up(&observed).await
     }
 }
@@ -133,6 +132,8 @@ impl InstanceController {
         result?;
         Ok(match round.step {
             Step::Settled => Next::After(plane::RECHECK),
+            // Workloads and pods are watched.
+            Step::AwaitComponents => Next::After(WAITING * 5),
             Step::AwaitKinds => Next::After(PROMPT),
             // The API server is ready; its Service is a moment behind.
             Step::AwaitApi if matches!(round.progress.api, observe::Api::Unreachable(_)) => Next::After(PROMPT),

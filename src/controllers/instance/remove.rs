@@ -5,16 +5,15 @@ use std::collections::BTreeMap;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{Timestamp, ToSpan as _};
 use kube::ResourceExt as _;
-use kube::api::{Api, ListParams, Patch, PatchParams};
+use kube::api::{Api, ListParams};
 use kube::core::ApiResource;
-use serde_json::json;
 
 use crate::api::common::InstanceRef;
 use crate::api::instance::{DeletionPolicy, KarmadaInstance};
 use crate::api::{MemberClusterJoin, MultiCloudApp, PermissionBinding};
 use crate::chart::{Component, component_of};
+use crate::controllers::finalizer;
 use crate::runtime::apply::anybodys;
-use crate::runtime::error::is_not_found;
 use crate::runtime::planes::InstanceKey;
 
 use super::InstanceController;
@@ -157,7 +156,11 @@ impl InstanceController {
                     tracing::info!(kind = resource.kind, object = name, "removed");
                 }
             }
-            Removal::Finished => self.set_finalizer(instance, false).await?,
+            Removal::Finished => {
+                finalizer::remove(&self.context.host.0, instance, FINALIZER).await.map_err(|source| {
+                    InstanceError::Read { what: "(and change the finalizers of) the instance", source }
+                })?
+            }
         }
         Ok(removal)
     }
@@ -221,29 +224,6 @@ impl InstanceController {
         users.extend(named.map(|b| names("PermissionBinding", b.namespace(), b.name_any())));
         Ok(users)
     }
-
-    /// Adds or removes the finalizer, unless somebody else changed the list since.
-    pub(super) async fn set_finalizer(&self, instance: &KarmadaInstance, wanted: bool) -> Result<(), InstanceError> {
-        let mut finalizers: Vec<&str> =
-            instance.finalizers().iter().map(String::as_str).filter(|f| *f != FINALIZER).collect();
-        if wanted {
-            finalizers.push(FINALIZER);
-        }
-        let patch = json!({
-            "metadata": {
-                "uid": instance.uid(),
-                "resourceVersion": instance.resource_version(),
-                "finalizers": finalizers,
-            },
-        });
-        let api: Api<KarmadaInstance> =
-            Api::namespaced(self.context.host.0.clone(), &instance.namespace().unwrap_or_default());
-        match api.patch_metadata(&instance.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await {
-            Ok(_) => Ok(()),
-            Err(error) if is_not_found(&error) => Ok(()),
-            Err(source) => Err(InstanceError::Read { what: "(and change the finalizers of) the instance", source }),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -255,6 +235,7 @@ mod tests {
     use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
     use kube::Resource;
     use serde::de::DeserializeOwned;
+    use serde_json::json;
     use std::sync::Arc;
 
     fn object<K: DeserializeOwned>(i: &KarmadaInstance, name: &str, component: &str) -> Arc<K> {

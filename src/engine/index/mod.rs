@@ -1,0 +1,381 @@
+//! Everything that the engine has seen, and what follows from each piece of news. No clients, no waiting: the watches
+//! put news in, and get back which keys must be looked at; the workers ask what to do about a key.
+
+mod members;
+mod plane;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::key::{ClusterName, Key, KindKey, ObjectKey};
+use super::model::{Binding, Live, Template};
+use crate::karmada::cluster::Cluster;
+use crate::karmada::policy::{OverrideSpec, PropagationSpec, ResourceSelector};
+use crate::overrides::Override;
+use crate::placement::{self, ClusterView, Policy};
+
+/// Namespace (nothing for the cluster-scoped kinds) and name of a policy.
+pub type PolicyKey = (Option<String>, String);
+
+/// Annotation on a Cluster: `Orphan` leaves applications in a member that leaves.
+pub const UNJOIN_POLICY_ANNOTATION: &str = "airdock.dev/unjoin-policy";
+
+/// Annotation on a Cluster: `true` gives up a member that leaves and cannot be reached.
+pub const FORCE_UNJOIN_ANNOTATION: &str = "airdock.dev/force-unjoin";
+
+/// Keys that must be looked at.
+#[derive(Debug, Default, PartialEq)]
+pub struct Effects {
+    /// Templates: where do they go?
+    pub schedule: Vec<Key>,
+    /// Objects in members: are they as wanted?
+    pub dispatch: Vec<(ClusterName, Key)>,
+    /// Templates: what is there to report?
+    pub report: Vec<Key>,
+    /// Clusters: finalizers and the end of memberships.
+    pub clusters: Vec<ClusterName>,
+    /// Whether the kinds to watch may have changed.
+    pub kinds: bool,
+}
+
+/// What became of the last attempt to bring an object into a member.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Attempt {
+    /// It is there, as wanted.
+    Applied,
+    /// It is not.
+    Failed(String),
+    /// It is not, because somebody else's object has its name.
+    Taken(String),
+}
+
+/// How often an object was found changed and put right in a row.
+#[derive(Clone, Copy, Debug)]
+pub struct Repair {
+    /// The wanted state that was last written.
+    pub wanted: u64,
+    /// Times in a row.
+    pub count: u32,
+    /// The last time.
+    pub at: Instant,
+}
+
+/// What was decided about a template.
+#[derive(Clone, Debug)]
+pub struct Decision {
+    /// Whether it is claimed, and not on its way out.
+    pub wanted: bool,
+    /// Why it goes nowhere.
+    pub refusal: Option<(&'static str, String)>,
+    /// When that was decided.
+    pub at: Instant,
+}
+
+/// Objects that are gone, by uid, with the version at which they went. The answer to a write may be read after the watch
+/// told that its object is gone; without this it would bring back a ghost.
+#[derive(Debug, Default)]
+struct Graves {
+    versions: HashMap<String, u64>,
+    order: VecDeque<String>,
+}
+
+impl Graves {
+    /// More than can be on their way at once.
+    const CAPACITY: usize = 4096;
+
+    fn dig(&mut self, uid: &str, version: u64) {
+        if self.versions.insert(uid.to_owned(), version).is_none() {
+            self.order.push_back(uid.to_owned());
+        }
+        if self.order.len() > Self::CAPACITY
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.versions.remove(&oldest);
+        }
+    }
+
+    /// Notes that an object is gone, and tells whether another one of its name is known instead.
+    fn dig_for(&mut self, known: Option<&str>, told: Told<'_>) -> bool {
+        let Some((uid, version)) = told else { return false };
+        self.dig(uid, version);
+        known.is_some_and(|known| known != uid)
+    }
+
+    fn hold(&self, uid: &str, version: u64) -> bool {
+        self.versions.get(uid).is_some_and(|gone| version <= *gone)
+    }
+}
+
+/// A namespace of the plane.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Namespace {
+    /// The namespace as a template.
+    pub template: Template,
+    /// Whether it goes to all members.
+    pub propagates: bool,
+}
+
+/// A member as far as the index knows it.
+#[derive(Debug, Default)]
+pub struct Member {
+    /// Managed objects there.
+    pub live: HashMap<Key, Live>,
+    /// Kinds whose objects are all known.
+    pub synced: HashSet<Arc<KindKey>>,
+    /// Last attempts.
+    pub attempts: HashMap<Key, Attempt>,
+    /// Objects that were found changed and put right.
+    pub repairs: HashMap<Key, Repair>,
+    /// Objects that a request is under way for.
+    pub in_flight: HashSet<Key>,
+    /// Whether it can be reached now.
+    pub reachable: bool,
+}
+
+/// Uid and version of an object that the watch told to be gone.
+pub type Told<'a> = Option<(&'a str, u64)>;
+
+/// Everything that the engine has seen.
+#[derive(Debug, Default)]
+pub struct Index {
+    /// Identity of the plane.
+    pub plane: String,
+    /// Clusters of the plane.
+    pub clusters: BTreeMap<ClusterName, Arc<Cluster>>,
+    /// The same as placement sees them.
+    pub views: BTreeMap<ClusterName, Arc<ClusterView>>,
+    policies: BTreeMap<PolicyKey, Arc<PropagationSpec>>,
+    overrides: BTreeMap<PolicyKey, Arc<OverrideSpec>>,
+    namespaces: BTreeMap<String, Namespace>,
+    templates: HashMap<Key, Template>,
+    synced: HashSet<Arc<KindKey>>,
+    bindings: HashMap<Key, Binding>,
+    decisions: HashMap<Key, Decision>,
+    members: HashMap<ClusterName, Member>,
+    graves: Graves,
+}
+
+/// Whether objects of a namespace (or cluster-scoped ones) may be claimed at all.
+fn is_claimable(key: &ObjectKey) -> bool {
+    if key.namespace.as_deref().is_some_and(is_reserved) || key.kind.api_version.contains(".karmada.io/") {
+        return false;
+    }
+    // What every cluster makes for itself in each namespace.
+    !matches!(
+        (key.kind.api_version.as_str(), key.kind.kind.as_str(), key.name.as_str()),
+        ("v1", "ConfigMap", "kube-root-ca.crt") | ("v1", "ServiceAccount", "default")
+    )
+}
+
+fn is_reserved(namespace: &str) -> bool {
+    namespace.starts_with("kube-") || namespace.starts_with("karmada-")
+}
+
+fn selects_kind(selectors: &[ResourceSelector], kind: &KindKey) -> bool {
+    selectors.iter().any(|selector| selector.api_version == kind.api_version && selector.kind == kind.kind)
+}
+
+impl Index {
+    /// An index of a plane that nothing is known of yet.
+    #[must_use]
+    pub fn of(plane: String) -> Self {
+        Self { plane, ..Self::default() }
+    }
+
+    /// A template.
+    #[must_use]
+    pub fn template(&self, key: &Key) -> Option<&Template> {
+        self.templates.get(key)
+    }
+
+    /// A binding.
+    #[must_use]
+    pub fn binding(&self, key: &Key) -> Option<&Binding> {
+        self.bindings.get(key)
+    }
+
+    /// A namespace.
+    #[must_use]
+    pub fn namespace(&self, name: &str) -> Option<&Namespace> {
+        self.namespaces.get(name)
+    }
+
+    /// A member.
+    #[must_use]
+    pub fn member(&self, cluster: &str) -> Option<&Member> {
+        self.members.get(cluster)
+    }
+
+    /// A member, to change.
+    pub fn member_mut(&mut self, cluster: &ClusterName) -> &mut Member {
+        self.members.entry(cluster.clone()).or_default()
+    }
+
+    /// Whether all objects of a kind of the plane are known.
+    #[must_use]
+    pub fn is_synced(&self, kind: &Arc<KindKey>) -> bool {
+        self.synced.contains(kind)
+    }
+
+    /// What was decided about a template.
+    #[must_use]
+    pub fn decision(&self, key: &Key) -> Option<&Decision> {
+        self.decisions.get(key)
+    }
+
+    /// The policy that claims an object.
+    #[must_use]
+    pub fn claim(&self, key: &Key, object: &Value) -> Option<(PolicyKey, Arc<PropagationSpec>)> {
+        if !is_claimable(key) {
+            return None;
+        }
+        let policies = self.policies.iter().filter(|((namespace, _), spec)| {
+            (namespace.is_none() || *namespace == key.namespace) && selects_kind(&spec.resource_selectors, &key.kind)
+        });
+        let policies = policies.map(|((namespace, name), spec)| Policy {
+            namespace: namespace.as_deref(),
+            name: name.as_str(),
+            spec,
+        });
+        let claim = placement::claim(object, policies)?;
+        let policy = (claim.namespace.map(str::to_owned), claim.name.to_owned());
+        let spec = self.policies.get(&policy)?.clone();
+        Some((policy, spec))
+    }
+
+    /// The override policies that may have a say about an object.
+    #[must_use]
+    pub fn overrides_of(&self, key: &ObjectKey) -> Vec<(PolicyKey, Arc<OverrideSpec>)> {
+        let may = self.overrides.iter().filter(|((namespace, _), spec)| {
+            (namespace.is_none() || *namespace == key.namespace)
+                && (spec.resource_selectors.is_empty() || selects_kind(&spec.resource_selectors, &key.kind))
+        });
+        may.map(|(key, spec)| (key.clone(), spec.clone())).collect()
+    }
+
+    /// Whether a template is there, claimed and not on its way out; nothing while that is not known or decided.
+    #[must_use]
+    pub fn is_wanted(&self, key: &Key) -> Option<bool> {
+        if self.templates.contains_key(key) {
+            self.decisions.get(key).map(|decision| decision.wanted)
+        } else {
+            self.synced.contains(&key.kind).then_some(false)
+        }
+    }
+
+    /// Whether a cluster may hold an object; nothing while that is not known.
+    #[must_use]
+    pub fn holds(&self, cluster: &ClusterName, key: &Key) -> Option<bool> {
+        let Some(view) = self.views.get(cluster) else { return Some(false) };
+        let Some(member) = self.members.get(cluster) else { return self.given_up(cluster, view, false) };
+        if member.in_flight.contains(key) {
+            return Some(true);
+        }
+        if !member.reachable || !member.synced.contains(&key.kind) {
+            return self.given_up(cluster, view, member.reachable);
+        }
+        Some(member.live.get(key).is_some_and(|live| self.is_ours(live, key)))
+    }
+
+    fn given_up(&self, cluster: &ClusterName, view: &ClusterView, reachable: bool) -> Option<bool> {
+        (view.leaving && !reachable && self.is_forced(cluster)).then_some(false)
+    }
+
+    /// Whether a cluster that leaves is given up when it cannot be reached.
+    #[must_use]
+    pub fn is_forced(&self, cluster: &str) -> bool {
+        self.cluster_annotation(cluster, FORCE_UNJOIN_ANNOTATION) == Some("true")
+    }
+
+    /// Whether applications stay in a cluster that leaves.
+    #[must_use]
+    pub fn is_orphaning(&self, cluster: &str) -> bool {
+        self.cluster_annotation(cluster, UNJOIN_POLICY_ANNOTATION) == Some("Orphan")
+    }
+
+    fn cluster_annotation(&self, cluster: &str, name: &str) -> Option<&str> {
+        let annotations = self.clusters.get(cluster)?.metadata.annotations.as_ref()?;
+        annotations.get(name).map(String::as_str)
+    }
+
+    /// Whether the engine may delete an object: it carries this plane's mark, or that of the binding and no plane's (it
+    /// came here under the Full profile).
+    #[must_use]
+    pub fn is_ours(&self, live: &Live, key: &ObjectKey) -> bool {
+        match &live.plane {
+            Some(plane) => *plane == self.plane,
+            None => live
+                .binding
+                .as_ref()
+                .is_some_and(|(namespace, name)| *namespace == key.namespace && *name == key.binding_name()),
+        }
+    }
+
+    /// Kinds of the plane to watch: those that policies select and those that bindings name.
+    #[must_use]
+    pub fn plane_kinds(&self) -> BTreeSet<Arc<KindKey>> {
+        let selected = self.policies.values().flat_map(|spec| &spec.resource_selectors);
+        let selected = selected.map(|selector| KindKey::new(&selector.api_version, &selector.kind));
+        selected.chain(self.bindings.keys().map(|key| key.kind.clone())).collect()
+    }
+
+    /// Kinds to watch in a member: those of its bindings, and namespaces.
+    #[must_use]
+    pub fn member_kinds(&self, cluster: &ClusterName) -> BTreeSet<Arc<KindKey>> {
+        let bound =
+            self.bindings.iter().filter(|(_, binding)| binding.targets(cluster) || binding.removing.contains(cluster));
+        let mut kinds: BTreeSet<_> = bound.map(|(key, _)| key.kind.clone()).collect();
+        kinds.insert(KindKey::new("v1", "Namespace"));
+        kinds
+    }
+
+    /// Bindings whose objects may be in a cluster.
+    pub fn bindings_in<'a>(&'a self, cluster: &'a ClusterName) -> impl Iterator<Item = &'a Key> {
+        let bound = self.bindings.iter();
+        bound.filter(|(_, b)| b.targets(cluster) || b.removing.contains(cluster)).map(|(key, _)| key)
+    }
+
+    /// Whether nothing of this plane is left in a cluster that leaves; nothing while that is not known.
+    #[must_use]
+    pub fn is_clean(&self, cluster: &ClusterName) -> Option<bool> {
+        if self.bindings_in(cluster).next().is_some() {
+            return Some(false);
+        }
+        let reachable = self.members.get(cluster).is_some_and(|member| member.reachable);
+        if !reachable {
+            // A member that was never reached holds nothing.
+            let never = self
+                .clusters
+                .get(cluster)
+                .is_some_and(|c| c.status.as_ref().is_none_or(|status| status.kubernetes_version.is_none()));
+            return (never || self.is_forced(cluster)).then_some(true);
+        }
+        let member = self.members.get(cluster)?;
+        if !self.member_kinds(cluster).iter().all(|kind| member.synced.contains(kind)) {
+            return None;
+        }
+        Some(!member.live.iter().any(|(key, live)| self.is_ours(live, key)))
+    }
+}
+
+impl Effects {
+    /// Adds others.
+    pub fn merge(&mut self, other: Self) {
+        self.schedule.extend(other.schedule);
+        self.dispatch.extend(other.dispatch);
+        self.report.extend(other.report);
+        self.clusters.extend(other.clusters);
+        self.kinds |= other.kinds;
+    }
+}
+
+/// An override policy as the pure functions take it.
+#[must_use]
+pub fn as_override((key, spec): &(PolicyKey, Arc<OverrideSpec>)) -> Override<'_> {
+    Override { namespace: key.0.as_deref(), name: &key.1, spec }
+}

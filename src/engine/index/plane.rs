@@ -1,0 +1,299 @@
+//! News of the plane, and what follows from them.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Instant;
+
+use serde_json::Value;
+
+use super::super::key::{ClusterName, Key, KindKey, ObjectKey};
+use super::super::model::{Binding, Template, text};
+use super::{Decision, Effects, Index, Namespace, PolicyKey, Told, is_reserved, selects_kind};
+use crate::karmada::SKIP_AUTO_PROPAGATION_LABEL;
+use crate::karmada::cluster::Cluster;
+use crate::karmada::policy::{OverrideSpec, PropagationSpec};
+use crate::placement::ClusterView;
+
+impl Index {
+    /// A cluster is there, or changed.
+    pub fn put_cluster(&mut self, cluster: Cluster) -> Effects {
+        let name = ClusterName::from(cluster.metadata.name.clone().unwrap_or_default());
+        let view = Arc::new(ClusterView::of_cluster(&cluster));
+        self.clusters.insert(name.clone(), Arc::new(cluster));
+        let mut effects = Effects { clusters: vec![name.clone()], ..Effects::default() };
+        let before = self.views.insert(name.clone(), view.clone());
+        if before.as_ref() == Some(&view) {
+            return effects;
+        }
+        effects.schedule = self.templates.keys().chain(self.bindings.keys()).cloned().collect();
+        // Labels and places decide about overrides.
+        let differs = before.is_none_or(|before| {
+            (&before.labels, &before.provider, &before.region, &before.zones, before.leaving)
+                != (&view.labels, &view.provider, &view.region, &view.zones, view.leaving)
+        });
+        if differs {
+            effects.merge(self.look_at_member(&name));
+        }
+        effects
+    }
+
+    /// A cluster is gone.
+    pub fn remove_cluster(&mut self, name: &str) -> Effects {
+        self.clusters.remove(name);
+        self.views.remove(name);
+        self.members.remove(name);
+        let schedule = self.templates.keys().chain(self.bindings.keys()).cloned().collect();
+        Effects { schedule, clusters: vec![name.into()], ..Effects::default() }
+    }
+
+    /// Everything in a member is to be looked at.
+    #[must_use]
+    pub fn look_at_member(&self, cluster: &ClusterName) -> Effects {
+        let bound = self.bindings_in(cluster).cloned();
+        let live = self.members.get(cluster).into_iter().flat_map(|member| member.live.keys().cloned());
+        let namespaces = self.namespaces.keys().map(|name| ObjectKey::of_namespace(name));
+        let dispatch = bound.chain(live).chain(namespaces).map(|key| (cluster.clone(), key)).collect();
+        Effects { dispatch, ..Effects::default() }
+    }
+
+    /// Everything of a kind in a member is to be looked at.
+    #[must_use]
+    pub fn look_at_kind(&self, cluster: &ClusterName, kind: &KindKey) -> Effects {
+        let mut effects = self.look_at_member(cluster);
+        effects.dispatch.retain(|(_, key)| *key.kind == *kind);
+        // Those that are in members no longer meant for them wait for their being gone.
+        effects.schedule = self.bindings_in(cluster).filter(|key| *key.kind == *kind).cloned().collect();
+        effects.report = effects.schedule.clone();
+        effects.clusters = vec![cluster.clone()];
+        effects
+    }
+
+    /// A propagation policy is there, changed, or gone.
+    pub fn set_policy(&mut self, key: PolicyKey, spec: Option<PropagationSpec>) -> Effects {
+        let after = spec.map(Arc::new);
+        let before = match after.clone() {
+            Some(spec) => self.policies.insert(key.clone(), spec),
+            None => self.policies.remove(&key),
+        };
+        if before == after {
+            return Effects::default();
+        }
+        let namespace = key.0;
+        let touched = |object: &Key| {
+            (namespace.is_none() || namespace == object.namespace)
+                && [&before, &after]
+                    .into_iter()
+                    .flatten()
+                    .any(|spec| selects_kind(&spec.resource_selectors, &object.kind))
+        };
+        let schedule = self.templates.keys().filter(|key| touched(key)).cloned().collect();
+        Effects { schedule, kinds: true, ..Effects::default() }
+    }
+
+    /// Names of the policies of one kind that are known.
+    #[must_use]
+    pub fn policy_keys(&self, namespaced: bool) -> Vec<PolicyKey> {
+        self.policies.keys().filter(|(namespace, _)| namespace.is_some() == namespaced).cloned().collect()
+    }
+
+    /// An override policy is there, changed, or gone.
+    pub fn set_override(&mut self, key: PolicyKey, spec: Option<OverrideSpec>) -> Effects {
+        let after = spec.map(Arc::new);
+        let before = match after.clone() {
+            Some(spec) => self.overrides.insert(key.clone(), spec),
+            None => self.overrides.remove(&key),
+        };
+        if before == after {
+            return Effects::default();
+        }
+        let namespace = key.0;
+        let touched = |object: &ObjectKey| {
+            (namespace.is_none() || namespace == object.namespace)
+                && [&before, &after].into_iter().flatten().any(|spec| {
+                    spec.resource_selectors.is_empty() || selects_kind(&spec.resource_selectors, &object.kind)
+                })
+        };
+        let bound = self.bindings.iter().filter(|(key, _)| touched(key));
+        let mut dispatch: Vec<_> =
+            bound.flat_map(|(key, binding)| binding.inventory().map(|cluster| (cluster, key.clone()))).collect();
+        for name in self.namespaces.keys() {
+            let key = ObjectKey::of_namespace(name);
+            if touched(&key) {
+                dispatch.extend(self.views.keys().map(|cluster| (cluster.clone(), key.clone())));
+            }
+        }
+        Effects { dispatch, ..Effects::default() }
+    }
+
+    /// Names of the override policies of one kind that are known.
+    #[must_use]
+    pub fn override_keys(&self, namespaced: bool) -> Vec<PolicyKey> {
+        self.overrides.keys().filter(|(namespace, _)| namespace.is_some() == namespaced).cloned().collect()
+    }
+
+    /// A namespace is there, or changed.
+    pub fn put_namespace(&mut self, object: Value) -> Effects {
+        let name = text(&object, "/metadata/name");
+        let labels = object.pointer("/metadata/labels");
+        let skips = labels
+            .and_then(|labels| labels.get(SKIP_AUTO_PROPAGATION_LABEL))
+            .and_then(Value::as_str)
+            .is_some_and(|value| value.eq_ignore_ascii_case("true"));
+        let propagates = !skips && name != "default" && !is_reserved(&name);
+        let template = Template::of(object);
+        if let Some(known) = self.namespaces.get(&name)
+            && (&known.template.body, known.template.deleting, known.propagates)
+                == (&template.body, template.deleting, propagates)
+        {
+            return Effects::default();
+        }
+        self.namespaces.insert(name.clone(), Namespace { template, propagates });
+        self.look_at_namespace(&name)
+    }
+
+    /// A namespace is gone.
+    pub fn remove_namespace(&mut self, name: &str) -> Effects {
+        self.namespaces.remove(name);
+        self.look_at_namespace(name)
+    }
+
+    /// Names of the namespaces that are known.
+    #[must_use]
+    pub fn namespace_names(&self) -> Vec<String> {
+        self.namespaces.keys().cloned().collect()
+    }
+
+    fn look_at_namespace(&self, name: &str) -> Effects {
+        let key = ObjectKey::of_namespace(name);
+        let dispatch = self.views.keys().map(|cluster| (cluster.clone(), key.clone())).collect();
+        Effects { dispatch, ..Effects::default() }
+    }
+
+    /// A template is there, or changed. `relist` accepts an older version: the plane may have been restored.
+    pub fn put_template(&mut self, key: Key, template: Template, relist: bool) -> Effects {
+        let mut effects = Effects::default();
+        if !relist && self.graves.hold(&template.uid, template.version) {
+            return effects;
+        }
+        if let Some(known) = self.templates.get(&key) {
+            if !relist && known.uid == template.uid && template.version <= known.version {
+                return effects;
+            }
+            if (&known.uid, &known.body, known.deleting, known.generation)
+                != (&template.uid, &template.body, template.deleting, template.generation)
+            {
+                effects.schedule.push(key.clone());
+            } else if known.status != template.status {
+                effects.report.push(key.clone());
+            }
+        } else {
+            effects.schedule.push(key.clone());
+        }
+        self.templates.insert(key, template);
+        effects
+    }
+
+    /// A template is gone; with its uid and version if the watch told.
+    pub fn remove_template(&mut self, key: &Key, told: Told<'_>) -> Effects {
+        if self.graves.dig_for(self.templates.get(key).map(|known| known.uid.as_str()), told) {
+            return Effects::default();
+        }
+        self.templates.remove(key);
+        Effects { schedule: vec![key.clone()], ..Effects::default() }
+    }
+
+    /// The templates of a kind that are known.
+    #[must_use]
+    pub fn template_keys(&self, kind: &KindKey) -> Vec<Key> {
+        self.templates.keys().filter(|key| *key.kind == *kind).cloned().collect()
+    }
+
+    /// All objects of a kind of the plane are known.
+    pub fn kind_synced(&mut self, kind: &Arc<KindKey>) -> Effects {
+        self.synced.insert(kind.clone());
+        let bound = self.bindings.keys().filter(|key| key.kind == *kind);
+        Effects { schedule: bound.cloned().collect(), ..Effects::default() }
+    }
+
+    /// A kind of the plane is no longer watched.
+    pub fn forget_kind(&mut self, kind: &Arc<KindKey>) {
+        self.synced.remove(kind);
+        self.templates.retain(|key, _| key.kind != *kind);
+    }
+
+    /// A binding is there, or changed.
+    pub fn put_binding(&mut self, key: Key, binding: Binding, relist: bool) -> Effects {
+        let mut effects = Effects::default();
+        if !relist && self.graves.hold(&binding.uid, binding.version) {
+            return effects;
+        }
+        let before = self.bindings.get(&key);
+        if let Some(known) = before {
+            if !relist && known.uid == binding.uid && binding.version <= known.version {
+                return effects;
+            }
+            if known.spec != binding.spec
+                || known.removing != binding.removing
+                || known.deleting != binding.deleting
+                || known.finalizers != binding.finalizers
+                || known.annotations != binding.annotations
+            {
+                effects.schedule.push(key.clone());
+                let touched: BTreeSet<_> = known.inventory().chain(binding.inventory()).collect();
+                effects
+                    .clusters
+                    .extend(touched.iter().filter(|c| self.views.get(*c).is_some_and(|v| v.leaving)).cloned());
+                effects.dispatch.extend(touched.into_iter().map(|cluster| (cluster, key.clone())));
+                effects.report.push(key.clone());
+                effects.kinds = known.inventory().collect::<BTreeSet<_>>() != binding.inventory().collect();
+            } else if known.status != binding.status || known.generation != binding.generation {
+                effects.report.push(key.clone());
+            }
+        } else {
+            effects.schedule.push(key.clone());
+            effects.dispatch.extend(binding.inventory().map(|cluster| (cluster, key.clone())));
+            effects.report.push(key.clone());
+            effects.kinds = true;
+        }
+        self.bindings.insert(key, binding);
+        effects
+    }
+
+    /// A binding is gone; with its uid and version if the watch told.
+    pub fn remove_binding(&mut self, key: &Key, told: Told<'_>) -> Effects {
+        if self.graves.dig_for(self.bindings.get(key).map(|known| known.uid.as_str()), told) {
+            return Effects::default();
+        }
+        let mut effects = Effects { schedule: vec![key.clone()], kinds: true, ..Effects::default() };
+        if let Some(binding) = self.bindings.remove(key) {
+            effects.clusters = binding.inventory().filter(|c| self.views.get(c).is_some_and(|v| v.leaving)).collect();
+            effects.dispatch = binding.inventory().map(|cluster| (cluster, key.clone())).collect();
+        }
+        if !self.templates.contains_key(key) {
+            self.decisions.remove(key);
+        }
+        for member in self.members.values_mut() {
+            member.attempts.remove(key);
+            member.repairs.remove(key);
+        }
+        effects
+    }
+
+    /// The bindings of one scope that are known.
+    #[must_use]
+    pub fn binding_keys(&self, namespaced: bool) -> Vec<Key> {
+        self.bindings.keys().filter(|key| key.namespace.is_some() == namespaced).cloned().collect()
+    }
+
+    /// Something was decided about a template.
+    pub fn decided(&mut self, key: &Key, wanted: bool, refusal: Option<(&'static str, String)>) -> Effects {
+        let before = self.decisions.get(key);
+        let at = before.map_or_else(Instant::now, |known| known.at);
+        let changed = before.is_none_or(|known| known.refusal != refusal);
+        let report = if changed { vec![key.clone()] } else { Vec::new() };
+        self.decisions.insert(key.clone(), Decision { wanted, refusal, at });
+        let inventory = self.bindings.get(key).map(|binding| binding.inventory().collect::<Vec<_>>());
+        let dispatch = inventory.into_iter().flatten().map(|cluster| (cluster, key.clone())).collect();
+        Effects { report, dispatch, ..Effects::default() }
+    }
+}

@@ -1,0 +1,303 @@
+use serde_json::{Value, from_value, json};
+
+use super::super::key::KindKey;
+use super::super::model::{BINDING_FINALIZER, Binding, Live, Template};
+use super::super::schedule::{Step, plan};
+use super::super::want::{Want, want};
+use super::*;
+
+const PLANE: &str = "plane-uid";
+
+fn key(name: &str) -> Key {
+    Arc::new(ObjectKey { kind: KindKey::new("v1", "ConfigMap"), namespace: Some("shop".into()), name: name.into() })
+}
+
+fn cluster(name: &str, ready: &str) -> Cluster {
+    from_value(json!({"apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster", "metadata": {"name": name, "uid": name},
+        "spec": {"syncMode": "Push"}, "status": {"kubernetesVersion": "v1.36.3", "conditions": [{"type": "Ready", "status": ready, "reason": "R",
+            "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}))
+    .unwrap()
+}
+
+fn template(name: &str, uid: &str, version: &str) -> Template {
+    Template::of(json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": version},
+        "metadata": {"name": name, "namespace": "shop", "uid": uid, "resourceVersion": version}}))
+}
+
+fn policy(spec: Value) -> PropagationSpec {
+    let mut all = json!({"resourceSelectors": [{"apiVersion": "v1", "kind": "ConfigMap"}]});
+    all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
+    from_value(all).unwrap()
+}
+
+fn live(uid: &str, version: &str, plane: &str) -> Live {
+    Live::of(
+        json!({"metadata": {"name": "x", "uid": uid, "resourceVersion": version, "annotations": {"airdock.dev/plane": plane}}}),
+    )
+}
+
+fn name(text: &str) -> ClusterName {
+    ClusterName::from(text)
+}
+
+/// Carries out what a plan says, as the plane would.
+fn carry_out(index: &mut Index, key: &Key, version: u64) -> Step {
+    let plan = plan(index, key);
+    index.decided(key, plan.wanted, plan.refusal.clone());
+    let mut object = match &plan.step {
+        Step::Nothing => return plan.step,
+        Step::Create(body) => {
+            let mut body = body.clone();
+            body["metadata"]["uid"] = json!(format!("binding-{version}"));
+            body
+        }
+        Step::Delete { .. } => {
+            let mut binding = index.binding(key).unwrap().clone();
+            binding.deleting = true;
+            binding.version = version;
+            index.put_binding(key.clone(), binding, false);
+            return plan.step;
+        }
+        Step::Change { operations, .. } => {
+            let binding = index.binding(key).unwrap();
+            let mut object = json!({"metadata": {"uid": binding.uid, "finalizers": binding.finalizers, "annotations": binding.annotations,
+                "ownerReferences": binding.owners}, "spec": *binding.spec, "status": *binding.status});
+            if binding.deleting {
+                object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+            }
+            json_patch::patch(&mut object, &from_value::<Vec<_>>(json!(operations)).unwrap()).unwrap();
+            object
+        }
+    };
+    object["metadata"]["resourceVersion"] = json!(version.to_string());
+    let binding = Binding::of(object).unwrap();
+    if binding.deleting && binding.finalizers.is_empty() {
+        let uid = binding.uid.clone();
+        index.remove_binding(key, Some((&uid, version)));
+    } else {
+        index.put_binding(key.clone(), binding, false);
+    }
+    plan.step
+}
+
+/// A plane with three members, all known, and one ConfigMap that goes to all of them.
+fn world() -> (Index, Key) {
+    let mut index = Index::of(PLANE.to_owned());
+    let key = key("x");
+    for cluster_name in ["a", "b", "c"] {
+        index.put_cluster(cluster(cluster_name, "True"));
+        index.set_reachable(&name(cluster_name), true);
+        index.member_synced(&name(cluster_name), &key.kind, &[]);
+        index.member_synced(&name(cluster_name), &KindKey::new("v1", "Namespace"), &[]);
+    }
+    index.set_policy((Some("shop".into()), "p".into()), Some(policy(json!({}))));
+    index.put_template(key.clone(), template("x", "t", "1"), false);
+    index.kind_synced(&key.kind);
+    assert!(matches!(carry_out(&mut index, &key, 10), Step::Create(_)));
+    (index, key)
+}
+
+#[test]
+fn a_binding_is_made_once() {
+    let (mut index, key) = world();
+    let binding = index.binding(&key).unwrap();
+    assert_eq!(binding.finalizers, [BINDING_FINALIZER]);
+    assert_eq!(binding.inventory().count(), 3);
+    assert!(matches!(carry_out(&mut index, &key, 11), Step::Nothing), "a converged template costs nothing");
+    assert!(matches!(want(&index, &name("a"), &key), Want::Apply(_)));
+}
+
+#[test]
+fn what_is_not_known_is_not_touched() {
+    let mut index = Index::of(PLANE.to_owned());
+    let (mut full, key) = world();
+    let binding = full.binding(&key).unwrap().clone();
+    index.put_cluster(cluster("a", "True"));
+    index.put_binding(key.clone(), binding, false);
+    // The binding is known, its template is not yet: neither is a reason to delete the other.
+    assert!(matches!(plan(&index, &key).step, Step::Nothing));
+    assert!(matches!(want(&index, &name("a"), &key), Want::Keep));
+    index.kind_synced(&key.kind);
+    assert!(matches!(plan(&index, &key).step, Step::Delete { .. }));
+    // A template that nothing was decided about is left alone too.
+    full.decisions.clear();
+    assert!(matches!(want(&full, &name("a"), &key), Want::Keep));
+}
+
+#[test]
+fn the_binding_goes_after_the_objects() {
+    let (mut index, key) = world();
+    for cluster in ["a", "b", "c"] {
+        index.put_live(&name(cluster), &key, live(cluster, "5", PLANE), false);
+    }
+    index.remove_template(&key, Some(("t", 20)));
+    assert!(matches!(carry_out(&mut index, &key, 21), Step::Delete { .. }));
+    assert!(matches!(want(&index, &name("a"), &key), Want::Remove { preserve: false }));
+    index.remove_live(&name("a"), &key, Some(("a", 6)));
+    index.set_reachable(&name("c"), false);
+    index.remove_live(&name("b"), &key, Some(("b", 6)));
+    assert!(matches!(carry_out(&mut index, &key, 22), Step::Nothing), "c is away, and may hold it");
+    index.set_reachable(&name("c"), true);
+    assert!(matches!(carry_out(&mut index, &key, 23), Step::Nothing), "c is back, but not all is known of it");
+    index.member_synced(&name("c"), &key.kind, &[]);
+    assert!(matches!(carry_out(&mut index, &key, 24), Step::Nothing), "c holds it");
+    index.remove_live(&name("c"), &key, Some(("c", 6)));
+    index.member_mut(&name("b")).in_flight.insert(key.clone());
+    assert!(matches!(carry_out(&mut index, &key, 25), Step::Nothing), "a create is under way in b");
+    index.member_mut(&name("b")).in_flight.clear();
+    assert!(matches!(carry_out(&mut index, &key, 26), Step::Change { .. }));
+    assert!(index.binding(&key).is_none());
+}
+
+#[test]
+fn clusters_that_are_no_longer_meant_stay_in_the_inventory_until_they_are_clean() {
+    let (mut index, key) = world();
+    index.put_live(&name("c"), &key, live("c", "5", PLANE), false);
+    let only_a = json!({"placement": {"clusterAffinity": {"clusterNames": ["a"]}}});
+    index.set_policy((Some("shop".into()), "p".into()), Some(policy(only_a)));
+    carry_out(&mut index, &key, 30);
+    let binding = index.binding(&key).unwrap();
+    assert_eq!(binding.spec.clusters.len(), 1);
+    assert_eq!(binding.removing, [name("c")].into(), "b never held it");
+    assert!(matches!(want(&index, &name("c"), &key), Want::Remove { .. }));
+    index.remove_live(&name("c"), &key, Some(("c", 6)));
+    carry_out(&mut index, &key, 31);
+    assert!(index.binding(&key).unwrap().removing.is_empty());
+    assert!(matches!(carry_out(&mut index, &key, 32), Step::Nothing));
+}
+
+#[test]
+fn a_binding_that_somebody_deleted_is_made_anew_and_members_notice_nothing() {
+    let (mut index, key) = world();
+    let mut binding = index.binding(&key).unwrap().clone();
+    binding.deleting = true;
+    binding.version = 40;
+    index.put_binding(key.clone(), binding, false);
+    assert!(matches!(want(&index, &name("a"), &key), Want::Apply(_)));
+    assert!(matches!(carry_out(&mut index, &key, 41), Step::Change { .. }));
+    assert!(index.binding(&key).is_none());
+    assert!(matches!(carry_out(&mut index, &key, 42), Step::Create(_)));
+}
+
+#[test]
+fn ghosts_stay_in_their_graves() {
+    let (mut index, key) = world();
+    // The answer to a status write arrives after the template is gone.
+    index.remove_template(&key, Some(("t", 50)));
+    index.put_template(key.clone(), template("x", "t", "49"), false);
+    assert!(index.template(&key).is_none());
+    // Another one of its name is no ghost, and late news of the first do not end the second.
+    index.put_template(key.clone(), template("x", "t2", "51"), false);
+    index.remove_template(&key, Some(("t", 50)));
+    assert_eq!(index.template(&key).unwrap().uid, "t2");
+    // An object that lost its label is back when the label is: the same uid, a later version.
+    let a = name("a");
+    index.put_live(&a, &key, live("l", "5", PLANE), false);
+    index.remove_live(&a, &key, Some(("l", 6)));
+    index.applied(&a, &key, live("l", "5", PLANE), 1);
+    assert!(!index.member(&a).unwrap().live.contains_key(&key));
+    index.put_live(&a, &key, live("l", "7", PLANE), false);
+    assert!(index.member(&a).unwrap().live.contains_key(&key));
+}
+
+#[test]
+fn old_news_do_not_undo_what_is_known() {
+    let (mut index, key) = world();
+    index.put_template(key.clone(), template("x", "t", "9"), false);
+    assert_eq!(index.put_template(key.clone(), template("x", "t", "8"), false), Effects::default());
+    assert_eq!(index.template(&key).unwrap().version, 9);
+    // A list is the truth even so: the plane may have been restored from a backup.
+    index.put_template(key.clone(), template("x", "t", "8"), true);
+    assert_eq!(index.template(&key).unwrap().version, 8);
+}
+
+#[test]
+fn heartbeats_have_no_effects() {
+    let (mut index, _) = world();
+    let mut same = cluster("a", "True");
+    same.metadata.resource_version = Some("99".into());
+    let effects = index.put_cluster(same);
+    assert!(effects.schedule.is_empty() && effects.dispatch.is_empty());
+    assert!(!index.put_cluster(cluster("a", "False")).schedule.is_empty());
+}
+
+#[test]
+fn orphans_of_this_plane_are_removed_and_those_of_others_are_not() {
+    let (mut index, _) = world();
+    let (orphan, a) = (key("orphan"), name("a"));
+    assert!(matches!(want(&index, &a, &orphan), Want::Remove { .. }));
+    assert!(index.is_ours(&live("l", "1", PLANE), &orphan));
+    assert!(!index.is_ours(&live("l", "1", "another"), &orphan));
+    // One that came under the Full profile carries no plane's mark; its binding's is as good.
+    let mut upstream = live("l", "1", PLANE);
+    upstream.plane = None;
+    assert!(!index.is_ours(&upstream, &orphan));
+    upstream.binding = Some((Some("shop".into()), "orphan-configmap".into()));
+    assert!(index.is_ours(&upstream, &orphan));
+    // Nothing is decided about a cluster that is not there.
+    index.remove_cluster("a");
+    assert!(matches!(want(&index, &a, &orphan), Want::Keep));
+}
+
+#[test]
+fn namespaces() {
+    let (mut index, _) = world();
+    let namespace =
+        |name: &str, labels: Value| json!({"metadata": {"name": name, "labels": labels, "resourceVersion": "1"}});
+    let a = name("a");
+    let of = |index: &Index, name: &str| want(index, &a, &ObjectKey::of_namespace(name));
+    for (name, labels, goes) in [
+        ("shop", json!({}), true),
+        ("default", json!({}), false),
+        ("kube-system", json!({}), false),
+        ("karmada-cluster", json!({}), false),
+        ("kept", json!({"namespace.karmada.io/skip-auto-propagation": "True"}), false),
+    ] {
+        index.put_namespace(namespace(name, labels));
+        assert_eq!(matches!(of(&index, name), Want::Apply(_)), goes, "{name}");
+        assert!(goes || matches!(of(&index, name), Want::Keep), "{name}");
+    }
+    index.remove_namespace("shop");
+    assert!(matches!(of(&index, "shop"), Want::Remove { .. }));
+}
+
+#[test]
+fn a_cluster_that_leaves_is_cleaned_first() {
+    let (mut index, key) = world();
+    let a = name("a");
+    index.put_live(&a, &key, live("l", "5", PLANE), false);
+    let mut leaving = cluster("a", "True");
+    leaving.metadata.deletion_timestamp = Some(from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+    let effects = index.put_cluster(leaving.clone());
+    assert!(effects.schedule.contains(&key) && effects.dispatch.contains(&(a.clone(), key.clone())));
+    assert!(matches!(want(&index, &a, &key), Want::Remove { preserve: false }));
+    assert_eq!(index.is_clean(&a), Some(false));
+    carry_out(&mut index, &key, 60);
+    assert_eq!(index.binding(&key).unwrap().removing, [a.clone()].into());
+    // Away: nobody knows. Given up: it counts as clean.
+    index.set_reachable(&a, false);
+    carry_out(&mut index, &key, 61);
+    assert_eq!(index.is_clean(&a), Some(false));
+    leaving.metadata.annotations = Some([(FORCE_UNJOIN_ANNOTATION.to_owned(), "true".to_owned())].into());
+    index.put_cluster(leaving.clone());
+    carry_out(&mut index, &key, 62);
+    assert_eq!(index.is_clean(&a), Some(true));
+    leaving.metadata.annotations = Some([(UNJOIN_POLICY_ANNOTATION.to_owned(), "Orphan".to_owned())].into());
+    index.put_cluster(leaving);
+    assert!(matches!(want(&index, &a, &key), Want::Remove { preserve: true }));
+}
+
+#[test]
+fn objects_nobody_may_claim() {
+    let (index, _) = world();
+    let claimed = |namespace: &str, name: &str| {
+        let key =
+            ObjectKey { kind: KindKey::new("v1", "ConfigMap"), namespace: Some(namespace.into()), name: name.into() };
+        let object =
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}});
+        index.claim(&Arc::new(key), &object).is_some()
+    };
+    assert!(claimed("shop", "mine"));
+    assert!(!claimed("shop", "kube-root-ca.crt"));
+    assert!(!claimed("kube-system", "mine") && !claimed("karmada-system", "mine") && !claimed("other", "mine"));
+}
