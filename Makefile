@@ -21,6 +21,8 @@ export AIRDOCK_TEST_BIN ?= $(CURDIR)/.lab/bin
 # Every file or folder of tests/ that is a test of its own; those whose name starts with e2e need the lab.
 TESTS := $(basename $(notdir $(wildcard tests/*.rs))) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
 E2E := $(filter e2e%,$(TESTS))
+# Which end-to-end tests run, as cargo test's filters; `make test-e2e E2E_TESTS=` runs all of them.
+E2E_TESTS ?= app:: bad_input:: instance:: the_engine_and_the_operator
 GENERATED := generated chart
 INTEGRATION := $(filter-out $(E2E) $(GENERATED),$(TESTS))
 
@@ -88,7 +90,7 @@ test-integration: ## Tests on a real etcd and kube-apiserver
 .PHONY: test-e2e
 test-e2e: build ## Tests on the lab's clusters (as root)
 	lab/bring-up.sh
-	$(if $(E2E),$(CARGO) test $(FEATURES) $(E2E:%=--test %) -- --test-threads=1 --nocapture,@echo "no end-to-end tests")
+	$(if $(E2E),$(CARGO) test $(FEATURES) $(E2E:%=--test %) -- --test-threads=1 --nocapture $(E2E_TESTS),@echo "no end-to-end tests")
 
 .PHONY: test-demo
 test-demo: demo ## The demo, and the tour of README.md line by line

@@ -1,6 +1,8 @@
 //! Applications against a real API server that is host cluster and plane in one. The test itself plays the engine:
 //! it writes the bindings.
 
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::print_stdout, missing_docs, dead_code)]
+
 mod clusters;
 
 use std::collections::BTreeSet;

@@ -136,7 +136,7 @@ impl<'a> Values<'a> {
                 "service": self.names.object("etcd"),
                 "clientService": self.names.object("etcd-client"),
                 "initialCluster": self.initial_cluster(),
-                "authorityDigest": self.inputs.secret_digests.get(&self.names.object("etcd-ca")),
+                "authorityDigest": self.inputs.secret_digests.get(&self.names.object("etcd-ca")).map_or("", String::as_str),
                 "ephemeral": storage.type_ == StorageType::Ephemeral,
                 "size": storage.size,
                 "storageClass": storage.storage_class_name,

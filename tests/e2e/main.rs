@@ -3,7 +3,7 @@
 //! `make test-e2e` brings all of that up. The tests share the lab, so they run one after another
 //! (`--test-threads=1`), each in namespaces of its own; those that need a plane with members share one.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout, missing_docs)]
 
 mod app;
 mod bad_input;

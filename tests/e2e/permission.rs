@@ -1,6 +1,6 @@
 //! Permissions: the same in plane and members, repaired, taken away.
 
-use std::path::PathBuf;
+use std::path::Path;
 
 use airdock::api::PermissionBinding;
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -78,7 +78,7 @@ async fn a_role_ends_when_it_expires() {
 }
 
 /// Waits until `kubectl auth can-i` gives this answer.
-async fn may(kubeconfig: &PathBuf, user: &str, what: &str, namespace: &str, expected: bool) {
+async fn may(kubeconfig: &Path, user: &str, what: &str, namespace: &str, expected: bool) {
     let mut args = vec!["auth", "can-i"];
     args.extend(what.split(' '));
     args.extend(["--as", user, "-n", namespace]);

@@ -199,10 +199,10 @@ fn template(
             Some(_) => fault(&format!(".metadata.{key}"), "must be a map of strings".into()),
         }
     }
-    if tenancy == Tenancy::Guest {
-        if let Some((path, problem)) = escalation(&api_version, &kind, &object, namespace) {
-            fault(path, problem);
-        }
+    if tenancy == Tenancy::Guest
+        && let Some((path, problem)) = escalation(&api_version, &kind, &object, namespace)
+    {
+        fault(path, problem);
     }
     if !faults.is_empty() {
         return Err(faults);

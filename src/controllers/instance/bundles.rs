@@ -43,16 +43,16 @@ impl Bundles {
     pub async fn get(&self, host: &Client, instance: &KarmadaInstance) -> Result<Sourced, BundleError> {
         let source = instance.spec.crds.as_ref().map(|crds| &crds.source);
         match source {
-            Some(CrdSource { url: Some(url), sha256: Some(sha256), .. }) => self.from_url(url, sha256).await,
+            Some(CrdSource { url: Some(url), sha256: Some(sha256), .. }) => self.fetched(url, sha256).await,
             Some(CrdSource { config_map_ref: Some(reference), .. }) => {
                 let namespace = instance.namespace().unwrap_or_default();
-                self.from_config_map(host, &namespace, &reference.name).await
+                self.read(host, &namespace, &reference.name).await
             }
             _ => Err(BundleError::Archive { problem: "spec.crds.source names none".into() }),
         }
     }
 
-    async fn from_url(&self, url: &str, sha256: &str) -> Result<Sourced, BundleError> {
+    async fn fetched(&self, url: &str, sha256: &str) -> Result<Sourced, BundleError> {
         let version = sha256.chars().take(20).collect();
         if let Some(bundle) = self.known(sha256) {
             return Ok(Sourced { version, bundle });
@@ -71,7 +71,7 @@ impl Bundles {
         Ok(Sourced { version, bundle })
     }
 
-    async fn from_config_map(&self, host: &Client, namespace: &str, name: &str) -> Result<Sourced, BundleError> {
+    async fn read(&self, host: &Client, namespace: &str, name: &str) -> Result<Sourced, BundleError> {
         let missing = |problem: String| BundleError::ConfigMap { problem };
         let unread = |error: kube::Error| BundleError::Fetch {
             from: format!("ConfigMap {namespace}/{name}"),
@@ -188,9 +188,9 @@ mod tests {
     async fn a_wrong_checksum_names_both() {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let url = serve(200, b"something else").await;
-        let error = Bundles::default().from_url(&url, &"0".repeat(64)).await.unwrap_err().to_string();
+        let error = Bundles::default().fetched(&url, &"0".repeat(64)).await.unwrap_err().to_string();
         assert!(error.contains(&"0".repeat(64)) && error.contains(&checksum(b"something else")), "{error}");
-        let error = Bundles::default().from_url(&url, &checksum(b"something else")).await.unwrap_err().to_string();
+        let error = Bundles::default().fetched(&url, &checksum(b"something else")).await.unwrap_err().to_string();
         assert!(error.contains("refused"), "{error}");
     }
 
@@ -198,9 +198,9 @@ mod tests {
     async fn what_cannot_be_fetched_says_why() {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let url = serve(404, b"").await;
-        let error = Bundles::default().from_url(&url, "x").await.unwrap_err().to_string();
+        let error = Bundles::default().fetched(&url, "x").await.unwrap_err().to_string();
         assert!(error.contains("404"), "{error}");
-        let error = Bundles::default().from_url("http://127.0.0.1:1/x", "x").await.unwrap_err().to_string();
+        let error = Bundles::default().fetched("http://127.0.0.1:1/x", "x").await.unwrap_err().to_string();
         assert!(error.contains("127.0.0.1:1"), "{error}");
     }
 }
