@@ -29,14 +29,19 @@ until_ready() {
   local from=$SECONDS
   while true; do
     state=$(kubectl -n $namespace get "$object" -o jsonpath='{.metadata.generation}/{.status.observedGeneration} {.status.conditions[?(@.type=="Ready")].status} {.status.conditions[?(@.type=="Ready")].message}' 2>&1) || true
-    local generations=${state%% *} rest=${state#* }
-    if [[ $rest != "$last" ]]; then
-      printf '  %3d s  %-28s %s\n' $((SECONDS - applied)) "$object" "${rest:-waiting for the operator}"
-      last=$rest
+    local generations status message
+    read -r generations status message <<<"$state"
+    if [[ ${generations%/*} == "${generations#*/}" && $status == True ]]; then
+      printf '  %3d s  %-28s ready: %s\n' $((SECONDS - applied)) "$object" "$message"
+      return
     fi
-    if [[ ${generations%/*} == "${generations#*/}" && $rest == True* ]]; then return; fi
+    message=${message:-waiting for the operator}
+    if [[ $message != "$last" ]]; then
+      printf '  %3d s  %-28s %s\n' $((SECONDS - applied)) "$object" "$message"
+      last=$message
+    fi
     if ((SECONDS - from > patience)); then
-      echo "failed: $object is not Ready after $patience s: $rest" >&2
+      echo "failed: $object is not Ready after $patience s: $last" >&2
       echo "  see: kubectl -n $namespace describe $object; kubectl -n airdock-system logs deployment/airdock" >&2
       exit 1
     fi

@@ -4,14 +4,16 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod harness;
+
 use std::fs;
 use std::io::Write;
-use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+
+use harness::{ApiServer, Etcd, Folder};
 
 /// Kinds of others, which a bare API server does not know. Everything else must be known to it.
 const FOREIGN: [&str; 3] = ["argoproj.io/", "kustomize.toolkit.fluxcd.io/", "source.toolkit.fluxcd.io/"];
@@ -20,101 +22,35 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
+/// A tool that sees neither the caller's cluster nor their standard input.
 fn tool(name: &str) -> Command {
-    let folder = std::env::var_os("AIRDOCK_TEST_BIN").map_or_else(|| root().join(".lab/bin"), PathBuf::from);
-    let path = folder.join(name);
-    assert!(path.exists(), "{} is missing; run `make setup`, or point AIRDOCK_TEST_BIN at it", path.display());
-    let mut command = Command::new(path);
+    let mut command = Command::new(harness::tool(name));
     command.current_dir(root()).env_remove("KUBECONFIG").stdin(Stdio::null());
     command
 }
 
-/// An etcd and a kube-apiserver on loopback, for as long as it lives.
-struct Server {
-    folder: PathBuf,
-    children: Vec<Child>,
+/// An API server, and kubectl with an administrator's rights in it.
+struct Cluster {
+    kubeconfig: PathBuf,
+    _folder: Folder,
+    _server: ApiServer,
+    _etcd: Etcd,
 }
 
-impl Drop for Server {
-    fn drop(&mut self) {
-        // The API server first: without etcd it would hang.
-        for child in self.children.iter_mut().rev() {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-        // After a failure the logs tell why.
-        if !std::thread::panicking() {
-            let _ = fs::remove_dir_all(&self.folder);
-        }
-    }
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port()
-}
-
-impl Server {
-    fn start() -> Self {
-        let folder = std::env::temp_dir().join(format!("airdock-examples-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
-        let [client, peer, secure] = [free_port(), free_port(), free_port()];
-        let mut server = Self { folder: folder.clone(), children: Vec::new() };
-        let at = |name: &str| folder.join(name).display().to_string();
-
-        let key = rcgen::KeyPair::generate().unwrap();
-        fs::write(folder.join("sa.key"), key.serialize_pem()).unwrap();
-        fs::write(folder.join("sa.pub"), key.public_key_pem()).unwrap();
-        fs::write(folder.join("tokens.csv"), "test,admin,admin,system:masters\n").unwrap();
-        let url = format!("http://127.0.0.1:{client}");
-        server.run(
-            "etcd",
-            &[
-                format!("--data-dir={}", at("etcd")),
-                format!("--listen-client-urls={url}"),
-                format!("--advertise-client-urls={url}"),
-                format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
-                "--unsafe-no-fsync".into(),
-            ],
-        );
-        server.run(
-            "kube-apiserver",
-            &[
-                format!("--etcd-servers={url}"),
-                format!("--secure-port={secure}"),
-                "--bind-address=127.0.0.1".into(),
-                format!("--cert-dir={}", at("certificates")),
-                format!("--service-account-key-file={}", at("sa.pub")),
-                format!("--service-account-signing-key-file={}", at("sa.key")),
-                "--service-account-issuer=https://kubernetes.default.svc".into(),
-                format!("--token-auth-file={}", at("tokens.csv")),
-                "--authorization-mode=RBAC".into(),
-                "--service-cluster-ip-range=10.0.0.0/24".into(),
-                "--disable-admission-plugins=ServiceAccount".into(),
-            ],
-        );
-        let kubeconfig = format!(
-            "apiVersion: v1\nkind: Config\ncurrent-context: test\ncontexts: [{{name: test, context: {{cluster: test, user: test}}}}]\n\
-             clusters: [{{name: test, cluster: {{server: 'https://127.0.0.1:{secure}', insecure-skip-tls-verify: true}}}}]\n\
-             users: [{{name: test, user: {{token: test}}}}]\n"
-        );
-        fs::write(folder.join("kubeconfig"), kubeconfig).unwrap();
-        let until = Instant::now() + Duration::from_secs(60);
-        while !server.kubectl(&["get", "--raw", "/readyz"], None).status.success() {
-            assert!(Instant::now() < until, "the API server is not ready; see {}", at("kube-apiserver.log"));
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        server
-    }
-
-    fn run(&mut self, name: &str, arguments: &[String]) {
-        let log = fs::File::create(self.folder.join(format!("{name}.log"))).unwrap();
-        let errors = log.try_clone().unwrap();
-        self.children.push(tool(name).args(arguments).stdout(log).stderr(errors).spawn().unwrap());
+impl Cluster {
+    async fn start() -> Self {
+        let etcd = Etcd::start();
+        let mut server = ApiServer::start(&etcd, "examples");
+        server.ready().await;
+        let folder = Folder::new("kubectl");
+        let kubeconfig = folder.path().join("kubeconfig");
+        fs::write(&kubeconfig, server.kubeconfig()).unwrap();
+        Self { kubeconfig, _folder: folder, _server: server, _etcd: etcd }
     }
 
     fn kubectl(&self, arguments: &[&str], input: Option<&str>) -> Output {
         let mut command = tool("kubectl");
-        command.arg("--kubeconfig").arg(self.folder.join("kubeconfig")).args(arguments);
+        command.arg("--kubeconfig").arg(&self.kubeconfig).args(arguments);
         command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         if let Some(text) = input {
@@ -161,9 +97,9 @@ fn examples() -> Vec<PathBuf> {
     found
 }
 
-#[test]
-fn a_real_api_server_takes_every_example_and_the_chart() {
-    let server = Server::start();
+#[tokio::test]
+async fn a_real_api_server_takes_every_example_and_the_chart() {
+    let server = Cluster::start().await;
     // Client-side, as people do it.
     server.must(&["apply", "-f", "crds"], None, "crds/");
     for crd in airdock::cli::crds::definitions() {

@@ -124,7 +124,7 @@ fn the_operations_guide_knows_every_reason() {
         for reason in reasons {
             seen += 1;
             // Whoever is ready has nothing to look up.
-            let good = code.contains(&format!("Ready {{ reason: \"{reason}\""));
+            let good = code.contains(&format!("::Ready {{ reason: \"{reason}\""));
             if !good && !guide.contains(&format!("`{reason}`")) {
                 missing.push(format!("{reason} in {}", file.display()));
             }
@@ -157,4 +157,21 @@ fn every_dependency_has_its_reason() {
         }
     }
     assert!(seen > 20, "only {seen} dependencies found");
+}
+
+/// Guarantees name the tests that hold them; those must be there.
+#[test]
+fn guarantees_name_tests_that_exist() {
+    let mut seen = 0;
+    for page in fs::read_dir(root().join("docs/guarantees")).expect("read docs/guarantees") {
+        let page = page.expect("entry").path();
+        let text = fs::read_to_string(&page).expect("read a page");
+        for name in text.split('`').skip(1).step_by(2) {
+            if name.starts_with("tests/") || name.starts_with("src/") {
+                assert!(root().join(name).exists(), "{} names {name}, which does not exist", page.display());
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen > 10, "only {seen} tests named");
 }
