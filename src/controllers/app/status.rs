@@ -16,6 +16,9 @@ use super::differences::in_cluster;
 use super::validate::Template;
 use super::workload;
 
+/// How much is said of one cluster, since there may be a thousand of them.
+const MESSAGE_LIMIT: usize = 256;
+
 /// A template as it stands in the plane.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing<'a> {
@@ -101,7 +104,7 @@ pub fn read(
             applied: applied.get(name).copied().unwrap_or_default(),
             health: states.iter().map(State::health).max().unwrap_or_default(),
             replicas: replicas.get(name).copied().unwrap_or_default(),
-            message: worst(states).and_then(State::message).map(str::to_owned),
+            message: worst(states).and_then(State::message).map(|message| message.chars().take(MESSAGE_LIMIT).collect()),
         })
         .collect();
     status.components = app

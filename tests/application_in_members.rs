@@ -1,0 +1,254 @@
+//! The whole way of an application, with nothing played: from the `MultiCloudApp` through its controller and the
+//! engine into two members, and back into its status. Host cluster and plane are one API server.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod harness;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use airdock::api::MultiCloudApp;
+use airdock::controllers::{Context, HostClient, app};
+use airdock::engine;
+use airdock::karmada::CLUSTER_NAMESPACE;
+use airdock::runtime::client::ClientFactory;
+use airdock::runtime::conditions::find;
+use airdock::runtime::leadership::Leadership;
+use airdock::runtime::metrics::Metrics;
+use airdock::runtime::planes::{Planes, ServiceAccess};
+use base64::Engine as _;
+use harness::{ADMIN, ApiServer, Etcd, eventually};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Client;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
+use kube::core::ApiResource;
+use kube::core::gvk::GroupVersionKind;
+use serde_json::{Value, json};
+use tokio_util::sync::CancellationToken;
+
+const SOON: Duration = Duration::from_secs(30);
+
+async fn put(client: &Client, object: Value) {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (api_version, kind) = (text("/apiVersion"), text("/kind"));
+    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
+    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &kind));
+    let api: Api<DynamicObject> = match text("/metadata/namespace").as_str() {
+        "" => Api::all_with(client.clone(), &resource),
+        namespace => Api::namespaced_with(client.clone(), namespace, &resource),
+    };
+    let params = PatchParams::apply("test").force();
+    api.patch(&text("/metadata/name"), &params, &Patch::Apply(&object)).await.unwrap();
+}
+
+async fn define(client: &Client) {
+    let crds = [airdock::cli::crds::definitions(), airdock::karmada::definitions()].concat();
+    let api = Api::<CustomResourceDefinition>::all(client.clone());
+    for crd in &crds {
+        api.create(&PostParams::default(), crd).await.unwrap();
+    }
+    for crd in crds {
+        let path = format!("/apis/{}/{}/{}", crd.spec.group, crd.spec.versions[0].name, crd.spec.names.plural);
+        eventually(&path, SOON, async || {
+            let request = http::Request::get(&path).body(Vec::new()).unwrap();
+            client.request_text(request).await.map_err(|error| error.to_string())
+        })
+        .await;
+    }
+}
+
+fn encoded(text: &str) -> String {
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+/// An instance that is installed, with two members.
+async fn fleet(host: &ApiServer, members: &[ApiServer]) {
+    let client = host.client();
+    define(&client).await;
+    for namespace in ["team", CLUSTER_NAMESPACE] {
+        put(&client, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})).await;
+    }
+    let labels = json!({"airdock.dev/purpose": "operator-kubeconfig", "airdock.dev/instance": "fleet"});
+    put(&client, json!({
+        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "fleet-operator", "namespace": "team", "labels": labels},
+        "data": {"kubeconfig": encoded(&host.kubeconfig())},
+    }))
+    .await;
+    put(&client, json!({
+        "apiVersion": "airdock.dev/v1alpha1", "kind": "KarmadaInstance", "metadata": {"name": "fleet", "namespace": "team"},
+        "spec": {},
+    }))
+    .await;
+    for member in members {
+        put(
+            &client,
+            json!({
+                "apiVersion": "v1", "kind": "Secret", "metadata": {"name": member.name, "namespace": CLUSTER_NAMESPACE},
+                "data": {"token": encoded(ADMIN), "caBundle": encoded(&member.authority)},
+            }),
+        )
+        .await;
+        put(
+            &client,
+            json!({
+                "apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster", "metadata": {"name": member.name},
+                "spec": {
+                    "syncMode": "Push", "apiEndpoint": member.url(), "region": member.name,
+                    "secretRef": {"namespace": CLUSTER_NAMESPACE, "name": member.name},
+                },
+            }),
+        )
+        .await;
+    }
+}
+
+fn start(host: &ApiServer) {
+    let client = host.client();
+    let options = engine::Options {
+        factory: ClientFactory::default(),
+        metrics: Metrics::new(),
+        settings: engine::Settings::default(),
+        ready: Arc::new(AtomicBool::new(false)),
+    };
+    tokio::spawn(engine::run(client.clone(), options));
+    let (factory, shutdown) = (ClientFactory::default(), CancellationToken::new());
+    let (planes, keeper) = Planes::start(client.clone(), factory.clone(), ServiceAccess::Dns, shutdown.clone());
+    tokio::spawn(keeper);
+    tokio::spawn(app::run(Context {
+        host: HostClient(client),
+        factory,
+        planes,
+        leadership: Leadership::always(),
+        metrics: Metrics::new(),
+        shutdown,
+        image: "airdock".to_owned(),
+    }));
+}
+
+fn application(replicas: Value, differences: Value) -> Value {
+    json!({
+        "apiVersion": "airdock.dev/v1alpha1", "kind": "MultiCloudApp", "metadata": {"name": "shop", "namespace": "team"},
+        "spec": {
+            "instanceRef": {"name": "fleet"}, "namespace": "shop",
+            "components": [{"name": "web", "manifests": [
+                {
+                    "apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+                    "spec": {
+                        "replicas": 4, "selector": {"matchLabels": {"app": "web"}},
+                        "template": {
+                            "metadata": {"labels": {"app": "web"}},
+                            "spec": {
+                                "initContainers": [{"name": "init", "image": "busybox"}],
+                                "containers": [{"name": "web", "image": "docker.io/library/nginx:1", "env": [{"name": "A", "value": "1"}]}],
+                            },
+                        },
+                    },
+                },
+                {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "settings"}, "data": {"colour": "blue"}},
+            ]}],
+            "placement": {"replicas": replicas},
+            "differences": differences,
+        },
+    })
+}
+
+/// Images, replicas, environment and colour of the application in a member.
+async fn seen(member: &Client) -> Option<Value> {
+    let web = Api::<Deployment>::namespaced(member.clone(), "shop").get_opt("web").await.ok()??;
+    let settings = Api::<ConfigMap>::namespaced(member.clone(), "shop").get_opt("settings").await.ok()??;
+    let spec = web.spec?;
+    let pods = spec.template.spec?;
+    let container = pods.containers.first()?;
+    let env: Vec<String> =
+        container.env.iter().flatten().map(|e| format!("{}={}", e.name, e.value.clone().unwrap_or_default())).collect();
+    Some(json!([
+        pods.init_containers?[0].image,
+        container.image,
+        spec.replicas,
+        env.join(" "),
+        settings.data?["colour"]
+    ]))
+}
+
+async fn until_seen(member: &Client, want: Value) {
+    eventually("the member has it", SOON, async || match seen(member).await {
+        Some(seen) if seen == want => Ok(()),
+        other => Err(format!("{other:?} is not {want}")),
+    })
+    .await;
+}
+
+/// Plays the member's kubelets: says that all replicas are ready.
+async fn all_ready(member: &Client) {
+    let api = Api::<Deployment>::namespaced(member.clone(), "shop");
+    let web = api.get("web").await.unwrap();
+    let replicas = web.spec.unwrap().replicas;
+    let status = json!({"status": {
+        "observedGeneration": web.metadata.generation, "replicas": replicas, "updatedReplicas": replicas,
+        "readyReplicas": replicas, "availableReplicas": replicas,
+    }});
+    api.patch_status("web", &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
+}
+
+async fn until_ready(apps: &Api<MultiCloudApp>, status: &str, words: &str) -> MultiCloudApp {
+    eventually("the app's status", SOON, async || {
+        let app = apps.get("shop").await.map_err(|error| error.to_string())?;
+        let known = app.status.clone().unwrap_or_default();
+        let ready = find(&known.conditions, "Ready");
+        let is_so = known.observed_generation == app.metadata.generation
+            && ready.is_some_and(|ready| ready.status == status && ready.message.contains(words));
+        if is_so { Ok(app) } else { Err(format!("not Ready={status} with {words:?} but {known:?}")) }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_application_goes_into_its_members_and_comes_back() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let etcd = Etcd::start();
+    let mut host = ApiServer::start(&etcd, "host");
+    let mut members = [ApiServer::start(&etcd, "eu"), ApiServer::start(&etcd, "us")];
+    host.ready().await;
+    for member in &mut members {
+        member.ready().await;
+    }
+    let (eu, us) = (members[0].client(), members[1].client());
+    fleet(&host, &members).await;
+    start(&host);
+    let apps = Api::<MultiCloudApp>::namespaced(host.client(), "team");
+
+    let patch = json!([{"kind": "ConfigMap", "name": "settings", "operations": [{"op": "replace", "path": "/data/colour", "value": "red"}]}]);
+    let differences = json!([
+        {"env": {"B": "2"}},
+        {"match": {"regions": ["eu"]}, "imageRegistry": "eu.example/mirror", "replicas": 1, "env": {"A": "3"}},
+        {"match": {"clusters": ["us"]}, "patches": patch},
+    ]);
+    put(&host.client(), application(json!({}), differences)).await;
+    until_seen(&eu, json!(["eu.example/mirror/busybox", "eu.example/mirror/library/nginx:1", 1, "A=3 B=2", "blue"]))
+        .await;
+    until_seen(&us, json!(["busybox", "docker.io/library/nginx:1", 4, "A=1 B=2", "red"])).await;
+    until_ready(&apps, "False", "Deployment web: 0 of ").await;
+    all_ready(&eu).await;
+    all_ready(&us).await;
+    let status = until_ready(&apps, "True", "runs in eu, us").await.status.unwrap();
+    assert_eq!((status.clusters_ready.as_deref(), status.replicas_ready.as_deref()), (Some("2/2"), Some("5/5")));
+
+    // The replicas are divided, and nothing differs any more.
+    let weights =
+        json!({"mode": "Weighted", "weights": [{"regions": ["eu"], "weight": 3}, {"regions": ["us"], "weight": 1}]});
+    put(&host.client(), application(weights, json!([]))).await;
+    until_seen(&eu, json!(["busybox", "docker.io/library/nginx:1", 3, "A=1", "blue"])).await;
+    until_seen(&us, json!(["busybox", "docker.io/library/nginx:1", 1, "A=1", "blue"])).await;
+
+    apps.delete("shop", &DeleteParams::default()).await.unwrap();
+    eventually("it is gone", SOON, async || match apps.get_opt("shop").await.unwrap() {
+        None => Ok(()),
+        Some(app) => Err(format!("{:?}", app.status)),
+    })
+    .await;
+    assert!(seen(&eu).await.is_none() && seen(&us).await.is_none(), "the members are clean when the app is gone");
+}
