@@ -104,7 +104,9 @@ pub fn read(
             applied: applied.get(name).copied().unwrap_or_default(),
             health: states.iter().map(State::health).max().unwrap_or_default(),
             replicas: replicas.get(name).copied().unwrap_or_default(),
-            message: worst(states).and_then(State::message).map(|message| message.chars().take(MESSAGE_LIMIT).collect()),
+            message: worst(states)
+                .and_then(State::message)
+                .map(|message| message.chars().take(MESSAGE_LIMIT).collect()),
         })
         .collect();
     status.components = app
