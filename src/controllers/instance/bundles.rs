@@ -115,7 +115,7 @@ impl Bundles {
 async fn fetch(url: &str) -> Result<Vec<u8>, String> {
     let mut address: Uri = url.parse().map_err(|_| "it is no address".to_owned())?;
     for _ in 0..=MAX_REDIRECTS {
-        let mut config = Config::new(address.clone());
+        let mut config = Config::new(origin(&address)?);
         config.connect_timeout = Some(Duration::from_secs(10));
         config.default_retry = false;
         let client = Client::try_from(config).map_err(|error| chain(&error))?;
@@ -142,6 +142,13 @@ async fn fetch(url: &str) -> Result<Vec<u8>, String> {
         return Ok(packed);
     }
     Err(format!("it was sent elsewhere more than {MAX_REDIRECTS} times"))
+}
+
+/// An address without its path, since the client prefixes every request's path with its base's.
+fn origin(address: &Uri) -> Result<Uri, String> {
+    let mut parts = address.clone().into_parts();
+    parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
+    Uri::from_parts(parts).map_err(|error| error.to_string())
 }
 
 /// Where a redirect leads; never from https to http.
@@ -174,14 +181,15 @@ mod tests {
         assert!(redirected(&https, "").is_err());
     }
 
-    /// Serves one answer on loopback.
+    /// Serves one answer on loopback, at the address that is returned and at no other.
     async fn serve(status: u16, body: &'static [u8]) -> String {
         let status = axum::http::StatusCode::from_u16(status).unwrap();
-        let app = axum::Router::new().fallback(move || async move { (status, body) });
+        let answer = axum::routing::get(move || async move { (status, body) });
+        let app = axum::Router::new().route("/releases/crds.tar.gz", answer);
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(async move { axum::serve(listener, app).await });
-        format!("http://{address}/crds.tar.gz")
+        format!("http://{address}/releases/crds.tar.gz?a=b")
     }
 
     #[tokio::test]
