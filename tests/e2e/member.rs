@@ -92,9 +92,9 @@ async fn an_unknown_instance_is_named() {
     // Another namespace's instance needs that namespace's consent.
     fleet::fleet().await;
     lab::apply(&format!(
-        "apiVersion: airdock.dev/v1alpha1\nkind: MemberClusterJoin\nmetadata: {{name: y, namespace: e2e-unknown}}\n\
-         spec: {{instanceRef: {{name: {INSTANCE}, namespace: {NAMESPACE}}}, clusterName: y, kubeconfigSecretRef: {{name: x}}}}\n"
+        "apiVersion: airdock.dev/v1alpha1\nkind: MemberClusterJoin\nmetadata: {{name: far, namespace: e2e-unknown}}\n\
+         spec: {{instanceRef: {{name: {INSTANCE}, namespace: {NAMESPACE}}}, clusterName: far, kubeconfigSecretRef: {{name: x}}}}\n"
     ));
-    lab::until_condition(&members, "y", "Ready", "False", "allowedNamespaces", 20).await;
-    lab::delete(&members, "y", 20).await;
+    lab::until_condition(&members, "far", "Ready", "False", "allowedNamespaces", 20).await;
+    lab::delete(&members, "far", 20).await;
 }
