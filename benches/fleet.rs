@@ -20,6 +20,7 @@ mod report;
 use std::time::{Duration, Instant};
 
 use airdock::api::{KarmadaInstance, MemberClusterJoin};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::Client;
 use kube::api::{Api, DeleteParams};
 
@@ -27,6 +28,10 @@ use report::Report;
 
 const NAMESPACE: &str = "bench";
 const RUNS: usize = 5;
+/// Fewer: upstream takes minutes for the load.
+const FULL_RUNS: usize = 3;
+/// How many members join at once.
+const JOINS: [usize; 3] = [1, 3, 10];
 /// The lab's kwok members that take part; `make bench` adds them.
 const MEMBERS: [&str; 10] = ["eu", "us", "m03", "m04", "m05", "m06", "m07", "m08", "m09", "m10"];
 /// Where the lab serves Karmada's CRD bundle.
@@ -68,7 +73,7 @@ async fn install(host: &Client, report: &mut Report) {
         lab::delete(&instances, "timed", 120).await;
     }
     if let Some(manifest) = full_manifest() {
-        for _ in 0..3 {
+        for _ in 0..FULL_RUNS {
             report.add("Full: instance applied → Ready", ready_after(host, &manifest).await);
             lab::delete(&instances, "full", 120).await;
         }
@@ -87,24 +92,32 @@ async fn ready_after(host: &Client, manifest: &str) -> Duration {
 async fn compact(host: &Client, report: &mut Report, wanted: &impl Fn(&str) -> bool) {
     fleet::instance(host, NAMESPACE, "compact", "").await;
     if wanted("join") {
-        for count in [1, 3, 10] {
-            for _ in 0..3 {
+        let before = report::counts();
+        for count in JOINS {
+            for _ in 0..RUNS {
                 let took = join(host, "compact", &MEMBERS[..count]).await;
                 report.add(&format!("Compact: {count} members joined in parallel"), took);
                 leave(host, &MEMBERS[..count]).await;
             }
         }
+        let joined = JOINS.iter().sum::<usize>() * RUNS;
+        report.requests_for("operator", &before, joined, "member joined and unjoined");
     }
     join(host, "compact", &MEMBERS[..3]).await;
     let plane = lab::plane(NAMESPACE, "compact").await;
     report.memory("operator at rest", "controller");
     report.memory("engine at rest, 3 members", "engine");
     if wanted("load") {
+        let before = report::counts();
         for _ in 0..RUNS {
-            let took = load::deployments(&plane, &MEMBERS[..3]).await;
-            report.add("Compact: 200 Deployments × 3 members, all present", took.present);
-            report.add("Compact: 200 Deployments × 3 members, status aggregated", took.aggregated);
+            load(report, "Compact", &plane).await;
         }
+        report.requests_for(
+            "engine",
+            &before,
+            RUNS * load::COUNT,
+            "template brought to 3 members, reported and removed",
+        );
         report.memory("engine after 200 × 3", "engine");
         report.memory("operator after 200 × 3", "controller");
         load::floor(report, &MEMBERS[..3]).await;
@@ -116,19 +129,30 @@ async fn compact(host: &Client, report: &mut Report, wanted: &impl Fn(&str) -> b
     lab::delete(&Api::<KarmadaInstance>::namespaced(host.clone(), NAMESPACE), "compact", 120).await;
 }
 
+/// 200 Deployments for three members.
+async fn load(report: &mut Report, profile: &str, plane: &Client) {
+    let took = load::deployments(plane, &MEMBERS[..3]).await;
+    report.add(&format!("{profile}: 200 Deployments × 3 members, all present"), took.present);
+    report.add(&format!("{profile}: … all ready in the members"), took.ready);
+    report.add(&format!("{profile}: … all told to be ready by the templates"), took.aggregated);
+}
+
 /// The same joins and load on upstream's components.
 async fn full(host: &Client, report: &mut Report, manifest: &str) {
     lab::apply(manifest);
     load::until_condition::<KarmadaInstance>(host, NAMESPACE, &["full"], "Ready").await;
-    for count in [1, 3] {
-        report.add(&format!("Full: {count} members joined in parallel"), join(host, "full", &MEMBERS[..count]).await);
-        leave(host, &MEMBERS[..count]).await;
+    for count in JOINS {
+        for _ in 0..FULL_RUNS {
+            let took = join(host, "full", &MEMBERS[..count]).await;
+            report.add(&format!("Full: {count} members joined in parallel"), took);
+            leave(host, &MEMBERS[..count]).await;
+        }
     }
     join(host, "full", &MEMBERS[..3]).await;
     let plane = lab::plane(NAMESPACE, "full").await;
-    let took = load::deployments(&plane, &MEMBERS[..3]).await;
-    report.add("Full: 200 Deployments × 3 members, all present", took.present);
-    report.add("Full: 200 Deployments × 3 members, status aggregated", took.aggregated);
+    for _ in 0..FULL_RUNS {
+        load(report, "Full", &plane).await;
+    }
     leave(host, &MEMBERS[..3]).await;
     lab::delete(&Api::<KarmadaInstance>::namespaced(host.clone(), NAMESPACE), "full", 180).await;
 }
@@ -173,5 +197,10 @@ async fn leave(host: &Client, members: &[&str]) {
     }
     for member in members {
         lab::gone(&api, member, 180).await;
+    }
+    // What an earlier membership leaves to a member to clear away is not part of the next one's time.
+    for member in members {
+        let namespaces: Api<Namespace> = Api::all(lab::member(member).await);
+        lab::gone(&namespaces, "karmada-cluster", 180).await;
     }
 }

@@ -125,6 +125,7 @@ fn start(host: &ApiServer) {
         leadership: Leadership::always(),
         metrics: Metrics::new(),
         shutdown,
+        caches: airdock::runtime::controller::Caches::default(),
         image: "airdock".to_owned(),
     }));
 }

@@ -18,13 +18,17 @@ use serde_json::json;
 use crate::lab;
 use crate::report::Report;
 
-const COUNT: usize = 200;
+pub const COUNT: usize = 200;
 const NAMESPACE: &str = "bench-load";
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// How long it took.
 pub struct Took {
+    /// Every member has every Deployment.
     pub present: Duration,
+    /// Every Deployment is ready in every member, by its own status there.
+    pub ready: Duration,
+    /// Every template shows so.
     pub aggregated: Duration,
 }
 
@@ -85,15 +89,21 @@ pub async fn deployments(plane: &Client, members: &[&str]) -> Took {
         count(plane, COUNT, move |d| d.status.as_ref().and_then(|s| s.ready_replicas) == Some(wanted)).await;
         started.elapsed()
     };
+    let is_ready = |d: &Deployment| d.status.as_ref().and_then(|s| s.ready_replicas) == Some(1);
+    let ready = stream::iter(&clients).for_each_concurrent(None, |client| count(client, COUNT, is_ready));
+    let ready = async {
+        ready.await;
+        started.elapsed()
+    };
     let templates: Api<Deployment> = Api::namespaced(plane.clone(), NAMESPACE);
     let create = create_all(&templates);
     let present = async {
         present.await;
         started.elapsed()
     };
-    let (_, present, aggregated) = tokio::time::timeout(LIMIT, futures::future::join3(create, present, aggregated))
-        .await
-        .expect("the load was not done in time");
+    let all = futures::future::join4(create, present, ready, aggregated);
+    let (_, present, ready, aggregated) =
+        tokio::time::timeout(LIMIT, all).await.expect("the load was not done in time");
     let _ = templates.delete_collection(&DeleteParams::default(), &Default::default()).await.unwrap();
     for client in &clients {
         let left: Api<Deployment> = Api::namespaced(client.clone(), NAMESPACE);
@@ -103,7 +113,7 @@ pub async fn deployments(plane: &Client, members: &[&str]) -> Took {
         .await;
     }
     policies.delete("everything", &DeleteParams::default()).await.unwrap();
-    Took { present, aggregated }
+    Took { present, ready, aggregated }
 }
 
 async fn create_all(api: &Api<Deployment>) {

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use crate::lab;
 
+/// Requests by process and method.
+pub type Counts = BTreeMap<String, BTreeMap<String, u64>>;
+
 /// All figures of a run, in the order in which they came.
 #[derive(Default)]
 pub struct Report {
@@ -44,12 +47,20 @@ impl Report {
         self.note(&format!("Memory: {what}"), sizes.join(", "));
     }
 
+    /// Tells how many requests a piece of work took, from the processes' own metrics; renewals of the Lease included.
+    pub fn requests_for(&mut self, who: &str, before: &Counts, pieces: usize, what: &str) {
+        let after = counts();
+        let sum = |counts: &Counts| counts.get(who).map_or(0, |of| of.values().sum::<u64>());
+        let each = (sum(&after) - sum(before)) as f64 / pieces as f64;
+        self.note(&format!("Requests of the {who} for a {what}"), format!("{each:.1}"));
+    }
+
     /// Counts the requests of operator and engine while nothing happens, from their own metrics.
     pub async fn requests_at_rest(&mut self, time: Duration) {
         tokio::time::sleep(Duration::from_secs(15)).await;
-        let before = requests();
+        let before = counts();
         tokio::time::sleep(time).await;
-        let after = requests();
+        let after = counts();
         for (who, counts) in after {
             let earlier = before.get(&who).cloned().unwrap_or_default();
             let text: Vec<String> = ["GET", "POST", "PUT", "PATCH", "DELETE"]
@@ -96,7 +107,7 @@ impl Report {
 }
 
 /// Requests by method so far, of operator and engine, read through the API server's proxy to their pods.
-fn requests() -> BTreeMap<String, BTreeMap<String, u64>> {
+pub fn counts() -> Counts {
     let mut found = BTreeMap::new();
     for (who, selector) in
         [("operator", "app.kubernetes.io/name=airdock"), ("engine", "app.kubernetes.io/component=engine")]

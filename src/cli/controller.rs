@@ -2,17 +2,26 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use clap::Args;
+use futures::FutureExt as _;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::controllers::{Context, HostClient, app, instance, member, permission};
 use crate::runtime::client::{ClientError, ClientFactory};
+use crate::runtime::controller::Caches;
 use crate::runtime::http::{self, ServeError};
 use crate::runtime::leadership::{self, Election, Leadership, LeadershipError};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::planes::{Planes, ServiceAccess};
+
+/// How long reconciles that are under way may take at the end; less than the pod's grace period.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// How long it may take to let the Lease go.
+const RELEASE: Duration = Duration::from_secs(5);
 
 /// Flags of `airdock controller`.
 #[derive(Args, Clone, Debug)]
@@ -70,19 +79,22 @@ pub async fn run_with(
 ) -> Result<(), ControllerError> {
     let shutdown = CancellationToken::new();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?args, "starting");
+    // The Lease is let go after the last write, not with the signal.
+    let release = CancellationToken::new();
     let (leadership, election) = if args.leader_elect {
         let identity = args.identity.clone().unwrap_or_else(default_identity);
         let election = Election { namespace: args.namespace.clone(), name: "airdock-controller".into(), identity };
-        let (leadership, task) = leadership::start(host.clone(), election, &metrics, shutdown.clone());
+        let (leadership, task) = leadership::start(host.clone(), election, &metrics, release.clone());
         (leadership, futures::future::Either::Left(task))
     } else {
-        let until = shutdown.clone();
+        let until = release.clone();
         let task = async move {
             until.cancelled().await;
             Ok(())
         };
         (Leadership::always(), futures::future::Either::Right(task))
     };
+    let caches = Caches::default();
     let (planes, keeper) = Planes::start(host.clone(), factory.clone(), args.service_access, shutdown.clone());
     let context = Context {
         host: HostClient(host),
@@ -91,32 +103,45 @@ pub async fn run_with(
         leadership,
         metrics: metrics.clone(),
         shutdown: shutdown.clone(),
+        caches: caches.clone(),
         image: args.image,
     };
     let mut controllers = JoinSet::new();
     controllers.spawn(keeper);
     start_all(&mut controllers, &context);
-    let serving = http::serve(args.listen, metrics, Arc::new(|| true), shutdown.clone());
-    let result = tokio::select! {
-        () = ended => Ok(()),
-        lost = election => lost.map_err(ControllerError::from),
-        broken = serving => broken.map_err(ControllerError::from),
-    };
+    let serving = http::serve(args.listen, metrics, Arc::new(move || caches.are_filled()), shutdown.clone());
+    tokio::pin!(election);
     // On lost leadership nothing may be written any more: the process ends at once instead.
-    if result.is_ok() {
-        shutdown.cancel();
-        let grace = std::time::Duration::from_secs(20);
-        let _ = tokio::time::timeout(grace, async { while controllers.join_next().await.is_some() {} }).await;
+    tokio::select! {
+        () = ended => {}
+        lost = &mut election => return lost.map_err(ControllerError::from),
+        broken = serving => return broken.map_err(ControllerError::from),
     }
-    result
+    tracing::info!("ending: what is under way is finished first");
+    shutdown.cancel();
+    let finished = async { while controllers.join_next().await.is_some() {} };
+    tokio::select! {
+        _ = tokio::time::timeout(DRAIN, finished) => {}
+        lost = &mut election => return lost.map_err(ControllerError::from),
+    }
+    controllers.shutdown().await;
+    release.cancel();
+    let _ = tokio::time::timeout(RELEASE, election).await;
+    Ok(())
 }
 
 /// Every controller has its line here.
 fn start_all(controllers: &mut JoinSet<()>, context: &Context) {
-    controllers.spawn(instance::run(context.clone()));
-    controllers.spawn(member::run(context.clone()));
-    controllers.spawn(app::run(context.clone()));
-    controllers.spawn(permission::run(context.clone()));
+    let all = [
+        instance::run(context.clone()).boxed(),
+        member::run(context.clone()).boxed(),
+        app::run(context.clone()).boxed(),
+        permission::run(context.clone()).boxed(),
+    ];
+    context.caches.expect(all.len());
+    for controller in all {
+        controllers.spawn(controller);
+    }
 }
 
 /// Host name and process id.

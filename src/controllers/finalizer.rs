@@ -5,7 +5,7 @@ use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
-use crate::runtime::error::is_not_found;
+use crate::runtime::error::{is_conflict, is_not_found};
 
 /// Sets a finalizer, unless it is there. Must come before anything is made elsewhere.
 pub async fn add<K>(client: &Client, object: &K, finalizer: &str) -> Result<(), kube::Error>
@@ -25,6 +25,26 @@ where
 
 /// Removes a finalizer. An object that is gone is no error.
 pub async fn remove<K>(client: &Client, object: &K, finalizer: &str) -> Result<(), kube::Error>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug,
+{
+    match remove_from(client, object, finalizer).await {
+        // A status was written meanwhile, more often than not by this very round.
+        Err(error) if is_conflict(&error) => {
+            let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
+            match api.get_opt(&object.name_any()).await? {
+                Some(latest) if latest.uid() == object.uid() => remove_from(client, &latest, finalizer).await,
+                _ => Ok(()),
+            }
+        }
+        result => result,
+    }
+}
+
+async fn remove_from<K>(client: &Client, object: &K, finalizer: &str) -> Result<(), kube::Error>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
         + Clone

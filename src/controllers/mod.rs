@@ -17,7 +17,7 @@ use kube::Client;
 use tokio_util::sync::CancellationToken;
 
 use crate::runtime::client::ClientFactory;
-use crate::runtime::controller::Options;
+use crate::runtime::controller::{Caches, Options};
 use crate::runtime::leadership::Leadership;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::planes::Planes;
@@ -37,6 +37,8 @@ pub struct Context {
     pub metrics: Metrics,
     /// When it all ends.
     pub shutdown: CancellationToken,
+    /// Which of the controllers' caches are still being filled.
+    pub caches: Caches,
     /// Image of this binary, for engines.
     pub image: String,
 }
@@ -60,6 +62,7 @@ impl Context {
             leadership: self.leadership.clone(),
             metrics: self.metrics.clone(),
             shutdown: self.shutdown.clone(),
+            caches: self.caches.clone(),
         }
     }
 }

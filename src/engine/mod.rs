@@ -53,6 +53,9 @@ use crate::runtime::metrics::Metrics;
 pub use self::index::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
 pub use self::model::{BINDING_FINALIZER, CLUSTER_FINALIZER, PLANE_ANNOTATION, REMOVING_ANNOTATION};
 
+/// Keys that wait at a moment when nothing much happens.
+const BACKLOG: i64 = 16;
+
 /// How many things are done at once.
 #[derive(Clone, Copy, Debug)]
 pub struct Settings {
@@ -244,6 +247,11 @@ impl Engine {
     fn queue_of(&self, cluster: &ClusterName) -> Arc<Queue<Key>> {
         let new = || Arc::new(Queue::new(self.dispatch_depth.clone()));
         lock(&self.dispatch).entry(cluster.clone()).or_insert_with(new).clone()
+    }
+
+    /// Whether many objects wait to be sent to members. Users wait for these, rather than for statuses.
+    fn is_delivering(&self) -> bool {
+        self.schedule.depth() + self.dispatch_depth.get() > BACKLOG
     }
 
     /// A watch of the plane is complete.

@@ -133,6 +133,11 @@ impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Queue<K> {
         self.wake.notify_one();
     }
 
+    /// Keys that wait for a worker, in all queues that count together.
+    pub fn depth(&self) -> i64 {
+        self.depth.get()
+    }
+
     #[cfg(test)]
     fn is_empty(&self) -> bool {
         self.lock().ready.is_empty()

@@ -25,6 +25,9 @@ pub const GATHER: Duration = Duration::from_millis(250);
 /// How long a first report waits for clusters that have not answered yet.
 const FIRST_REPORT: Duration = Duration::from_secs(2);
 
+/// How long a report gives way to objects that are on their way to members.
+const GIVE_WAY: Duration = Duration::from_secs(4);
+
 /// What there is to report about a template.
 #[derive(Debug)]
 pub struct Report {
@@ -154,6 +157,9 @@ fn template_patch(template: &Template, targets: &[&str], status: &BindingStatus)
 
 /// Reports about a template. IO.
 pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
+    if engine.is_delivering() && decided_within(&engine.index(), &key, GIVE_WAY) {
+        return Outcome::Again(GATHER);
+    }
     let Some(report) = report(&engine.index(), &key) else { return Outcome::Done };
     if report.early {
         return Outcome::Again(GATHER);
@@ -169,6 +175,10 @@ pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
         return failed(&key, &error);
     }
     Outcome::Done
+}
+
+fn decided_within(index: &Index, key: &Key, time: Duration) -> bool {
+    index.decision(key).is_some_and(|decision| decision.at.elapsed() < time)
 }
 
 fn failed(key: &Key, error: &kube::Error) -> Outcome {

@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt};
@@ -73,6 +74,31 @@ pub struct Options {
     pub metrics: Metrics,
     /// When it ends.
     pub shutdown: CancellationToken,
+    /// Told when the cache is filled.
+    pub caches: Caches,
+}
+
+/// Which caches are still being filled; until then a process is not ready.
+#[derive(Clone, Debug, Default)]
+pub struct Caches {
+    pending: Arc<AtomicUsize>,
+}
+
+impl Caches {
+    /// So many controllers are about to fill theirs.
+    pub fn expect(&self, controllers: usize) {
+        self.pending.fetch_add(controllers, Ordering::AcqRel);
+    }
+
+    fn filled(&self) {
+        self.pending.fetch_sub(1, Ordering::AcqRel);
+    }
+
+    /// Whether all are filled.
+    #[must_use]
+    pub fn are_filled(&self) -> bool {
+        self.pending.load(Ordering::Acquire) == 0
+    }
 }
 
 struct Context<R: Reconcile> {
@@ -96,8 +122,14 @@ pub async fn run<R: Reconcile>(controller: Controller<Guarded<R::Object>>, recon
     options.metrics.max_concurrent.get_or_create(&label).set(i64::from(options.concurrency));
     let config = controller::Config::default().debounce(DEBOUNCE).concurrency(options.concurrency);
     let shutdown = options.shutdown.clone().cancelled_owned();
+    let (store, caches) = (controller.store(), options.caches.clone());
     let context = Arc::new(Context { reconciler, options, backoff: Backoff::default() });
-    controller
+    let filling = async {
+        if store.wait_until_ready().await.is_ok() {
+            caches.filled();
+        }
+    };
+    let running = controller
         .with_config(config)
         .graceful_shutdown_on(shutdown)
         .run(reconcile_guarded::<R>, error_policy::<R>, context)
@@ -106,8 +138,8 @@ pub async fn run<R: Reconcile>(controller: Controller<Guarded<R::Object>>, recon
                 tracing::debug!(controller = R::NAME, %error, "watch is interrupted and will resume");
             }
             std::future::ready(())
-        })
-        .await;
+        });
+    futures::future::join(running, filling).await;
 }
 
 async fn reconcile_guarded<R: Reconcile>(
@@ -115,7 +147,10 @@ async fn reconcile_guarded<R: Reconcile>(
     context: Arc<Context<R>>,
 ) -> Result<Action, RunError> {
     // A standby waits here, with its caches warm and its queue filled.
-    context.options.leadership.acquired().await;
+    tokio::select! {
+        () = context.options.leadership.acquired() => {}
+        () = context.options.shutdown.cancelled() => return Ok(Action::await_change()),
+    }
     let object = match &guarded.0 {
         Ok(object) => Arc::new(object.clone()),
         Err(invalid) => {

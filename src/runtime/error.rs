@@ -54,5 +54,13 @@ pub fn is_not_found(error: &kube::Error) -> bool {
 /// Whether a Kubernetes error says that somebody else changed or made the object.
 #[must_use]
 pub fn is_conflict(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.is_conflict() || status.is_already_exists())
+    matches!(error, kube::Error::Api(status) if status.code == 409)
+}
+
+/// Whether a Kubernetes error says that nothing can be made in a namespace, since it is being deleted.
+#[must_use]
+pub fn is_namespace_ending(error: &kube::Error) -> bool {
+    let kube::Error::Api(status) = error else { return false };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    status.code == 403 && causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }

@@ -127,6 +127,7 @@ impl Elector {
         gauge(true);
         state.send_replace(true);
         let mut renewed = Instant::now();
+        let mut held = None;
         loop {
             tokio::select! {
                 () = shutdown.cancelled() => {
@@ -135,7 +136,7 @@ impl Elector {
                 }
                 () = tokio::time::sleep(RENEW_EVERY) => {}
             }
-            match tokio::time::timeout(RENEW_DEADLINE.saturating_sub(renewed.elapsed()), self.renew()).await {
+            match tokio::time::timeout(RENEW_DEADLINE.saturating_sub(renewed.elapsed()), self.renew(&mut held)).await {
                 Ok(Ok(true)) => renewed = Instant::now(),
                 Ok(Ok(false)) => return Err(LeadershipError::Lost(self.election.name.clone())),
                 Ok(Err(error)) if renewed.elapsed() < RENEW_DEADLINE => {
@@ -181,21 +182,31 @@ impl Elector {
         }
     }
 
-    /// Renews; false when somebody else holds it.
-    async fn renew(&self) -> Result<bool, kube::Error> {
-        let lease = match self.api.get(&self.election.name).await {
-            Ok(lease) => lease,
-            Err(error) if is_not_found(&error) => {
-                return self.api.create(&PostParams::default(), &self.lease(None)).await.map(|_| true);
-            }
-            Err(error) => return Err(error),
+    /// Renews; false when somebody else holds it. `held` is the Lease as this process wrote it the last time, which
+    /// spares the reading while nobody else writes it.
+    async fn renew(&self, held: &mut Option<Lease>) -> Result<bool, kube::Error> {
+        let lease = match held.take() {
+            Some(lease) => lease,
+            None => match self.api.get(&self.election.name).await {
+                Ok(lease) => lease,
+                Err(error) if is_not_found(&error) => {
+                    *held = Some(self.api.create(&PostParams::default(), &self.lease(None)).await?);
+                    return Ok(true);
+                }
+                Err(error) => return Err(error),
+            },
         };
         let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
         if holder != Some(&self.election.identity) {
             return Ok(false);
         }
         match self.api.replace(&self.election.name, &PostParams::default(), &self.lease(Some(&lease))).await {
-            Ok(_) => Ok(true),
+            Ok(lease) => {
+                *held = Some(lease);
+                Ok(true)
+            }
+            // It was deleted: the next round makes it anew.
+            Err(error) if is_not_found(&error) => Ok(true),
             // Somebody wrote in between; the next round sees whether it still is ours.
             Err(error) if is_conflict(&error) => Ok(true),
             Err(error) => Err(error),

@@ -422,6 +422,7 @@ impl Operator {
             leadership: Leadership::always(),
             metrics: Metrics::new(),
             shutdown,
+            caches: airdock::runtime::controller::Caches::default(),
             image: "airdock".to_owned(),
         });
         drop(guard);

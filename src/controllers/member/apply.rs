@@ -21,12 +21,28 @@ use crate::runtime::apply::{Applied, Applier, ApplyError, anybodys, labelled, ty
 use crate::runtime::error::{is_conflict, is_not_found};
 use crate::runtime::planes::{InstanceKey, Plane};
 
+/// What the member has given so far.
+#[derive(Debug)]
+pub enum Issued {
+    /// Tokens of the plane's identity.
+    Tokens(Tokens),
+    /// Its token controller has not issued them yet.
+    NotYet,
+    /// The namespace for them is still being deleted after an earlier membership.
+    NamespaceEnding,
+}
+
 /// Makes the plane's identity in the member. Returns its tokens once the member has issued them.
-pub async fn identity(
-    access: &Access,
-    join: &MemberClusterJoin,
-    instance: &InstanceKey,
-) -> Result<Option<Tokens>, Error> {
+pub async fn identity(access: &Access, join: &MemberClusterJoin, instance: &InstanceKey) -> Result<Issued, Error> {
+    match made(access, join, instance).await {
+        Ok(Some(tokens)) => Ok(Issued::Tokens(tokens)),
+        Ok(None) => Ok(Issued::NotYet),
+        Err(Error::MemberNamespaceEnding) => Ok(Issued::NamespaceEnding),
+        Err(error) => Err(error),
+    }
+}
+
+async fn made(access: &Access, join: &MemberClusterJoin, instance: &InstanceKey) -> Result<Option<Tokens>, Error> {
     let IdentityObjects { account, role, binding, token, impersonator_token } =
         plan::identity(join, instance, plan::Access::Full);
     let applier = &access.applier;
@@ -61,6 +77,11 @@ pub async fn withhold_delete(access: &Access, join: &MemberClusterJoin, instance
 
 async fn hold_namespace(access: &Access, join: &MemberClusterJoin) -> Result<(), Error> {
     let api = Api::<Namespace>::all(access.client());
+    // What is put into it now would go with it.
+    let found = api.get_metadata_opt(CLUSTER_NAMESPACE).await.map_err(|e| access.failure(e))?;
+    if found.is_some_and(|found| found.metadata.deletion_timestamp.is_some()) {
+        return Err(Error::MemberNamespaceEnding);
+    }
     hold(&api, access, join, CLUSTER_NAMESPACE, |metadata| Namespace { metadata, ..Namespace::default() }).await
 }
 

@@ -163,6 +163,9 @@ pub enum Error {
         #[source]
         source: kube::Error,
     },
+    /// The namespace of Airdock's identity in the member is being deleted; it is made again once it is gone.
+    #[error("namespace karmada-cluster of the member is being deleted")]
+    MemberNamespaceEnding,
     /// Something could not be written in the member.
     #[error("write Airdock's identity in the member")]
     MemberWrite(#[source] ApplyError),
@@ -200,6 +203,7 @@ impl Classified for Error {
             | Self::MemberSilent { .. }
             | Self::MemberUnreachable { .. }
             | Self::CredentialsRefused { .. }
+            | Self::MemberNamespaceEnding
             | Self::MemberWrite(_)
             | Self::PlaneWrite(_)
             | Self::Host { .. } => Class::Retry,
@@ -221,6 +225,7 @@ impl Classified for Error {
             Self::AnotherCluster { .. } => "AnotherCluster",
             Self::MemberUnreachable { .. } | Self::MemberSilent { .. } => "MemberUnreachable",
             Self::CredentialsRefused { .. } => "CredentialsRefused",
+            Self::MemberNamespaceEnding => "AwaitingNamespace",
             Self::MemberWrite(_) => "MemberWriteFailed",
             Self::PlaneWrite(_) => "PlaneWriteFailed",
             Self::Host { .. } => "HostWriteFailed",

@@ -27,6 +27,7 @@ use kube::runtime::{Controller, WatchStreamExt, watcher};
 use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
 
+use self::apply::Issued;
 use self::error::Error;
 use self::observe::{Access, Holder, LiveCluster, Verified};
 use self::plan::{MEMBER_LABEL, MEMBER_NAMESPACE_LABEL, label_of};
@@ -56,6 +57,9 @@ const VERIFY_UNREADY_EVERY: Duration = Duration::from_secs(15);
 
 /// How soon the member is asked again for tokens that it has not issued yet.
 const TOKEN_POLL: Duration = Duration::from_millis(150);
+
+/// How soon it is asked again whether a namespace is gone.
+const NAMESPACE_POLL: Duration = Duration::from_millis(500);
 
 /// How long a member may take to answer in one round.
 const MEMBER_DEADLINE: Duration = Duration::from_secs(20);
@@ -185,6 +189,7 @@ impl Reconcile for Members {
 fn next(join: &MemberClusterJoin, facts: &Facts, progress: &Progress) -> Next {
     match progress {
         Progress::AwaitingTokens => Next::After(TOKEN_POLL),
+        Progress::AwaitingNamespace => Next::After(NAMESPACE_POLL),
         Progress::Rejoining => Next::OnEvent,
         Progress::Leaving { normal: true, .. } => Next::After(Duration::from_secs(5)),
         Progress::Leaving { normal: false, .. } => Next::After(leave::recheck(join)),
@@ -219,7 +224,10 @@ impl Members {
         let work = self.verified(join, &key, &plane, live.as_ref(), &access);
         let verified = within_deadline(&access, work).await?;
         facts.endpoint = Some(access.endpoint.clone());
-        let Some(verified) = verified else { return Ok(Progress::AwaitingTokens) };
+        let verified = match verified {
+            Ok(verified) => verified,
+            Err(waiting) => return Ok(waiting),
+        };
         facts.id = Some(verified.identity.id.clone());
         facts.version = Some(verified.identity.version.clone());
         let live_value = live.as_ref().and_then(|live| serde_json::to_value(&live.object).ok());
@@ -283,8 +291,7 @@ impl Members {
         Ok(access)
     }
 
-    /// Who the member is and the credentials made there; from memory where that is fresh. `None`: the tokens are not
-    /// issued yet.
+    /// Who the member is and the credentials made there, from memory where that is fresh; or what is awaited.
     async fn verified(
         &self,
         join: &MemberClusterJoin,
@@ -292,7 +299,7 @@ impl Members {
         plane: &Plane,
         live: Option<&LiveCluster>,
         access: &Access,
-    ) -> Result<Option<Verified>, Error> {
+    ) -> Result<Result<Verified, Progress>, Error> {
         let ready = live.is_some_and(|live| plane_finds_ready(&live.typed));
         let fresh = if ready { VERIFY_EVERY } else { VERIFY_UNREADY_EVERY }.mul_f64(0.9);
         let known = self.known(join).and_then(|known| known.verified).filter(|verified| {
@@ -301,8 +308,8 @@ impl Members {
                 && verified.digest == access.digest
                 && live.is_some()
         });
-        if known.is_some() {
-            return Ok(known);
+        if let Some(known) = known {
+            return Ok(Ok(known));
         }
         let identity = observe::identity(access).await?;
         match live.and_then(|live| live.typed.spec.id.clone()) {
@@ -319,7 +326,11 @@ impl Members {
         finalizer::add(&self.context.host.0, join, FINALIZER)
             .await
             .map_err(|source| Error::Host { what: "set the finalizer", source })?;
-        let Some(tokens) = apply::identity(access, join, key).await? else { return Ok(None) };
+        let tokens = match apply::identity(access, join, key).await? {
+            Issued::Tokens(tokens) => tokens,
+            Issued::NotYet => return Ok(Err(Progress::AwaitingTokens)),
+            Issued::NamespaceEnding => return Ok(Err(Progress::AwaitingNamespace)),
+        };
         let verified = Verified {
             at: Instant::now(),
             generation: join.metadata.generation,
@@ -328,7 +339,7 @@ impl Members {
             tokens,
         };
         self.remember(join, Known { access: access.clone(), verified: Some(verified.clone()) });
-        Ok(Some(verified))
+        Ok(Ok(verified))
     }
 
     fn known(&self, join: &MemberClusterJoin) -> Option<Known> {

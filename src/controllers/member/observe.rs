@@ -20,6 +20,7 @@ use crate::runtime::apply::{Applier, ApplyError, typed};
 use crate::runtime::client::ClientFactory;
 use crate::runtime::conditions::find;
 use crate::runtime::controller::Guarded;
+use crate::runtime::error::is_namespace_ending;
 use crate::runtime::kubeconfig;
 use crate::runtime::planes::{InstanceKey, Plane, Planes};
 
@@ -149,6 +150,7 @@ impl Access {
     #[must_use]
     pub fn failure(&self, source: kube::Error) -> Error {
         match &source {
+            source if is_namespace_ending(source) => Error::MemberNamespaceEnding,
             kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
                 Error::CredentialsRefused { endpoint: self.server.clone(), secret: self.secret.clone(), source }
             }

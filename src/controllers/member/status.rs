@@ -29,6 +29,8 @@ pub enum Progress {
     Joined,
     /// The member's token controller has not filled in the tokens yet.
     AwaitingTokens,
+    /// The member is still deleting the namespace of an earlier membership.
+    AwaitingNamespace,
     /// Somebody deleted the Cluster in the plane; it is written again once it is gone.
     Rejoining,
     /// The member is leaving, and waits for something.
@@ -94,6 +96,11 @@ fn verdict(progress: &Progress, cluster: Option<&Cluster>) -> Verdict {
         Progress::AwaitingTokens => Verdict::Progressing {
             reason: "AwaitingTokens",
             message: "waiting for the member's token controller to issue tokens for Airdock's identity".to_owned(),
+        },
+        Progress::AwaitingNamespace => Verdict::Progressing {
+            reason: "AwaitingNamespace",
+            message: "waiting for the member to end its namespace karmada-cluster, which an earlier membership left"
+                .to_owned(),
         },
         Progress::Rejoining => Verdict::Progressing {
             reason: "Rejoining",
@@ -179,7 +186,7 @@ mod tests {
         let unreachable = Error::InstanceMissing { instance: "team/fleet".into() };
         let invalid = Error::Spec { field: "spec.region".into(), value: "a b".into(), remedy: "is wrong".into() };
         let leaving = Progress::Leaving { reason: "MemberUnreachable", message: "m".into(), normal: false };
-        let cases: [(&str, Option<Value>, Result<&Progress, &Error>, &str, &str, Option<&str>); 7] = [
+        let cases: [(&str, Option<Value>, Result<&Progress, &Error>, &str, &str, Option<&str>); 8] = [
             ("no report yet", Some(json!({})), Ok(&Progress::Joined), "Unknown", "AwaitingPlane", Some(RECONCILING)),
             ("ready", Some(json!({"conditions": ready("True", "")})), Ok(&Progress::Joined), "True", "Joined", None),
             (
@@ -191,6 +198,7 @@ mod tests {
                 None,
             ),
             ("tokens", None, Ok(&Progress::AwaitingTokens), "Unknown", "AwaitingTokens", Some(RECONCILING)),
+            ("namespace", None, Ok(&Progress::AwaitingNamespace), "Unknown", "AwaitingNamespace", Some(RECONCILING)),
             ("leaving, stuck", None, Ok(&leaving), "False", "MemberUnreachable", None),
             ("blocked", None, Err(&unreachable), "False", "InstanceMissing", None),
             ("invalid", None, Err(&invalid), "False", "InvalidSpec", Some(STALLED)),
