@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # A lab with two member clusters and the operator installed by its chart, from local builds. Run again, it completes
-# or updates what is there. Used by `make demo`, `make test-e2e` and `make bench`.
+# or updates what is there; a host that was named with `up --kubeconfig FILE` stands. Used by `make demo`,
+# `make test-e2e` and `make bench`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-dir=${AIRDOCK_LAB_DIR:-.lab}
+dir=$(realpath -m "${AIRDOCK_LAB_DIR:-.lab}")
 lab=(target/release/airdock-lab --dir "$dir")
 airdock=target/release/airdock
 
@@ -24,8 +25,10 @@ installed=0
   --namespace airdock-system --create-namespace \
   --set-string "podAnnotations.airdock\.dev/build=$(sha256sum "$airdock" | cut -c1-16)" \
   --wait --timeout 3m >"$dir/logs/helm.log" 2>&1 || installed=$?
-wait "$eu"
-wait "$us"
+# Each tells its own failure; none hides another's.
+added=0
+wait "$eu" || added=$?
+wait "$us" || added=$?
 if ((installed != 0)); then
   cat "$dir/logs/helm.log" >&2
   "$dir/bin/kubectl" -n airdock-system get pods >&2 || true
@@ -34,3 +37,4 @@ if ((installed != 0)); then
   exit 1
 fi
 echo "installing the operator: done"
+exit "$added"

@@ -3,12 +3,12 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-dir=${AIRDOCK_LAB_DIR:-.lab}
+dir=$(realpath -m "${AIRDOCK_LAB_DIR:-.lab}")
 started=$SECONDS
 namespace=quickstart
 lab/bring-up.sh
 export KUBECONFIG=$dir/host.kubeconfig
-PATH=$PWD/$dir/bin:$PWD/target/release:$PATH
+PATH=$dir/bin:$PWD/target/release:$PATH
 
 # The members' kubeconfigs are the one thing that cannot lie in a repository. Server-side, so that no annotation keeps a copy.
 kubectl apply -f examples/quickstart/00-namespace.yaml >/dev/null
@@ -63,7 +63,7 @@ airdock status -n $namespace
 cat <<END
 
 Try next:
-  export KUBECONFIG=\$PWD/$dir/host.kubeconfig PATH=\$PWD/$dir/bin:\$PWD/target/release:\$PATH
+  export KUBECONFIG=$dir/host.kubeconfig PATH=$dir/bin:$PWD/target/release:\$PATH
   kubectl get ki,mcj,mca,pb -A
   kubectl -n hello get pods                                       # real pods, in the host cluster
   kubectl get --raw /api/v1/namespaces/hello/services/hello:80/proxy/

@@ -1,5 +1,5 @@
-//! From a template to what every cluster gets: the one function that the engine, `airdock plan`, the console's preview
-//! and the tests share. Pure.
+//! From a template to what every cluster gets: the one function that the engine, `airdock plan` and the tests share.
+//! Pure.
 //!
 //! [`bind`] answers *where*, [`manifest`] answers *what* for one cluster, [`distribute`] is both. The engine calls the
 //! two halves on their own, because between them the answer to the first becomes a binding in the plane.

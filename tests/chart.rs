@@ -129,6 +129,8 @@ fn the_operator_meets_the_restricted_pod_security_standard() {
 
 #[test]
 fn bad_values_are_refused_and_named() {
+    let two = ["metrics.serviceMonitor.enabled=true", "metrics.service.enabled=false"];
+    refused(&two, "/metrics/service/enabled");
     for (bad, field) in [
         ("replicas=0", "replicas"),
         ("replicas=\"two\"", "replicas"),
@@ -145,11 +147,15 @@ fn bad_values_are_refused_and_named() {
         ("podDisruptionBudget.maxUnavailable=0", "maxUnavailable"),
         ("metrics.serviceMonitor.interval=\"often\"", "interval"),
     ] {
-        let output = helm(&[bad]);
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        assert!(!output.status.success(), "{bad} was accepted");
-        assert!(said.contains(field), "{bad}: the message does not name {field}: {said}");
+        refused(&[bad], field);
     }
+}
+
+fn refused(bad: &[&str], field: &str) {
+    let output = helm(bad);
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success(), "{bad:?} was accepted");
+    assert!(said.contains(field), "{bad:?}: the message does not name {field}: {said}");
 }
 
 #[test]

@@ -87,7 +87,7 @@ fn examples() -> Vec<PathBuf> {
         if folder.is_dir() {
             for file in fs::read_dir(&folder).unwrap() {
                 let file = file.unwrap().path();
-                if file.extension().is_some_and(|e| e == "yaml") && !file.ends_with("operator-values.yaml") {
+                if file.extension().is_some_and(|e| e == "yaml") {
                     found.push(file);
                 }
             }
@@ -162,7 +162,7 @@ fn argo_cd_gets_the_health_script_for_every_kind() {
 
 #[test]
 fn the_chart_takes_the_example_values() {
-    let values = "examples/ha/operator-values.yaml";
+    let values = "examples/ha/helm/values.yaml";
     let output = tool("helm").args(["template", "airdock", "manifests/chart", "-f", values]).output().unwrap();
     assert!(output.status.success(), "{values}: {}", String::from_utf8_lossy(&output.stderr));
 }

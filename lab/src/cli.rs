@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::cluster::state::State;
+use crate::cluster::state::{Host, State};
 use crate::cluster::{down, up};
-use crate::failure::{Failure, Result};
+use crate::failure::{During, Failure, Result};
 use crate::image::{ImageFile, ImageSpec, catalogue, libraries, load, normalize};
 use crate::layout::Layout;
 use crate::member::{Place, Size};
@@ -156,11 +156,15 @@ impl Cli {
         let layout = Layout::new(&self.dir)?;
         let progress = Progress::new();
         match self.command {
-            Command::Setup => {
-                setup::everything(&layout, &progress)?;
-            }
-            Command::Up(Up { nodes, kubeconfig: None }) => up::own(&layout, nodes, &progress).await?,
+            Command::Setup => setup::machine(&layout, &progress)?,
             Command::Up(Up { kubeconfig: Some(file), .. }) => up::existing(&layout, &file, &progress).await?,
+            Command::Up(Up { nodes, kubeconfig: None }) => match State::read(&layout) {
+                // The host that was named once stands.
+                Some(State { host: Host::Existing, .. }) if nodes.is_none() => {
+                    up::existing(&layout, &layout.host_kubeconfig(), &progress).await?;
+                }
+                _ => up::own(&layout, nodes, &progress).await?,
+            },
             Command::Down { purge } => down::down(&layout, purge, &progress).await?,
             Command::Status { output } => {
                 let report = status::Report::collect(&layout).await?;
@@ -207,7 +211,15 @@ impl Image {
     async fn run(self, layout: &Layout, progress: &Progress) -> Result<()> {
         let state = State::require(layout)?;
         let _shared = layout.lock(false)?;
+        let program = match &self {
+            Image::Airdock { bin } => Some(std::path::absolute(bin).during(format!("resolving {}", bin.display()))?),
+            Image::Load { .. } => None,
+        };
         let spec = self.spec()?;
+        if let Some(program) = program {
+            // By this name kubectl finds it as a plugin.
+            binaries::link(&program, &layout.bin().join("kubectl-airdock"))?;
+        }
         let cache = binaries::cache_folder()?;
         load::everywhere(layout, &state, &cache, vec![spec], progress).await
     }

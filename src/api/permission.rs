@@ -23,8 +23,8 @@ use super::common::ClusterMatch;
     status = "PermissionBindingStatus",
     derive = "PartialEq",
     printcolumn(name = "Role", type_ = "string", json_path = ".spec.role"),
-    printcolumn(name = "Subjects", type_ = "string", json_path = ".spec.subjects[*].name"),
-    printcolumn(name = "Namespaces", type_ = "string", json_path = ".spec.scope.namespaces"),
+    printcolumn(name = "Subjects", type_ = "string", json_path = ".status.subjects"),
+    printcolumn(name = "Namespaces", type_ = "string", json_path = ".status.namespaces"),
     printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].status"),
     printcolumn(name = "Synced", type_ = "string", json_path = ".status.targetsSynced"),
     printcolumn(name = "Message", type_ = "string", json_path = ".status.conditions[?(@.type=='Ready')].message"),
@@ -52,7 +52,7 @@ pub struct PermissionBindingSpec {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = ("(self.kind == 'ServiceAccount') == has(self.namespace)", "spec.subjects[].namespace: required for a ServiceAccount, and only for one"),
+    validation = ("(self.kind == 'ServiceAccount') == has(self.__namespace__)", "spec.subjects[].namespace: required for a ServiceAccount, and only for one"),
     validation = ("self.kind == 'ServiceAccount' || !self.name.startsWith('system:')", "spec.subjects[].name: names that start with 'system:' belong to Kubernetes and cannot be bound")
 )]
 pub struct Subject {
@@ -129,11 +129,12 @@ pub struct InstanceSelection {
 /// Which member clusters are meant.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = ("!self.none || !(has(self.clusters) || has(self.labels) || has(self.regions) || has(self.zones) || has(self.providers))", "spec.scope.clusters.none: means no member at all; remove it, or remove clusters, labels, regions, zones and providers"))]
 pub struct ClusterScope {
     /// Which of the clusters.
     #[serde(flatten)]
     pub matches: ClusterMatch,
-    /// The role holds in the planes alone.
+    /// The role holds in the planes alone. Not together with any of the others.
     #[serde(default)]
     pub none: bool,
 }
@@ -148,6 +149,12 @@ pub struct PermissionBindingStatus {
     /// Synced and all targets, as `synced/all`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub targets_synced: Option<String>,
+    /// Who has the role, in few words: kind and name of the first subjects, and how many more there are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subjects: Option<String>,
+    /// The namespaces in which they have it, in few words; `all` for every one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub namespaces: Option<String>,
     /// State in each plane and member.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub targets: Vec<PermissionTarget>,

@@ -1,12 +1,12 @@
 //! `airdock crds`: the custom resource definitions as YAML, made from the Rust types.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResourceExt, ResourceExt};
 
+use super::output::{self, OutputError};
 use crate::api::{KarmadaInstance, MemberClusterJoin, MultiCloudApp, PermissionBinding};
 
 /// Flags of `airdock crds`.
@@ -26,6 +26,9 @@ pub enum CrdsError {
     /// They could not be written.
     #[error("write {0}")]
     Write(String, #[source] std::io::Error),
+    /// They could not be printed.
+    #[error(transparent)]
+    Output(#[from] OutputError),
 }
 
 /// Airdock's own definitions, in the order in which they are documented.
@@ -36,17 +39,16 @@ pub fn definitions() -> Vec<CustomResourceDefinition> {
 
 /// Prints or writes them.
 pub fn run(args: &CrdsArgs) -> Result<(), CrdsError> {
+    let mut printed = String::new();
     for crd in definitions() {
         let name = crd.name_any();
         let yaml = serde_saphyr::to_string(&crd).map_err(|e| CrdsError::Serialize(name.clone(), e))?;
         match &args.output {
             Some(folder) => write_file(&folder.join(format!("{name}.yaml")), &yaml)?,
-            None => {
-                write!(std::io::stdout(), "---\n{yaml}").map_err(|e| CrdsError::Write("standard output".into(), e))?
-            }
+            None => printed.extend(["---\n", yaml.as_str()]),
         }
     }
-    Ok(())
+    Ok(output::print(&printed)?)
 }
 
 fn write_file(path: &Path, text: &str) -> Result<(), CrdsError> {

@@ -3,7 +3,6 @@
 //! What it prints is checked in as `docs/api.md`, and a test fails when the two differ.
 
 use std::fmt::Write;
-use std::io::Write as _;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, CustomResourceDefinitionVersion, JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -11,6 +10,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
 };
 
 use super::crds;
+use super::output::{self, OutputError};
 
 const PREAMBLE: &str = "# API reference
 
@@ -24,8 +24,8 @@ required where its parent is given.
 ";
 
 /// Prints the reference.
-pub fn run() -> std::io::Result<()> {
-    std::io::stdout().write_all(api_reference().as_bytes())
+pub fn run() -> Result<(), OutputError> {
+    output::print(&api_reference())
 }
 
 /// The reference of every kind that Airdock defines.

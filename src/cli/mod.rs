@@ -10,12 +10,14 @@ pub mod plan;
 pub mod render;
 pub mod status;
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::process::ExitCode;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::runtime::error::chain;
-use crate::runtime::telemetry::{self, LogArgs};
+use crate::runtime::telemetry::{self, LogArgs, LogFormat};
 
 /// Runs fleets of Karmada control planes as a service.
 #[derive(Parser, Debug)]
@@ -50,10 +52,37 @@ enum Command {
     },
 }
 
+impl Command {
+    /// What runs in a pod is read by programs, everything else by people.
+    fn log_format(&self) -> LogFormat {
+        match self {
+            Self::Controller(_) | Self::Engine(_) => LogFormat::Json,
+            _ => LogFormat::Text,
+        }
+    }
+}
+
+/// The command line, under the name that it was called by: kubectl finds `kubectl-airdock` and runs it as
+/// `kubectl airdock`, and help has to say so.
+fn command(called: &OsStr) -> clap::Command {
+    if Path::new(called).file_name() == Some(OsStr::new("kubectl-airdock")) {
+        Cli::command().bin_name("kubectl airdock")
+    } else {
+        Cli::command()
+    }
+}
+
+fn completion(shell: clap_complete::Shell) -> Result<(), output::OutputError> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "airdock", &mut script);
+    output::print(&String::from_utf8_lossy(&script))
+}
+
 /// Parses the command line and runs it.
 pub async fn main() -> ExitCode {
-    let cli = Cli::parse();
-    telemetry::start(&cli.log);
+    let called = std::env::args_os().next().unwrap_or_default();
+    let cli = Cli::from_arg_matches(&command(&called).get_matches()).unwrap_or_else(|error| error.exit());
+    telemetry::start(&cli.log, cli.command.log_format());
     let result: Result<(), Box<dyn std::error::Error>> = match cli.command {
         Command::Controller(args) => controller::run(args).await.map_err(Into::into),
         Command::Engine(args) => engine::run(args).await.map_err(Into::into),
@@ -62,16 +91,31 @@ pub async fn main() -> ExitCode {
         Command::Render(args) => render::run(&args).map_err(Into::into),
         Command::Status(args) => status::run(&args).await.map_err(Into::into),
         Command::Docs => docs::run().map_err(Into::into),
-        Command::Completion { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "airdock", &mut std::io::stdout());
-            Ok(())
-        }
+        Command::Completion { shell } => completion(shell).map_err(Into::into),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("airdock: {}", chain(error.as_ref()));
             ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_has_the_name_that_was_called() {
+        for (called, usage) in [("/usr/bin/kubectl-airdock", "kubectl airdock status"), ("airdock", "airdock status")] {
+            let error = command(OsStr::new(called)).try_get_matches_from([called, "status", "--help"]).unwrap_err();
+            assert!(error.to_string().contains(&format!("Usage: {usage} ")), "{error}");
         }
     }
 }

@@ -5,6 +5,7 @@ use std::io::Write;
 use clap::ValueEnum;
 use comfy_table::{ContentArrangement, Table, presets};
 use serde::Serialize;
+use serde_json::Value;
 
 /// In which form a command prints.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -14,6 +15,18 @@ pub enum Format {
     Table,
     /// More columns.
     Wide,
+    /// YAML.
+    Yaml,
+    /// JSON.
+    Json,
+}
+
+/// The same for a command that has no further columns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// Columns.
+    #[default]
+    Table,
     /// YAML.
     Yaml,
     /// JSON.
@@ -80,6 +93,16 @@ pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [
         text.push('\n');
     }
     text
+}
+
+/// Objects by kind and name.
+#[must_use]
+pub fn listed(objects: &[Value]) -> String {
+    let text = |object: &Value, pointer: &str| or_dash(object.pointer(pointer).and_then(Value::as_str));
+    let rows = objects
+        .iter()
+        .map(|object| [text(object, "/kind"), text(object, "/metadata/namespace"), text(object, "/metadata/name")]);
+    table(["KIND", "NAMESPACE", "NAME"], rows)
 }
 
 /// A text, or a dash.

@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::input::{self, InputError, namespace_of};
-use super::output::{self, Format, OutputError, or_dash, table};
+use super::output::{self, Form, OutputError, or_dash, table};
 use crate::api::member::{MemberClusterJoin, TaintEffect};
 use crate::api::{KarmadaInstance, MultiCloudApp};
 use crate::controllers::app::error::Error;
@@ -29,9 +29,10 @@ pub struct PlanArgs {
     /// Print the objects that would be written into the plane instead.
     #[arg(long)]
     pub plane: bool,
-    /// Form of the output; yaml and json hold every member's final manifests.
-    #[arg(short, long, value_enum, default_value_t)]
-    pub output: Format,
+    /// Form of the output; a table when absent, and YAML with --plane. Without --plane, yaml and json hold every
+    /// member's final manifests.
+    #[arg(short, long, value_enum)]
+    pub output: Option<Form>,
 }
 
 /// Why there is no plan.
@@ -152,16 +153,17 @@ pub fn joined(join: &MemberClusterJoin) -> Cluster {
 fn print(args: &PlanArgs, planned: &[(Plan, Preview)]) -> Result<String, OutputError> {
     if args.plane {
         let objects: Vec<Value> = planned.iter().flat_map(|(plan, _)| plane_objects(plan)).collect();
-        return match args.output {
-            Format::Json => output::json(&objects),
-            Format::Table | Format::Wide | Format::Yaml => output::yaml_stream(objects),
+        return match args.output.unwrap_or(Form::Yaml) {
+            Form::Json => output::json(&objects),
+            Form::Yaml => output::yaml_stream(objects),
+            Form::Table => Ok(output::listed(&objects)),
         };
     }
     let previews = planned.iter().map(|(_, preview)| preview);
-    match args.output {
-        Format::Json => output::json(&previews.collect::<Vec<_>>()),
-        Format::Yaml => output::yaml_stream(previews),
-        Format::Table | Format::Wide => Ok(previews.map(told).collect::<Vec<_>>().join("\n")),
+    match args.output.unwrap_or_default() {
+        Form::Json => output::json(&previews.collect::<Vec<_>>()),
+        Form::Yaml => output::yaml_stream(previews),
+        Form::Table => Ok(previews.map(told).collect::<Vec<_>>().join("\n")),
     }
 }
 

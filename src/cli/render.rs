@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::input::{self, InputError};
-use super::output::{self, Format, OutputError};
+use super::output::{self, Form, OutputError};
 use crate::api::KarmadaInstance;
 use crate::chart::Manifest;
 use crate::controllers::instance::{InstanceError, render};
@@ -25,7 +25,7 @@ pub struct RenderArgs {
     pub image: String,
     /// Form of the output.
     #[arg(short, long, value_enum, default_value = "yaml")]
-    pub output: Format,
+    pub output: Form,
 }
 
 /// Why nothing was rendered.
@@ -58,9 +58,9 @@ pub fn run(args: &RenderArgs) -> Result<(), RenderError> {
         objects.extend(rendered(args, &instance).map_err(|error| RenderError::Instance(name, error))?);
     }
     output::print(&match args.output {
-        Format::Json => output::json(&objects)?,
-        Format::Yaml => output::yaml_stream(objects)?,
-        Format::Table | Format::Wide => listed(&objects),
+        Form::Json => output::json(&objects)?,
+        Form::Yaml => output::yaml_stream(objects)?,
+        Form::Table => output::listed(&objects),
     })?;
     Ok(())
 }
@@ -71,14 +71,6 @@ fn rendered(args: &RenderArgs, instance: &KarmadaInstance) -> Result<Vec<Value>,
     Ok(manifests.iter().map(Manifest::to_value).collect::<Result<_, _>>()?)
 }
 
-fn listed(objects: &[Value]) -> String {
-    let text = |object: &Value, pointer: &str| output::or_dash(object.pointer(pointer).and_then(Value::as_str));
-    let rows = objects
-        .iter()
-        .map(|object| [text(object, "/kind"), text(object, "/metadata/namespace"), text(object, "/metadata/name")]);
-    output::table(["KIND", "NAMESPACE", "NAME"], rows)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -87,7 +79,7 @@ mod tests {
     fn an_instance_is_rendered_without_a_cluster() {
         let text = "apiVersion: airdock.dev/v1alpha1\nkind: KarmadaInstance\nmetadata: {name: fleet, namespace: team}\nspec: {}\n";
         let instance: KarmadaInstance = input::parse("f.yaml".into(), text).unwrap().of().unwrap().remove(0);
-        let args = |plane| RenderArgs { files: Vec::new(), plane, image: "airdock:test".into(), output: Format::Yaml };
+        let args = |plane| RenderArgs { files: Vec::new(), plane, image: "airdock:test".into(), output: Form::Yaml };
         for plane in [false, true] {
             let objects = rendered(&args(plane), &instance).unwrap();
             assert!(!objects.is_empty());

@@ -7,7 +7,7 @@ use std::time::Duration;
 pub enum Class {
     /// It may work the next time: retried with exponential backoff.
     Retry,
-    /// The spec cannot be carried out: nothing is tried until it changes. Shown as `Stalled`.
+    /// The spec cannot be carried out: looked at again when it changes, and now and then. Shown as `Stalled`.
     Invalid,
     /// Something else must change first, and a watch on it will bring the object back; looked at again after a
     /// while all the same.

@@ -192,8 +192,8 @@ mod tests {
 
     #[test]
     fn the_snapshotter_suits_the_file_system() {
-        let mounts = "overlay / overlay rw 0 0\n/dev/vda /work ext4 rw 0 0\n";
-        for (folder, expected) in [("/work/.lab/nodes/lab-1", "overlayfs"), ("/home/.lab", "native")] {
+        let mounts = "overlay / overlay rw 0 0\n/dev/vda /srv ext4 rw 0 0\n";
+        for (folder, expected) in [("/srv/.lab/nodes/lab-1", "overlayfs"), ("/home/.lab", "native")] {
             assert_eq!(snapshotter(mounts, Path::new(folder)), expected);
         }
     }

@@ -85,7 +85,7 @@ pub async fn own(layout: &Layout, nodes: Option<u8>, progress: &Progress) -> Res
         base::settled(layout, &client, nodes).await
     };
     tokio::try_join!(images, cluster)?;
-    offer_karmada(layout, karmada.as_ref(), progress)?;
+    offer_karmada(layout, &state, karmada.as_ref(), progress)?;
     step.done();
     announce(layout);
     Ok(())
@@ -115,7 +115,7 @@ pub async fn existing(layout: &Layout, kubeconfig: &Path, progress: &Progress) -
         // Most clusters pull for themselves; the names are upstream's.
         progress.say(&failure.to_string());
     }
-    offer_karmada(layout, karmada.as_ref(), progress)?;
+    offer_karmada(layout, &state, karmada.as_ref(), progress)?;
     exporter::ensure(layout, &state)?;
     progress.say(&format!("using the cluster of {} ({})", kubeconfig.display(), version.git_version));
     announce(layout);
@@ -134,8 +134,13 @@ async fn feed_existing(
     load::everywhere(layout, state, binaries.cache(), specs, progress).await
 }
 
-/// Links karmadactl and puts the CRDs where the exporter serves them.
-fn offer_karmada(layout: &Layout, karmada: Option<&catalogue::Karmada>, progress: &Progress) -> Result<()> {
+/// Links karmadactl and puts the CRDs where the exporter serves them to a cluster of the lab's own.
+fn offer_karmada(
+    layout: &Layout,
+    state: &State,
+    karmada: Option<&catalogue::Karmada>,
+    progress: &Progress,
+) -> Result<()> {
     let Some(karmada) = karmada else { return Ok(()) };
     if let Some(program) = &karmada.karmadactl {
         binaries::link(program, &layout.bin().join("karmadactl"))?;
@@ -147,7 +152,11 @@ fn offer_karmada(layout: &Layout, karmada: Option<&catalogue::Karmada>, progress
         layout::write(&at, &content, false)?;
         let digest = assemble::file_digest(&at)?;
         layout::write(&layout.bundle().join("crds.tar.gz.sha256"), format!("{digest}\n").as_bytes(), false)?;
-        progress.say(&format!("CRDs: http://{INSIDE}:{BUNDLE_PORT}/crds.tar.gz sha256 {digest}"));
+        progress.say(&match state.host {
+            Host::Own { .. } => format!("CRDs: http://{INSIDE}:{BUNDLE_PORT}/crds.tar.gz sha256 {digest}"),
+            // Nothing of that cluster could reach this machine; a ConfigMap takes the bundle there.
+            Host::Existing => format!("CRDs: {}, for the ConfigMap of a configMapRef", at.display()),
+        });
     }
     Ok(())
 }

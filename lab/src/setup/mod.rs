@@ -8,6 +8,19 @@ use crate::failure::Result;
 use crate::layout::Layout;
 use crate::progress::Progress;
 
+/// Builds the programs, which everybody may, and then installs the packages. Without root those are named only: the
+/// tests need none of them.
+pub fn machine(layout: &Layout, progress: &Progress) -> Result<()> {
+    programs(layout, progress)?;
+    match packages::wanting() {
+        Some(wanting) if !packages::is_root() => {
+            progress.say(&format!("the lab itself needs packages that only root can install\n{wanting}"));
+            Ok(())
+        }
+        _ => packages::ensure(layout, progress),
+    }
+}
+
 /// Installs the packages and builds the programs.
 pub fn everything(layout: &Layout, progress: &Progress) -> Result<binaries::Binaries> {
     layout.create()?;

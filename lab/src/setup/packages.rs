@@ -58,17 +58,27 @@ fn effective_uid(status: &str) -> Option<u32> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
+fn lines(packages: &[&str]) -> String {
+    packages.iter().map(|package| format!("  missing package: {package}")).collect::<Vec<_>>().join("\n")
+}
+
+fn remedy(packages: &[&str]) -> String {
+    format!("as root: apt-get install {}", packages.join(" "))
+}
+
+/// What is missing, one line each, and how to get it.
+pub fn wanting() -> Option<String> {
+    let packages = missing();
+    (!packages.is_empty()).then(|| format!("{}\n  {}", lines(&packages), remedy(&packages)))
+}
+
 /// Installs what is missing, or names it, one line each.
 pub fn ensure(layout: &Layout, progress: &Progress) -> Result<()> {
     let packages = missing();
     if packages.is_empty() {
         return Ok(());
     }
-    let named = |why: &str| {
-        let lines: Vec<_> = packages.iter().map(|p| format!("  missing package: {p}")).collect();
-        Failure::new(format!("{why}\n{}", lines.join("\n")))
-            .remedy(format!("as root: apt-get install {}", packages.join(" ")))
-    };
+    let named = |why: &str| Failure::new(format!("{why}\n{}", lines(&packages))).remedy(remedy(&packages));
     if find("apt-get").is_none() {
         return Err(named("this machine has no apt-get to install packages with"));
     }

@@ -13,6 +13,7 @@ pub mod error;
 pub mod observe;
 pub mod plan;
 pub mod status;
+pub mod summary;
 pub mod validate;
 
 use std::sync::Arc;

@@ -5,7 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 use super::apply::Applied;
 use super::error::{Error, InstanceError};
 use super::observe::Copies;
-use super::plan;
+use super::{plan, summary};
 use crate::api::permission::{PermissionBinding, PermissionBindingStatus, PermissionTarget, PlaneInventory};
 use crate::karmada::Cluster;
 use crate::runtime::apply::Change;
@@ -119,6 +119,7 @@ pub fn status(binding: &PermissionBinding, round: &Round, now: Timestamp) -> Per
         conditions: before.conditions.clone(),
         ..PermissionBindingStatus::default()
     };
+    summary::tell(binding, &mut status);
     let mut failed_members = Vec::new();
     let mut pending_members = Vec::new();
     for (key, result) in &round.served {
@@ -281,6 +282,7 @@ pub fn announcing(binding: &PermissionBinding, planes: &[InstanceKey]) -> Option
         return None;
     }
     let mut status = binding.status.clone().unwrap_or_default();
+    summary::tell(binding, &mut status);
     status.inventory.extend(new.into_iter().map(|key| inventory(key, Vec::new())));
     let message =
         format!("writing the role into {} of {} planes", planes.len() - known.len().min(planes.len()), planes.len());
@@ -293,6 +295,7 @@ pub fn announcing(binding: &PermissionBinding, planes: &[InstanceKey]) -> Option
 pub fn refused(binding: &PermissionBinding, error: &Error) -> PermissionBindingStatus {
     let mut status = binding.status.clone().unwrap_or_default();
     status.observed_generation = binding.metadata.generation;
+    summary::tell(binding, &mut status);
     Verdict::of_error(error).write(&mut status.conditions, binding.metadata.generation);
     status
 }
