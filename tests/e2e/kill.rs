@@ -30,7 +30,7 @@ fn args() -> ControllerArgs {
         leader_elect: false,
         namespace: "airdock-system".into(),
         identity: None,
-        image: concat!("ghcr.io/airdock-dev/airdock:v", env!("CARGO_PKG_VERSION")).into(),
+        image: airdock::cli::DEFAULT_IMAGE.into(),
         service_access: ServiceAccess::ClusterIp,
     }
 }

@@ -228,11 +228,11 @@ fn pod_trouble(pod: &Pod) -> Option<String> {
             && condition.reason.as_deref() == Some("Unschedulable")
     });
     if let Some(condition) = unscheduled {
-        return Some(format!("Unschedulable: {}", short(condition.message.as_deref().unwrap_or("no node fits"))));
+        return Some(format!("Unschedulable: {}", short(condition.message.as_deref().unwrap_or("no node fits"), 250)));
     }
     (status.phase.as_deref() == Some("Failed")).then(|| {
         let reason = status.reason.as_deref().unwrap_or("Failed");
-        format!("{reason}: {}", short(status.message.as_deref().unwrap_or("the pod has failed")))
+        format!("{reason}: {}", short(status.message.as_deref().unwrap_or("the pod has failed"), 250))
     })
 }
 
@@ -250,13 +250,14 @@ fn container_trouble(status: &ContainerStatus) -> Option<String> {
             });
             Some(format!("CrashLoopBackOff{how}"))
         }
-        _ => Some(format!("{reason}: {}", short(waiting.message.as_deref().unwrap_or("no further message")))),
+        _ => Some(format!("{reason}: {}", short(waiting.message.as_deref().unwrap_or("no further message"), 250))),
     }
 }
 
-fn short(message: &str) -> String {
+/// The first line of somebody else's message, cut at so many characters.
+pub(super) fn short(message: &str, limit: usize) -> String {
     let line = message.lines().next().unwrap_or_default();
-    if line.chars().count() <= 250 { line.to_owned() } else { line.chars().take(249).chain(['…']).collect() }
+    if line.chars().count() <= limit { line.to_owned() } else { line.chars().take(limit - 1).chain(['…']).collect() }
 }
 
 #[cfg(test)]

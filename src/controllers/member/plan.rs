@@ -17,12 +17,7 @@ use crate::api::member::{MemberClusterJoin, TaintEffect, UnjoinPolicy};
 use crate::controllers::stamp;
 use crate::karmada::cluster::{ClusterSpec, NamespacedSecret, SyncMode};
 use crate::karmada::{CLUSTER_NAMESPACE, SYSTEM_LABEL};
-
-/// Annotation on a Cluster: what happens to applications in the member when the Cluster is deleted.
-pub const UNJOIN_POLICY_ANNOTATION: &str = "airdock.dev/unjoin-policy";
-
-/// Annotation on a Cluster: `true` gives up a member that cannot be reached.
-pub const FORCE_UNJOIN_ANNOTATION: &str = "airdock.dev/force-unjoin";
+pub use crate::karmada::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
 
 /// Annotation on a Cluster: the taints that came from the membership; all others are somebody else's.
 pub const TAINTS_ANNOTATION: &str = "airdock.dev/taints";
