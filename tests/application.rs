@@ -1,56 +1,82 @@
 //! Applications against a real API server that is host cluster and plane in one. The test itself plays the engine:
 //! it writes the bindings.
 
-#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::print_stdout, missing_docs, dead_code)]
+#![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs)]
 
-mod clusters;
+mod harness;
 
 use std::collections::BTreeSet;
-use std::sync::{Arc, OnceLock};
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Duration;
 
 use airdock::api::MultiCloudApp;
 use airdock::controllers::app;
 use airdock::karmada::{OverridePolicy, PropagationPolicy, ResourceBinding};
 use airdock::runtime::conditions::find;
-use clusters::{Cluster, Etcd, Operator, Writes, eventually, namespace, ready_instance};
+use harness::crash::{Crash, Moment};
+use harness::operator::Operator;
+use harness::{ApiServer, Etcd, eventually, objects};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
 use kube::{Client, Resource, ResourceExt};
 use serde_json::{Value, json};
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+
+const SOON: Duration = Duration::from_secs(30);
 
 /// One server for all tests, and one test at a time: an operator looks after every namespace.
-async fn world() -> (tokio::sync::MutexGuard<'static, (Etcd, Cluster)>, Client) {
-    static WORLD: OnceLock<tokio::sync::Mutex<(Etcd, Cluster)>> = OnceLock::new();
-    let world = WORLD.get_or_init(|| {
-        let etcd = Etcd::start("application");
-        let cluster = Cluster::start(&etcd, "host", None);
-        tokio::sync::Mutex::new((etcd, cluster))
-    });
-    let guard = world.lock().await;
-    let client = guard.1.client().await;
-    guard.1.ready().await;
-    let crds = Api::<CustomResourceDefinition>::all(client.clone());
-    if crds.get_opt("multicloudapps.airdock.dev").await.unwrap().is_none() {
-        guard.1.define(airdock::cli::crds::definitions()).await;
-        guard.1.define(airdock::karmada::definitions()).await;
-        for (name, region) in [("eu", "europe"), ("us", "america")] {
-            let cluster = json!({
-                "apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster", "metadata": {"name": name},
-                "spec": {"syncMode": "Push", "region": region},
-            });
-            put::<airdock::karmada::Cluster>(&Api::all(client.clone()), cluster).await;
-        }
-    }
-    (guard, client)
+struct World {
+    host: ApiServer,
+    _etcd: Etcd,
 }
 
-fn operator(cluster: &Cluster, writes: &Arc<Writes>) -> Operator {
-    Operator::start(cluster, writes.clone(), |context| {
+async fn world() -> (MutexGuard<'static, World>, Client) {
+    static WORLD: OnceCell<Mutex<World>> = OnceCell::const_new();
+    let world = WORLD.get_or_init(async || Mutex::new(begin().await)).await.lock().await;
+    let client = world.host.client();
+    (world, client)
+}
+
+async fn begin() -> World {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let etcd = Etcd::start();
+    let mut host = ApiServer::start(&etcd, "host");
+    host.ready().await;
+    let client = host.client();
+    let crds = [airdock::cli::crds::definitions(), airdock::karmada::definitions()].concat();
+    objects::define(&client, &crds).await;
+    for (name, region) in [("eu", "europe"), ("us", "america")] {
+        let cluster = json!({
+            "apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster", "metadata": {"name": name},
+            "spec": {"syncMode": "Push", "region": region},
+        });
+        objects::apply(&client, cluster).await;
+    }
+    World { host, _etcd: etcd }
+}
+
+fn operator(host: &ApiServer, crash: &Arc<Crash>) -> Operator {
+    Operator::start(host, crash, |context| {
         tokio::spawn(app::run(context));
     })
+}
+
+/// Makes an instance that is installed; its plane is the host.
+async fn instance(world: &World, namespace: &str, name: &str, spec: Value) {
+    objects::ready_instance(&world.host.client(), namespace, name, spec, &world.host.kubeconfig()).await;
+}
+
+/// Waits until an object is gone.
+async fn until_gone<K>(api: &Api<K>, name: &str)
+where
+    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    eventually(&format!("{name} is gone"), SOON, async || match api.get_opt(name).await.unwrap() {
+        None => Ok(()),
+        Some(object) => Err(format!("{object:?}")),
+    })
+    .await;
 }
 
 async fn put<K>(api: &Api<K>, object: Value) -> K
@@ -107,18 +133,15 @@ async fn bind(client: &Client, namespace: &str, kind: &str, name: &str) {
 }
 
 async fn until_ready(api: &Api<MultiCloudApp>, name: &str, status: &str, words: &str) -> MultiCloudApp {
-    let until = Instant::now() + Duration::from_secs(30);
-    loop {
+    eventually(name, SOON, async || {
         let app = api.get(name).await.unwrap();
         let known = app.status.clone().unwrap_or_default();
-        let current = known.observed_generation == app.metadata.generation;
         let ready = find(&known.conditions, "Ready");
-        if current && ready.is_some_and(|ready| ready.status == status && ready.message.contains(words)) {
-            return app;
-        }
-        assert!(Instant::now() < until, "{name} is not Ready={status} with {words:?} but {known:?}");
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    }
+        let is_so = known.observed_generation == app.metadata.generation
+            && ready.is_some_and(|ready| ready.status == status && ready.message.contains(words));
+        if is_so { Ok(app) } else { Err(format!("not Ready={status} with {words:?} but {known:?}")) }
+    })
+    .await
 }
 
 async fn names<K>(client: &Client, namespace: &str) -> BTreeSet<String>
@@ -138,12 +161,17 @@ async fn policy(client: &Client, namespace: &str) -> Option<PropagationPolicy> {
     policies.list(&ListParams::default()).await.unwrap().items.pop()
 }
 
+/// How many objects that policy is for.
+async fn selectors(client: &Client, namespace: &str) -> usize {
+    policy(client, namespace).await.map_or(0, |policy| policy.spec.propagation.resource_selectors.len())
+}
+
 #[tokio::test]
 async fn an_application_reaches_its_plane_and_is_kept_there() {
     let (world, client) = world().await;
-    ready_instance(&client, "story", "fleet", json!({}), &world.1).await;
-    let writes = Writes::counting();
-    let operator = operator(&world.1, &writes);
+    instance(&world, "story", "fleet", json!({})).await;
+    let crash = Arc::new(Crash::never());
+    let operator = operator(&world.host, &crash);
     let apps = Api::<MultiCloudApp>::namespaced(client.clone(), "story");
     let web = Api::<Deployment>::namespaced(client.clone(), "shop");
     let configs = Api::<ConfigMap>::namespaced(client.clone(), "shop");
@@ -166,20 +194,22 @@ async fn an_application_reaches_its_plane_and_is_kept_there() {
 
     // What is as it should be is not written, whatever happens around it.
     tokio::time::sleep(Duration::from_millis(500)).await;
-    let before = writes.log();
+    let before = crash.writes();
     put(&Api::<ConfigMap>::namespaced(client.clone(), "shop"), config("somebody-elses")).await;
     let touch = json!({"metadata": {"annotations": {"touched": "yes"}}});
     web.patch("web", &PatchParams::default(), &Patch::Merge(&touch)).await.unwrap();
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(writes.log(), before);
+    assert_eq!(crash.writes(), before);
 
     // An edit and a deletion in the plane are repaired.
     let edit = json!({"data": {"colour": "red"}});
     configs.patch("one", &PatchParams::default(), &Patch::Merge(&edit)).await.unwrap();
     configs.delete("two", &DeleteParams::default()).await.unwrap();
-    eventually("both are repaired", 10, async || {
-        let colour = configs.get("one").await.unwrap().data?.remove("colour")?;
-        (colour == "blue" && configs.get_opt("two").await.unwrap().is_some()).then_some(())
+    eventually("both are repaired", SOON, async || {
+        let one = configs.get("one").await.unwrap().data.unwrap_or_default();
+        let two = configs.get_opt("two").await.unwrap();
+        let is_so = one["colour"] == "blue" && two.is_some();
+        if is_so { Ok(()) } else { Err(format!("{one:?} and {two:?}")) }
     })
     .await;
 
@@ -187,27 +217,22 @@ async fn an_application_reaches_its_plane_and_is_kept_there() {
     let mut smaller = config("one");
     smaller["data"] = json!({"shape": "round"});
     put(&apps, application("story", "shop", json!([deployment("nginx"), smaller]), json!({"namespace": "shop"}))).await;
-    eventually("what is not wanted is gone", 10, async || {
-        let data = configs.get("one").await.unwrap().data?;
-        let selectors = policy(&client, "shop").await?.spec.propagation.resource_selectors;
-        let differs = !names::<OverridePolicy>(&client, "shop").await.is_empty();
-        let done = !data.contains_key("colour")
-            && data.contains_key("shape")
-            && configs.get_opt("two").await.unwrap().is_none()
-            && selectors.len() == 2
-            && !differs;
-        done.then_some(())
+    eventually("what is not wanted is gone", SOON, async || {
+        let data = configs.get("one").await.unwrap().data.unwrap_or_default();
+        let keys: Vec<&str> = data.keys().map(String::as_str).collect();
+        let two = configs.get_opt("two").await.unwrap();
+        let selectors = selectors(&client, "shop").await;
+        let overrides = names::<OverridePolicy>(&client, "shop").await;
+        let is_so = keys == ["shape"] && two.is_none() && selectors == 2 && overrides.is_empty();
+        if is_so { Ok(()) } else { Err(format!("{keys:?}, {two:?}, {selectors} selectors, {overrides:?}")) }
     })
     .await;
     assert!(configs.get_opt("somebody-elses").await.unwrap().is_some());
 
     // It goes when its bindings have gone.
     apps.delete("shop", &DeleteParams::default()).await.unwrap();
-    eventually("the templates are gone", 10, async || {
-        let left = (web.get_opt("web").await.unwrap(), configs.get_opt("one").await.unwrap());
-        matches!(left, (None, None)).then_some(())
-    })
-    .await;
+    until_gone(&web, "web").await;
+    until_gone(&configs, "one").await;
     let deleting = until_ready(&apps, "shop", "Unknown", "is removed from eu, us").await;
     assert!(deleting.metadata.deletion_timestamp.is_some());
     assert!(policy(&client, "shop").await.is_some(), "the policy stays until the members are clean");
@@ -215,7 +240,7 @@ async fn an_application_reaches_its_plane_and_is_kept_there() {
     for name in names::<ResourceBinding>(&client, "shop").await {
         bindings.delete(&name, &DeleteParams::default()).await.unwrap();
     }
-    eventually("the app is gone", 10, async || apps.get_opt("shop").await.unwrap().is_none().then_some(())).await;
+    until_gone(&apps, "shop").await;
     assert!(policy(&client, "shop").await.is_none());
     assert!(Api::<Namespace>::all(client.clone()).get_opt("shop").await.unwrap().is_some(), "others may use it");
     operator.kill();
@@ -224,11 +249,11 @@ async fn an_application_reaches_its_plane_and_is_kept_there() {
 #[tokio::test]
 async fn what_cannot_be_carried_out_is_named_and_recovers() {
     let (world, client) = world().await;
-    ready_instance(&client, "wrong", "fleet", json!({}), &world.1).await;
-    ready_instance(&client, "landlord", "house", json!({"tenancy": {"allowedNamespaces": ["guest"]}}), &world.1).await;
-    namespace(&client, "guest").await;
-    let writes = Writes::counting();
-    let operator = operator(&world.1, &writes);
+    instance(&world, "wrong", "fleet", json!({})).await;
+    instance(&world, "landlord", "house", json!({"tenancy": {"allowedNamespaces": ["guest"]}})).await;
+    objects::namespace(&client, "guest").await;
+    let crash = Arc::new(Crash::never());
+    let operator = operator(&world.host, &crash);
     let apps = Api::<MultiCloudApp>::namespaced(client.clone(), "wrong");
     let refused = |name: &str, manifest: Value| application("wrong", name, json!([manifest]), json!({}));
 
@@ -269,10 +294,8 @@ async fn what_cannot_be_carried_out_is_named_and_recovers() {
     put(&guests, guest.clone()).await;
     until_ready(&guests, "guest", "False", "elsewhere is not this object's namespace guest").await;
     guests.delete("guest", &DeleteParams::default()).await.unwrap();
-    eventually("a refused app can be deleted", 10, async || {
-        guests.get_opt("guest").await.unwrap().is_none().then_some(())
-    })
-    .await;
+    // A refused app can be deleted.
+    until_gone(&guests, "guest").await;
     guest["spec"].as_object_mut().unwrap().remove("namespace");
     put(&guests, guest).await;
     until_ready(&guests, "guest", "Unknown", "waiting for the plane to place ConfigMap a").await;
@@ -309,53 +332,51 @@ async fn killed_at_any_write_it_ends_the_same() {
     loop {
         k += 1;
         let mut reached = false;
-        for sent in [false, true] {
-            let team = format!("crash-{k}-{}", if sent { "after" } else { "before" });
-            ready_instance(&client, &team, "fleet", json!({}), &world.1).await;
+        for moment in [Moment::Before, Moment::After] {
+            let team = format!("crash-{k}-{moment:?}").to_lowercase();
+            instance(&world, &team, "fleet", json!({})).await;
             let apps = Api::<MultiCloudApp>::namespaced(client.clone(), &team);
             let mut more = more.clone();
             more["namespace"] = json!(format!("{team}-shop"));
             let shop = format!("{team}-shop");
 
             // Install, killed at the k-th write.
-            let writes = Writes::stopping_at(k, sent);
-            let first = operator(&world.1, &writes);
+            let crash = Arc::new(Crash::at(k, moment));
+            let first = operator(&world.host, &crash);
             put(&apps, application(&team, "shop", manifests.clone(), more.clone())).await;
             let installed = async { until_ready(&apps, "shop", "Unknown", "waiting for the plane").await };
             tokio::select! {
-                () = writes.stopped() => reached = true,
+                () = crash.happened() => reached = true,
                 _ = installed => {}
             }
             first.kill();
             // The spec changes while nobody looks: what was begun must not be forgotten.
             put(&apps, application(&team, "shop", json!([deployment("nginx"), config("two")]), more.clone())).await;
-            let second = operator(&world.1, &Writes::counting());
-            eventually(&format!("{team} is installed"), 20, async || {
-                (names::<ConfigMap>(&client, &shop).await == BTreeSet::from(["two".to_owned()])).then_some(())
+            let second = operator(&world.host, &Arc::new(Crash::never()));
+            eventually(&format!("{team} is installed"), SOON, async || {
+                let found = names::<ConfigMap>(&client, &shop).await;
+                if found == BTreeSet::from(["two".to_owned()]) { Ok(()) } else { Err(format!("{found:?}")) }
             })
             .await;
             until_ready(&apps, "shop", "Unknown", "waiting for the plane to place Deployment web").await;
-            eventually("the policy names what is there", 10, async || {
-                let policy = policy(&client, &shop).await?;
-                (policy.spec.propagation.resource_selectors.len() == 2).then_some(())
+            eventually("the policy names what is there", SOON, async || {
+                let found = selectors(&client, &shop).await;
+                if found == 2 { Ok(()) } else { Err(format!("{found} selectors")) }
             })
             .await;
             second.kill();
 
             // Removal, killed at the k-th write.
-            let writes = Writes::stopping_at(k, sent);
-            let third = operator(&world.1, &writes);
+            let crash = Arc::new(Crash::at(k, moment));
+            let third = operator(&world.host, &crash);
             apps.delete("shop", &DeleteParams::default()).await.unwrap();
-            let gone = eventually("removed, or killed", 20, async || {
-                apps.get_opt("shop").await.unwrap().is_none().then_some(())
-            });
             tokio::select! {
-                () = writes.stopped() => reached = true,
-                () = gone => {}
+                () = crash.happened() => reached = true,
+                () = until_gone(&apps, "shop") => {}
             }
             third.kill();
-            let fourth = operator(&world.1, &Writes::counting());
-            eventually("removed", 20, async || apps.get_opt("shop").await.unwrap().is_none().then_some(())).await;
+            let fourth = operator(&world.host, &Arc::new(Crash::never()));
+            until_gone(&apps, "shop").await;
             fourth.kill();
             assert_eq!(names::<Deployment>(&client, &shop).await.len(), 0, "leaked by {team}");
             assert_eq!(names::<ConfigMap>(&client, &shop).await.len(), 0, "leaked by {team}");

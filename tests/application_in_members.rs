@@ -10,89 +10,39 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use airdock::api::MultiCloudApp;
-use airdock::controllers::{Context, HostClient, app};
+use airdock::controllers::app;
 use airdock::engine;
 use airdock::karmada::CLUSTER_NAMESPACE;
-use airdock::runtime::client::ClientFactory;
 use airdock::runtime::conditions::find;
-use airdock::runtime::leadership::Leadership;
 use airdock::runtime::metrics::Metrics;
-use airdock::runtime::planes::{Planes, ServiceAccess};
-use base64::Engine as _;
-use harness::{ADMIN, ApiServer, Etcd, eventually};
+use harness::crash::Crash;
+use harness::operator::Operator;
+use harness::{ADMIN, ApiServer, Etcd, eventually, objects};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
-use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
-use kube::core::ApiResource;
-use kube::core::gvk::GroupVersionKind;
+use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
-use tokio_util::sync::CancellationToken;
 
 const SOON: Duration = Duration::from_secs(30);
-
-async fn put(client: &Client, object: Value) {
-    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let (api_version, kind) = (text("/apiVersion"), text("/kind"));
-    let (group, version) = api_version.split_once('/').unwrap_or(("", &api_version));
-    let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &kind));
-    let api: Api<DynamicObject> = match text("/metadata/namespace").as_str() {
-        "" => Api::all_with(client.clone(), &resource),
-        namespace => Api::namespaced_with(client.clone(), namespace, &resource),
-    };
-    let params = PatchParams::apply("test").force();
-    api.patch(&text("/metadata/name"), &params, &Patch::Apply(&object)).await.unwrap();
-}
-
-async fn define(client: &Client) {
-    let crds = [airdock::cli::crds::definitions(), airdock::karmada::definitions()].concat();
-    let api = Api::<CustomResourceDefinition>::all(client.clone());
-    for crd in &crds {
-        api.create(&PostParams::default(), crd).await.unwrap();
-    }
-    for crd in crds {
-        let path = format!("/apis/{}/{}/{}", crd.spec.group, crd.spec.versions[0].name, crd.spec.names.plural);
-        eventually(&path, SOON, async || {
-            let request = http::Request::get(&path).body(Vec::new()).unwrap();
-            client.request_text(request).await.map_err(|error| error.to_string())
-        })
-        .await;
-    }
-}
-
-fn encoded(text: &str) -> String {
-    base64::engine::general_purpose::STANDARD.encode(text)
-}
 
 /// An instance that is installed, with two members.
 async fn fleet(host: &ApiServer, members: &[ApiServer]) {
     let client = host.client();
-    define(&client).await;
-    for namespace in ["team", CLUSTER_NAMESPACE] {
-        put(&client, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": namespace}})).await;
-    }
-    let labels = json!({"airdock.dev/purpose": "operator-kubeconfig", "airdock.dev/instance": "fleet"});
-    put(&client, json!({
-        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "fleet-operator", "namespace": "team", "labels": labels},
-        "data": {"kubeconfig": encoded(&host.kubeconfig())},
-    }))
-    .await;
-    put(&client, json!({
-        "apiVersion": "airdock.dev/v1alpha1", "kind": "KarmadaInstance", "metadata": {"name": "fleet", "namespace": "team"},
-        "spec": {},
-    }))
-    .await;
+    let crds = [airdock::cli::crds::definitions(), airdock::karmada::definitions()].concat();
+    objects::define(&client, &crds).await;
+    objects::ready_instance(&client, "team", "fleet", json!({}), &host.kubeconfig()).await;
+    objects::namespace(&client, CLUSTER_NAMESPACE).await;
     for member in members {
-        put(
+        objects::apply(
             &client,
             json!({
                 "apiVersion": "v1", "kind": "Secret", "metadata": {"name": member.name, "namespace": CLUSTER_NAMESPACE},
-                "data": {"token": encoded(ADMIN), "caBundle": encoded(&member.authority)},
+                "data": {"token": objects::encoded(ADMIN), "caBundle": objects::encoded(&member.authority)},
             }),
         )
         .await;
-        put(
+        objects::apply(
             &client,
             json!({
                 "apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster", "metadata": {"name": member.name},
@@ -106,28 +56,18 @@ async fn fleet(host: &ApiServer, members: &[ApiServer]) {
     }
 }
 
-fn start(host: &ApiServer) {
-    let client = host.client();
-    let options = engine::Options {
-        factory: ClientFactory::default(),
-        metrics: Metrics::new(),
-        settings: engine::Settings::default(),
-        ready: Arc::new(AtomicBool::new(false)),
-    };
-    tokio::spawn(engine::run(client.clone(), options));
-    let (factory, shutdown) = (ClientFactory::default(), CancellationToken::new());
-    let (planes, keeper) = Planes::start(client.clone(), factory.clone(), ServiceAccess::Dns, shutdown.clone());
-    tokio::spawn(keeper);
-    tokio::spawn(app::run(Context {
-        host: HostClient(client),
-        factory,
-        planes,
-        leadership: Leadership::always(),
-        metrics: Metrics::new(),
-        shutdown,
-        caches: airdock::runtime::controller::Caches::default(),
-        image: "airdock".to_owned(),
-    }));
+/// The engine and the controller of applications.
+fn start(host: &ApiServer) -> Operator {
+    Operator::start(host, &Arc::new(Crash::never()), |context| {
+        let options = engine::Options {
+            factory: context.factory.clone(),
+            metrics: Metrics::new(),
+            settings: engine::Settings::default(),
+            ready: Arc::new(AtomicBool::new(false)),
+        };
+        tokio::spawn(engine::run(context.host.0.clone(), options));
+        tokio::spawn(app::run(context));
+    })
 }
 
 fn application(replicas: Value, differences: Value) -> Value {
@@ -219,7 +159,7 @@ async fn an_application_goes_into_its_members_and_comes_back() {
     }
     let (eu, us) = (members[0].client(), members[1].client());
     fleet(&host, &members).await;
-    start(&host);
+    let _operator = start(&host);
     let apps = Api::<MultiCloudApp>::namespaced(host.client(), "team");
 
     let patch = json!([{"kind": "ConfigMap", "name": "settings", "operations": [{"op": "replace", "path": "/data/colour", "value": "red"}]}]);
@@ -228,7 +168,7 @@ async fn an_application_goes_into_its_members_and_comes_back() {
         {"match": {"regions": ["eu"]}, "imageRegistry": "eu.example/mirror", "replicas": 1, "env": {"A": "3"}},
         {"match": {"clusters": ["us"]}, "patches": patch},
     ]);
-    put(&host.client(), application(json!({}), differences)).await;
+    objects::apply(&host.client(), application(json!({}), differences)).await;
     until_seen(&eu, json!(["eu.example/mirror/busybox", "eu.example/mirror/library/nginx:1", 1, "A=3 B=2", "blue"]))
         .await;
     until_seen(&us, json!(["busybox", "docker.io/library/nginx:1", 4, "A=1 B=2", "red"])).await;
@@ -241,7 +181,7 @@ async fn an_application_goes_into_its_members_and_comes_back() {
     // The replicas are divided, and nothing differs any more.
     let weights =
         json!({"mode": "Weighted", "weights": [{"regions": ["eu"], "weight": 3}, {"regions": ["us"], "weight": 1}]});
-    put(&host.client(), application(weights, json!([]))).await;
+    objects::apply(&host.client(), application(weights, json!([]))).await;
     until_seen(&eu, json!(["busybox", "docker.io/library/nginx:1", 3, "A=1", "blue"])).await;
     until_seen(&us, json!(["busybox", "docker.io/library/nginx:1", 1, "A=1", "blue"])).await;
 

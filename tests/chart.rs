@@ -1,28 +1,17 @@
 //! The operator's Helm chart: what it renders, what it refuses, and that `manifests/kustomize` says the same.
 //!
-//! Needs `helm` and `kubectl` in `AIRDOCK_TEST_BIN` (`.lab/bin` when unset; `make setup` puts them there).
+//! Needs `helm` and `kubectl`.
 
 #![allow(clippy::expect_used, clippy::panic)]
 
+mod files;
+
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::Output;
 
+use files::{documents, root, tool};
 use serde_json::Value;
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-fn tool(name: &str) -> Command {
-    let folder = std::env::var_os("AIRDOCK_TEST_BIN").map_or_else(|| root().join(".lab/bin"), PathBuf::from);
-    let path = folder.join(name);
-    assert!(path.exists(), "{} is missing; run `make setup`, or point AIRDOCK_TEST_BIN at it", path.display());
-    let mut command = Command::new(path);
-    // Neither the caller's cluster nor their helm settings may matter.
-    command.current_dir(root()).env_remove("KUBECONFIG").env("HELM_CONFIG_HOME", root().join("target/helm"));
-    command
-}
 
 fn helm(settings: &[&str]) -> Output {
     let mut helm = tool("helm");
@@ -37,14 +26,6 @@ fn rendered(settings: &[&str]) -> String {
     let output = helm(settings);
     assert!(output.status.success(), "{settings:?}: {}", String::from_utf8_lossy(&output.stderr));
     String::from_utf8(output.stdout).expect("UTF-8")
-}
-
-fn documents(yaml: &str) -> Vec<Value> {
-    // A line of three dashes is a document's end; nothing the chart renders has one within a text.
-    yaml.split("\n---")
-        .filter(|text| text.lines().any(|line| !line.trim().is_empty() && !line.starts_with('#') && line != "---"))
-        .map(|text| serde_saphyr::from_str(text).unwrap_or_else(|e| panic!("{e}\n{text}")))
-        .collect()
 }
 
 fn objects(settings: &[&str]) -> Vec<Value> {

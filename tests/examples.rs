@@ -1,6 +1,6 @@
 //! Every example, and the chart itself, is taken by a real API server that knows Airdock's kinds.
 //!
-//! Needs `etcd`, `kube-apiserver`, `kubectl` and `helm` in `AIRDOCK_TEST_BIN` (`.lab/bin` when unset).
+//! Needs `etcd`, `kube-apiserver`, `kubectl` and `helm`.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -9,25 +9,14 @@ mod harness;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
-use serde_json::Value;
-
+use harness::files::{documents, root, tool};
 use harness::{ApiServer, Etcd, Folder};
+use serde_json::Value;
 
 /// Kinds of others, which a bare API server does not know. Everything else must be known to it.
 const FOREIGN: [&str; 3] = ["argoproj.io/", "kustomize.toolkit.fluxcd.io/", "source.toolkit.fluxcd.io/"];
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// A tool that sees neither the caller's cluster nor their standard input.
-fn tool(name: &str) -> Command {
-    let mut command = Command::new(harness::tool(name));
-    command.current_dir(root()).env_remove("KUBECONFIG").stdin(Stdio::null());
-    command
-}
 
 /// An API server, and kubectl with an administrator's rights in it.
 struct Cluster {
@@ -51,7 +40,9 @@ impl Cluster {
     fn kubectl(&self, arguments: &[&str], input: Option<&str>) -> Output {
         let mut command = tool("kubectl");
         command.arg("--kubeconfig").arg(&self.kubeconfig).args(arguments);
-        command.stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() });
+        if input.is_some() {
+            command.stdin(Stdio::piped());
+        }
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         if let Some(text) = input {
             child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
@@ -71,12 +62,8 @@ impl Cluster {
     }
 }
 
-fn documents(path: &Path) -> Vec<Value> {
-    let text = fs::read_to_string(path).unwrap_or_else(|e| panic!("read {}: {e}", path.display()));
-    text.split("\n---")
-        .filter(|part| part.lines().any(|line| !line.trim().is_empty() && !line.starts_with('#') && line != "---"))
-        .map(|part| serde_saphyr::from_str(part).unwrap_or_else(|e| panic!("{}: {e}\n{part}", path.display())))
-        .collect()
+fn documents_of(path: &Path) -> Vec<Value> {
+    documents(&fs::read_to_string(path).unwrap_or_else(|e| panic!("read {}: {e}", path.display())))
 }
 
 /// Every manifest under examples/, by folder and file name.
@@ -110,7 +97,7 @@ async fn a_real_api_server_takes_every_example_and_the_chart() {
     let mut seen = 0;
     let mut kinds = std::collections::BTreeSet::new();
     for file in examples() {
-        for object in documents(&file) {
+        for object in documents_of(&file) {
             let what = format!("{} {} in {}", object["kind"], object["metadata"]["name"], file.display());
             let version = object["apiVersion"].as_str().unwrap_or_else(|| panic!("{what}: no apiVersion"));
             if FOREIGN.iter().any(|group| version.starts_with(group)) {
@@ -132,7 +119,7 @@ async fn a_real_api_server_takes_every_example_and_the_chart() {
         assert!(kinds.contains(&crd.spec.names.kind), "no example has a {}", crd.spec.names.kind);
     }
 
-    let chart: Value = documents(&root().join("manifests/chart/Chart.yaml")).remove(0);
+    let chart: Value = documents_of(&root().join("manifests/chart/Chart.yaml")).remove(0);
     let shown = chart["annotations"]["artifacthub.io/crdsExamples"].as_str().unwrap();
     for example in serde_saphyr::from_str::<Vec<Value>>(shown).unwrap() {
         server.would_take(&example, "artifacthub.io/crdsExamples");
@@ -147,7 +134,7 @@ async fn a_real_api_server_takes_every_example_and_the_chart() {
 #[test]
 fn argo_cd_gets_the_health_script_for_every_kind() {
     let script = fs::read_to_string(root().join("examples/gitops-argo/health.lua")).unwrap();
-    let map = documents(&root().join("examples/gitops-argo/argocd-cm.yaml")).remove(0);
+    let map = documents_of(&root().join("examples/gitops-argo/argocd-cm.yaml")).remove(0);
     let mut wanted: Vec<_> = airdock::cli::crds::definitions()
         .into_iter()
         .map(|crd| format!("resource.customizations.health.{}_{}", crd.spec.group, crd.spec.names.kind))

@@ -4,14 +4,13 @@
 
 #![allow(clippy::expect_used, clippy::panic)]
 
+mod files;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use airdock::cli::{crds, docs};
-
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
+use files::root;
 
 /// Compares a checked-in file with what it should hold, or writes it.
 fn settle(path: &Path, wanted: &str) {

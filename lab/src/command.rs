@@ -7,27 +7,12 @@ use crate::failure::{During, Failure, Result};
 
 /// Runs a program, returns what it printed, and fails with its complaint.
 pub fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<String> {
-    run_fed(program, args, None)
-}
-
-/// As [`run`], with something on its standard input.
-pub fn run_fed<S: AsRef<OsStr>>(program: &str, args: &[S], input: Option<&str>) -> Result<String> {
-    use std::io::Write;
     let shown = || {
         let args: Vec<_> = args.iter().map(|a| a.as_ref().to_string_lossy().into_owned()).collect();
         format!("{program} {}", args.join(" "))
     };
-    let mut child = Command::new(program)
-        .args(args)
-        .stdin(if input.is_some() { Stdio::piped() } else { Stdio::null() })
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .during(format!("running {}", shown()))?;
-    if let (Some(text), Some(mut stdin)) = (input, child.stdin.take()) {
-        stdin.write_all(text.as_bytes()).during(format!("feeding {}", shown()))?;
-    }
-    let output = child.wait_with_output().during(format!("running {}", shown()))?;
+    let command = Command::new(program).args(args).stdin(Stdio::null()).output();
+    let output = command.during(format!("running {}", shown()))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }

@@ -19,6 +19,9 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::runtime::error::chain;
 use crate::runtime::telemetry::{self, LogArgs, LogFormat};
 
+/// Image of the engine of Compact instances, unless another is named: this version's.
+pub const DEFAULT_IMAGE: &str = concat!("ghcr.io/airdock-dev/airdock:v", env!("CARGO_PKG_VERSION"));
+
 /// Runs fleets of Karmada control planes as a service.
 #[derive(Parser, Debug)]
 #[command(name = "airdock", version, propagate_version = true)]

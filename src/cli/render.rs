@@ -21,7 +21,7 @@ pub struct RenderArgs {
     #[arg(long)]
     pub plane: bool,
     /// Image of the engine of Compact instances.
-    #[arg(long, env = "AIRDOCK_IMAGE", default_value = concat!("ghcr.io/airdock-dev/airdock:v", env!("CARGO_PKG_VERSION")))]
+    #[arg(long, env = "AIRDOCK_IMAGE", default_value = super::DEFAULT_IMAGE)]
     pub image: String,
     /// Form of the output.
     #[arg(short, long, value_enum, default_value = "yaml")]

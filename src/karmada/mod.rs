@@ -31,6 +31,13 @@ pub const SKIP_AUTO_PROPAGATION_LABEL: &str = "namespace.karmada.io/skip-auto-pr
 /// Annotation on a template: `overwrite` takes over an existing object of a member, `abort` (the default) does not.
 pub const CONFLICT_RESOLUTION_ANNOTATION: &str = "work.karmada.io/conflict-resolution";
 
+/// Annotation on a Cluster: what happens to applications in the member when the Cluster is deleted; `Orphan` leaves
+/// them there.
+pub const UNJOIN_POLICY_ANNOTATION: &str = "airdock.dev/unjoin-policy";
+
+/// Annotation on a Cluster: `true` gives up a member that leaves and cannot be reached.
+pub const FORCE_UNJOIN_ANNOTATION: &str = "airdock.dev/force-unjoin";
+
 /// The definitions that a Compact plane serves.
 #[must_use]
 pub fn definitions() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>

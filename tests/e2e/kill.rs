@@ -5,54 +5,23 @@
 //! is dropped with all that it knew, and the next one begins. That is what kill -9 is to everybody else.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use airdock::api::{KarmadaInstance, MemberClusterJoin, MultiCloudApp};
 use airdock::cli::controller::{self, ControllerArgs};
-use airdock::runtime::client::{ClientFactory, RequestHook, is_write};
+use airdock::runtime::client::ClientFactory;
 use airdock::runtime::metrics::Metrics;
 use airdock::runtime::planes::ServiceAccess;
-use futures::future::BoxFuture;
-use http::Method;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
-use tokio::sync::Notify;
 
+use crate::crash::{Crash, Moment};
 use crate::fleet;
 use crate::lab;
 
-/// Lets so many writes through; the next one never ends.
-struct StopAtWrite {
-    left: AtomicUsize,
-    /// Stop when the answer came, rather than before the request is sent.
-    after: bool,
-    stopped: Arc<Notify>,
-}
-
-impl StopAtWrite {
-    fn verdict(&self, here: bool, method: &Method, path: &str) -> BoxFuture<'static, ()> {
-        // Events and leases are not work.
-        let counts = is_write(method) && !path.contains("/events") && !path.contains("/leases/");
-        if here && counts {
-            let left =
-                self.left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| Some(n.saturating_sub(1))).unwrap();
-            if left == 0 {
-                self.stopped.notify_one();
-                return Box::pin(std::future::pending());
-            }
-        }
-        Box::pin(std::future::ready(()))
-    }
-}
-
-impl RequestHook for StopAtWrite {
-    fn before(&self, method: &Method, _: &str, path: &str) -> BoxFuture<'static, ()> {
-        self.verdict(!self.after, method, path)
-    }
-    fn after(&self, method: &Method, _: &str, path: &str, _: u16, _: Duration) -> BoxFuture<'static, ()> {
-        self.verdict(self.after, method, path)
-    }
+/// Events and leases are not work.
+fn is_work(path: &str) -> bool {
+    !path.contains("/events") && !path.contains("/leases/")
 }
 
 fn args() -> ControllerArgs {
@@ -61,16 +30,17 @@ fn args() -> ControllerArgs {
         leader_elect: false,
         namespace: "airdock-system".into(),
         identity: None,
-        image: concat!("ghcr.io/airdock-dev/airdock:v", env!("CARGO_PKG_VERSION")).into(),
+        image: airdock::cli::DEFAULT_IMAGE.into(),
         service_access: ServiceAccess::ClusterIp,
     }
 }
 
 /// Runs an operator until it has made `writes` writes, or `done` says that there is nothing left to do. Tells
 /// whether it was killed.
-async fn operator_until(writes: usize, after: bool, done: &mut impl AsyncFnMut() -> bool) -> bool {
-    let stopped = Arc::new(Notify::new());
-    let hook = Arc::new(StopAtWrite { left: AtomicUsize::new(writes), after, stopped: stopped.clone() });
+async fn operator_until(writes: usize, moment: Moment, done: &mut impl AsyncFnMut() -> bool) -> bool {
+    // So many go through, and the next one never ends.
+    let crash = Arc::new(Crash::at(writes + 1, moment).counting(is_work));
+    let hook = crash.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.spawn(async move {
         let factory = ClientFactory::default().with_hook(hook);
@@ -79,7 +49,7 @@ async fn operator_until(writes: usize, after: bool, done: &mut impl AsyncFnMut()
     });
     let killed = loop {
         tokio::select! {
-            () = stopped.notified() => break true,
+            () = crash.happened() => break true,
             () = tokio::time::sleep(Duration::from_millis(200)) => if done().await { break false },
         }
     };
@@ -91,7 +61,8 @@ async fn operator_until(writes: usize, after: bool, done: &mut impl AsyncFnMut()
 async fn kill_until(what: &str, step: usize, mut done: impl AsyncFnMut() -> bool) -> usize {
     let mut kills = 0;
     let until = std::time::Instant::now() + Duration::from_secs(300);
-    while operator_until(step + kills % 3, kills % 2 == 1, &mut done).await {
+    let moments = [Moment::Before, Moment::After];
+    while operator_until(step + kills % 3, moments[kills % 2], &mut done).await {
         kills += 1;
         assert!(std::time::Instant::now() < until, "{what} does not converge; killed {kills} times");
     }

@@ -7,6 +7,9 @@
 
 mod app;
 mod bad_input;
+#[allow(dead_code)]
+#[path = "../harness/crash.rs"]
+mod crash;
 mod fleet;
 mod full;
 mod instance;

@@ -2,11 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use base64::Engine as _;
 use serde_json::{Value, json};
 
-use crate::harness::{OTHER_ADMIN, eventually};
-use crate::world::{Case, SOON, api, delete_in, get_in, merge_in, with_world};
+use crate::harness::{OTHER_ADMIN, eventually, objects};
+use crate::world::{Case, SOON, with_world};
 
 const BINDING: (&str, &str) = ("work.karmada.io/v1alpha2", "ResourceBinding");
 const CLUSTER: (&str, &str) = ("cluster.karmada.io/v1alpha1", "Cluster");
@@ -61,19 +60,16 @@ fn credentials_change() {
     with_world("credentials", async |case| {
         case.start_counted();
         case.until_ready("beta", "True", SOON).await;
-        let secret = |token: &str| {
-            let token = base64::engine::general_purpose::STANDARD.encode(token);
-            json!({"data": {"token": token}})
-        };
+        let secret = |token: &str| json!({"data": {"token": objects::encoded(token)}});
         let set = async |case: &Case<'_>, token: &str| {
-            merge_in(&case.plane, "v1", "Secret", "karmada-cluster", "beta", secret(token)).await;
+            objects::merge(&case.plane, "v1", "Secret", "karmada-cluster", "beta", secret(token)).await;
         };
         set(case, "wrong").await;
         let cluster = case.until_ready("beta", "False", SOON).await;
         assert_eq!(reason(&cluster), "CredentialsRejected");
         set(case, OTHER_ADMIN).await;
         case.until_ready("beta", "True", SOON).await;
-        delete_in(&case.plane, "v1", "Secret", "karmada-cluster", "beta").await;
+        objects::delete(&case.plane, "v1", "Secret", "karmada-cluster", "beta").await;
         let cluster = case.until_ready("beta", "False", SOON).await;
         assert_eq!(reason(&cluster), "CredentialsMissing");
         case.join("beta").await;
@@ -90,15 +86,15 @@ fn capacity_is_counted() {
         case.start_counted();
         let alpha = &case.clients["alpha"];
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}});
-        crate::world::apply_in(alpha, node).await;
+        objects::apply(alpha, node).await;
         let status = json!({"allocatable": {"cpu": "4", "memory": "8Gi", "pods": "110"}, "capacity": {"cpu": "4", "memory": "8Gi", "pods": "110"},
             "conditions": [{"type": "Ready", "status": "True"}]});
-        crate::world::merge_status_in(alpha, "v1", "Node", "", "n1", status).await;
+        objects::merge_status(alpha, "v1", "Node", "", "n1", status).await;
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "p", "namespace": "default"}, "spec":
             {"nodeName": "n1", "containers": [{"name": "c", "image": "x", "resources": {"requests": {"cpu": "250m"}}}]}});
-        crate::world::apply_in(alpha, pod).await;
+        objects::apply(alpha, pod).await;
         eventually("capacity of alpha", SOON, async || {
-            let cluster = get_in(&case.plane, CLUSTER.0, CLUSTER.1, "", "alpha").await.unwrap();
+            let cluster = objects::get(&case.plane, CLUSTER.0, CLUSTER.1, "", "alpha").await.unwrap();
             let status = &cluster["status"];
             let seen = json!([
                 status["nodeSummary"],
@@ -108,16 +104,16 @@ fn capacity_is_counted() {
             if seen == json!([{"totalNum": 1, "readyNum": 1}, "4", "250m"]) { Ok(()) } else { Err(seen.to_string()) }
         })
         .await;
-        delete_in(alpha, "v1", "Node", "", "n1").await;
+        objects::delete(alpha, "v1", "Node", "", "n1").await;
         let now = kube::api::DeleteParams { grace_period_seconds: Some(0), ..Default::default() };
-        api(alpha, "v1", "Pod", "default").delete("p", &now).await.unwrap();
+        objects::api(alpha, "v1", "Pod", "default").delete("p", &now).await.unwrap();
     });
 }
 
 /// There is no controller for namespaces in these members.
 async fn finish_namespaces(case: &Case<'_>, member: &str) {
     let client = &case.clients[member];
-    for namespace in api(client, "v1", "Namespace", "").list(&Default::default()).await.unwrap() {
+    for namespace in objects::api(client, "v1", "Namespace", "").list(&Default::default()).await.unwrap() {
         if namespace.metadata.deletion_timestamp.is_none() {
             continue;
         }
@@ -137,7 +133,7 @@ async fn finish_namespaces(case: &Case<'_>, member: &str) {
 async fn until_left(case: &Case<'_>, member: &str) {
     eventually(&format!("{member} has left"), Duration::from_secs(15), async || {
         finish_namespaces(case, member).await;
-        match get_in(&case.plane, CLUSTER.0, CLUSTER.1, "", member).await {
+        match objects::get(&case.plane, CLUSTER.0, CLUSTER.1, "", member).await {
             None => Ok(()),
             Some(cluster) => Err(cluster["metadata"].to_string()),
         }
@@ -152,20 +148,20 @@ fn a_cluster_leaves() {
         case.apply(case.policy("all", json!({}))).await;
         case.apply(case.config("settings", "v")).await;
         case.until_applied("settings-configmap").await;
-        delete_in(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma").await;
+        objects::delete(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma").await;
         until_left(case, "gamma").await;
         case.until_gone("gamma", "v1", "ConfigMap", "settings").await;
         let binding = case.until_applied("settings-configmap").await;
         assert_eq!(binding["spec"]["clusters"], json!([{"name": "alpha"}, {"name": "beta"}]));
-        assert!(get_in(&case.clients["gamma"], "v1", "Namespace", "", "leaving").await.is_none());
+        assert!(objects::get(&case.clients["gamma"], "v1", "Namespace", "", "leaving").await.is_none());
 
         // Back again, and out again with everything left in place.
         case.join("gamma").await;
         case.until_in("gamma", "v1", "ConfigMap", "settings", |object| !object.is_null()).await;
         let orphan = json!({"metadata": {"annotations": {"airdock.dev/unjoin-policy": "Orphan"}}});
-        merge_in(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma", orphan).await;
+        objects::merge(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma", orphan).await;
         tokio::time::sleep(Duration::from_millis(300)).await;
-        delete_in(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma").await;
+        objects::delete(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma").await;
         until_left(case, "gamma").await;
         let left = case.in_member("gamma", "v1", "ConfigMap", "settings").await.expect("left in place");
         assert_eq!((left["metadata"].get("labels"), left["metadata"].get("annotations")), (None, None));
@@ -180,13 +176,13 @@ fn a_cluster_leaves() {
         // A member that is away holds up the end of its membership, until it is given up.
         case.server("gamma").kill();
         case.until_ready("gamma", "False", Duration::from_secs(12)).await;
-        delete_in(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma").await;
+        objects::delete(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma").await;
         tokio::time::sleep(Duration::from_secs(1)).await;
-        assert!(get_in(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma").await.is_some());
+        assert!(objects::get(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma").await.is_some());
         let force = json!({"metadata": {"annotations": {"airdock.dev/force-unjoin": "true"}}});
-        merge_in(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma", force).await;
+        objects::merge(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma", force).await;
         eventually("gamma is given up", SOON, async || {
-            get_in(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma")
+            objects::get(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma")
                 .await
                 .map_or(Ok(()), |c| Err(c["metadata"].to_string()))
         })

@@ -1,26 +1,29 @@
 //! kill -9 at every write: what is begun is carried through by the next engine, with nothing twice and nothing left.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::world::{Case, NAMES, Traffic, api, with_world};
+use crate::harness::crash::{Crash, Moment};
+use crate::harness::objects;
+use crate::world::{Case, NAMES, with_world};
 
 const BINDING: (&str, &str) = ("work.karmada.io/v1alpha2", "ResourceBinding");
 
 /// Runs the engine until it dies of its own accord; false when it got through without.
-async fn dies(case: &mut Case<'_>, traffic: &std::sync::Arc<Traffic>) -> bool {
-    case.start(traffic);
+async fn dies(case: &mut Case<'_>, crash: &Arc<Crash>) -> bool {
+    case.start(crash);
     let died = tokio::select! {
-        () = traffic.died.notified() => true,
-        () = case.until_quiet(traffic) => traffic.is_dead(),
+        () = crash.happened() => true,
+        () = case.until_quiet(crash) => crash.has_happened(),
     };
     case.kill();
     died
 }
 
 async fn managed(case: &Case<'_>, member: &str) -> Vec<String> {
-    let api = api(&case.clients[member], "v1", "ConfigMap", &case.namespace);
+    let api = objects::api(&case.clients[member], "v1", "ConfigMap", &case.namespace);
     let list = api.list(&kube::api::ListParams::default().labels("karmada.io/managed=true")).await.unwrap();
     list.items.into_iter().filter_map(|object| object.metadata.name).collect()
 }
@@ -37,11 +40,12 @@ fn killed_at_each_write_while_propagating_and_deleting() {
         case.kill();
         let mut points = 0;
         for k in 1..=7 {
-            let traffic = if k % 2 == 0 { Traffic::dies_after(k) } else { Traffic::dies_before(k) };
+            let (first, second) =
+                if k % 2 == 0 { (Moment::After, Moment::Before) } else { (Moment::Before, Moment::After) };
             let name = format!("object-{k}");
             case.apply(case.policy("all", json!({}))).await;
             case.apply(case.config(&name, "v")).await;
-            points += usize::from(dies(case, &traffic).await);
+            points += usize::from(dies(case, &Arc::new(Crash::at(k, first))).await);
             case.start_counted();
             let binding = case.until_applied(&format!("{name}-configmap")).await;
             assert_eq!(binding["status"]["aggregatedStatus"].as_array().unwrap().len(), 3);
@@ -59,8 +63,7 @@ fn killed_at_each_write_while_propagating_and_deleting() {
             } else {
                 case.delete("policy.karmada.io/v1alpha1", "PropagationPolicy", "all").await;
             }
-            let traffic = if k % 2 == 0 { Traffic::dies_before(k) } else { Traffic::dies_after(k) };
-            points += usize::from(dies(case, &traffic).await);
+            points += usize::from(dies(case, &Arc::new(Crash::at(k, second))).await);
             case.start_counted();
             case.until(BINDING.0, BINDING.1, &format!("{name}-configmap"), Value::is_null).await;
             case.kill();

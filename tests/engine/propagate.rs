@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::world::{Case, NAMES, api, apply_in, condition, delete_in, get_in, merge_in, merge_status_in, with_world};
+use crate::harness::objects;
+use crate::world::{Case, NAMES, condition, with_world};
 
 const BINDING: (&str, &str) = ("work.karmada.io/v1alpha2", "ResourceBinding");
 const POLICY: (&str, &str) = ("policy.karmada.io/v1alpha1", "PropagationPolicy");
@@ -47,7 +48,7 @@ fn weights_differences_and_status() {
             assert_eq!(web["metadata"]["labels"]["karmada.io/managed"], "true");
             let status = json!({"replicas": replicas, "updatedReplicas": replicas, "readyReplicas": replicas,
                 "availableReplicas": replicas, "observedGeneration": web["metadata"]["generation"]});
-            merge_status_in(&case.clients[name], "apps/v1", "Deployment", &case.namespace, "web", status).await;
+            objects::merge_status(&case.clients[name], "apps/v1", "Deployment", &case.namespace, "web", status).await;
         }
         let gamma = case.in_member("gamma", "apps/v1", "Deployment", "web").await.unwrap();
         assert_eq!(gamma["metadata"]["annotations"]["place"], "us");
@@ -90,23 +91,23 @@ fn drift_is_put_right_and_nothing_is_written_without_need() {
         case.until_applied("settings-configmap").await;
 
         let alpha = &case.clients["alpha"];
-        merge_in(alpha, "apps/v1", "Deployment", &case.namespace, "web", json!({"spec": {"replicas": 9}})).await;
+        objects::merge(alpha, "apps/v1", "Deployment", &case.namespace, "web", json!({"spec": {"replicas": 9}})).await;
         case.until_in("alpha", "apps/v1", "Deployment", "web", |web| web["spec"]["replicas"] == 2).await;
         let first = case.in_member("alpha", "v1", "ConfigMap", "settings").await.unwrap();
-        delete_in(alpha, "v1", "ConfigMap", &case.namespace, "settings").await;
+        objects::delete(alpha, "v1", "ConfigMap", &case.namespace, "settings").await;
         case.until_in("alpha", "v1", "ConfigMap", "settings", |new| {
             !new.is_null() && new["metadata"]["uid"] != first["metadata"]["uid"]
         })
         .await;
         let unlabel = json!({"metadata": {"labels": {"karmada.io/managed": null}}});
-        merge_in(alpha, "v1", "ConfigMap", &case.namespace, "settings", unlabel).await;
+        objects::merge(alpha, "v1", "ConfigMap", &case.namespace, "settings", unlabel).await;
         case.until_in("alpha", "v1", "ConfigMap", "settings", |new| {
             new["metadata"]["labels"]["karmada.io/managed"] == "true"
         })
         .await;
         // What others add is theirs.
         let theirs = json!({"metadata": {"annotations": {"theirs": "1"}}});
-        merge_in(alpha, "v1", "ConfigMap", &case.namespace, "settings", theirs).await;
+        objects::merge(alpha, "v1", "ConfigMap", &case.namespace, "settings", theirs).await;
 
         case.until_quiet(&traffic).await;
         let before = traffic.writes().len();
@@ -182,8 +183,8 @@ fn others_objects_are_not_taken_over() {
         case.until_ready("alpha", "True", Duration::from_secs(10)).await;
         let alpha = case.clients["alpha"].clone();
         let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": case.namespace}});
-        apply_in(&alpha, namespace).await;
-        apply_in(&alpha, case.config("settings", "theirs")).await;
+        objects::apply(&alpha, namespace).await;
+        objects::apply(&alpha, case.config("settings", "theirs")).await;
         case.apply(case.policy("all", json!({}))).await;
         case.apply(case.config("settings", "ours")).await;
         let binding = case
@@ -203,7 +204,7 @@ fn others_objects_are_not_taken_over() {
         case.until_applied("settings-configmap").await;
 
         // The template's own word counts more than the policy's.
-        apply_in(&alpha, case.config("other", "theirs")).await;
+        objects::apply(&alpha, case.config("other", "theirs")).await;
         let mut other = case.config("other", "ours");
         other["metadata"]["annotations"] = json!({"work.karmada.io/conflict-resolution": "abort"});
         case.apply(other).await;
@@ -220,7 +221,7 @@ fn others_objects_are_not_taken_over() {
         let mut foreign = case.config("foreign", "theirs");
         foreign["metadata"]["labels"] = json!({"karmada.io/managed": "true"});
         foreign["metadata"]["annotations"] = json!({"airdock.dev/plane": "another"});
-        apply_in(&alpha, foreign).await;
+        objects::apply(&alpha, foreign).await;
         tokio::time::sleep(Duration::from_millis(800)).await;
         assert!(case.in_member("alpha", "v1", "ConfigMap", "foreign").await.is_some(), "deleted as an orphan");
     });
@@ -252,7 +253,7 @@ fn kinds_with_fields_of_the_members_own() {
             case.until_applied(binding).await;
         }
         let scale = json!({"spec": {"replicas": 7}});
-        merge_in(&case.clients["beta"], "apps/v1", "Deployment", &case.namespace, "scaled", scale).await;
+        objects::merge(&case.clients["beta"], "apps/v1", "Deployment", &case.namespace, "scaled", scale).await;
         scaled["spec"]["template"]["spec"]["containers"][0]["image"] = json!("nginx:2");
         case.apply(scaled).await;
         let beta = case
@@ -329,7 +330,8 @@ fn cluster_scoped_objects_and_namespaces() {
         case.apply(json!({"apiVersion": role.0, "kind": role.1, "metadata": {"name": "team:viewer"},
             "rules": [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get"]}]}))
             .await;
-        let in_beta = async |case: &Case<'_>| get_in(&case.clients["beta"], role.0, role.1, "", "team:viewer").await;
+        let in_beta =
+            async |case: &Case<'_>| objects::get(&case.clients["beta"], role.0, role.1, "", "team:viewer").await;
         crate::harness::eventually("role in beta", crate::world::SOON, async || {
             in_beta(case).await.ok_or_else(String::new)
         })
@@ -339,7 +341,7 @@ fn cluster_scoped_objects_and_namespaces() {
             {"namespace.karmada.io/skip-auto-propagation": "true"}}}))
             .await;
         case.apply(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "scoped-goes"}})).await;
-        let ns = async |name: &str| get_in(&case.clients["gamma"], "v1", "Namespace", "", name).await;
+        let ns = async |name: &str| objects::get(&case.clients["gamma"], "v1", "Namespace", "", name).await;
         crate::harness::eventually("namespace in gamma", crate::world::SOON, async || {
             ns("scoped-goes").await.ok_or_else(String::new)
         })
@@ -347,17 +349,17 @@ fn cluster_scoped_objects_and_namespaces() {
         for name in ["scoped-stays", "karmada-cluster"] {
             assert!(ns(name).await.is_none(), "{name}");
         }
-        delete_in(&case.plane, role.0, role.1, "", "team:viewer").await;
+        objects::delete(&case.plane, role.0, role.1, "", "team:viewer").await;
         crate::harness::eventually("role gone", crate::world::SOON, async || {
             in_beta(case).await.map_or(Ok(()), |role| Err(role.to_string()))
         })
         .await;
-        let bindings = api(&case.plane, "work.karmada.io/v1alpha2", "ClusterResourceBinding", "");
+        let bindings = objects::api(&case.plane, "work.karmada.io/v1alpha2", "ClusterResourceBinding", "");
         crate::harness::eventually("binding gone", crate::world::SOON, async || {
             let left = bindings.list(&Default::default()).await.unwrap().items.len();
             if left == 0 { Ok(()) } else { Err(format!("{left} left")) }
         })
         .await;
-        delete_in(&case.plane, "policy.karmada.io/v1alpha1", "ClusterPropagationPolicy", "", "roles").await;
+        objects::delete(&case.plane, "policy.karmada.io/v1alpha1", "ClusterPropagationPolicy", "", "roles").await;
     });
 }

@@ -5,7 +5,8 @@ use std::time::{Duration, Instant};
 use kube::api::ListParams;
 use serde_json::json;
 
-use crate::world::{NAMES, api, with_world};
+use crate::harness::objects;
+use crate::world::{NAMES, with_world};
 
 /// Deployments × members. A CI machine runs a tenth of the benchmark.
 fn count() -> usize {
@@ -31,7 +32,7 @@ fn many_deployments_in_three_members() {
         let present = async || {
             let mut all = 0;
             for name in NAMES {
-                let api = api(&case.clients[name], "apps/v1", "Deployment", &case.namespace);
+                let api = objects::api(&case.clients[name], "apps/v1", "Deployment", &case.namespace);
                 all += api.list_metadata(&managed).await.unwrap().items.len();
             }
             all
@@ -41,7 +42,7 @@ fn many_deployments_in_three_members() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         println!("{count} x 3 present after {:?}", started.elapsed());
-        let bindings = api(&case.plane, "work.karmada.io/v1alpha2", "ResourceBinding", &case.namespace);
+        let bindings = objects::api(&case.plane, "work.karmada.io/v1alpha2", "ResourceBinding", &case.namespace);
         loop {
             let list = bindings.list(&ListParams::default()).await.unwrap();
             let values: Vec<_> = list.items.into_iter().map(|b| serde_json::to_value(b).unwrap()).collect();

@@ -1,29 +1,27 @@
 //! Real API servers for integration tests: one etcd, and as many kube-apiservers on loopback as a test wants.
 //!
-//! The binaries come from the folder `AIRDOCK_TEST_BIN` (`.lab/bin` when unset; `make setup` puts them there). Every
-//! process hangs on a pipe of the test's: when the test ends, however it ends, they end.
+//! Every process hangs on a pipe of the test's: when the test ends, however it ends, they end, and their folders go.
 
 #![allow(dead_code, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+pub mod crash;
+#[path = "../files/mod.rs"]
+pub mod files;
+pub mod objects;
+pub mod operator;
+
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 use airdock::runtime::client::ClientFactory;
 use airdock::runtime::kubeconfig::{Connection, Credentials};
 use kube::Client;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-
-/// Path of a tool.
-pub fn tool(name: &str) -> PathBuf {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let folder = std::env::var_os("AIRDOCK_TEST_BIN").map_or_else(|| root.join(".lab/bin"), PathBuf::from);
-    let path = folder.join(name);
-    assert!(path.exists(), "{} is missing; run `make setup`, or point AIRDOCK_TEST_BIN at it", path.display());
-    path
-}
 
 /// A port that nobody listens on.
 pub fn free_port() -> u16 {
@@ -43,7 +41,7 @@ impl Process {
         let script = "\"$@\" <&- & child=$!; (read -r _; kill -9 $child) & reader=$!; wait $child; kill $reader";
         let child = Command::new("bash")
             .args(["-c", &format!("exec 3<&0; {}", script.replace("read -r _", "read -r _ <&3")), "harness"])
-            .arg(tool(name))
+            .arg(files::program(name))
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
@@ -71,12 +69,38 @@ impl Drop for Process {
     }
 }
 
+/// What this test process writes goes under here. Servers in statics are never dropped, so a shell that outlives the
+/// test removes it.
+fn scratch() -> &'static Path {
+    static SCRATCH: OnceLock<(PathBuf, Child)> = OnceLock::new();
+    let (path, _) = SCRATCH.get_or_init(|| {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("servers-{}", std::process::id()));
+        // Of an earlier process with this number, which ended together with the machine.
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        // The servers are killed at the same time, and may still write.
+        let script = "read -r _; for _ in 1 2 3 4 5; do rm -rf -- \"$1\" && exit; sleep 1; done";
+        let shell = Command::new("bash")
+            .args(["-c", script, "sweeper"])
+            .arg(&path)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            // Not to be interrupted together with the test.
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        (path, shell)
+    });
+    path
+}
+
 /// A folder that is removed with this.
 pub struct Folder(PathBuf);
 
 impl Folder {
     pub fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("airdock-{name}-{}-{}", std::process::id(), free_port()));
+        let path = scratch().join(format!("{name}-{}", free_port()));
         fs::create_dir_all(&path).unwrap();
         Self(path)
     }
@@ -233,34 +257,32 @@ impl ApiServer {
         )
     }
 
-    /// Waits until it answers.
+    /// Waits until it answers; fails at once when it has ended.
     pub async fn ready(&mut self) {
         let client = self.client();
-        let log = self.folder.path().join("log");
         let started = Instant::now();
-        loop {
-            let request = http::Request::get("/readyz").body(Vec::new()).unwrap();
-            match client.request_text(request).await {
-                Ok(_) => return,
-                Err(error)
-                    if started.elapsed() > Duration::from_secs(120)
-                        || !self.process.as_mut().is_some_and(Process::is_alive) =>
-                {
-                    let log = fs::read_to_string(&log).unwrap_or_default();
-                    let tail: Vec<&str> = log.lines().rev().take(20).collect();
-                    panic!("{} is not ready: {error}\n{}", self.name, tail.join("\n"));
-                }
-                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+        while let Err(error) = answers(&client).await {
+            let alive = self.process.as_mut().is_some_and(Process::is_alive);
+            if !alive || started.elapsed() > Duration::from_secs(120) {
+                let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+                let tail: Vec<&str> = log.lines().rev().take(20).collect();
+                panic!("{} is not ready: {error}\n{}", self.name, tail.join("\n"));
             }
+            tokio::time::sleep(Duration::from_millis(100)).await;
         }
     }
 }
 
+/// Whether an API server is up, with the namespaces that it makes by itself.
+async fn answers(client: &Client) -> Result<(), kube::Error> {
+    for path in ["/readyz", "/api/v1/namespaces/default", "/api/v1/namespaces/kube-system"] {
+        client.request_text(http::Request::get(path).body(Vec::new()).unwrap()).await?;
+    }
+    Ok(())
+}
+
 /// Tries until something is so, and fails with the last reason when it is not so in time.
-pub async fn eventually<F, T>(what: &str, within: Duration, attempt: impl Fn() -> F) -> T
-where
-    F: Future<Output = Result<T, String>>,
-{
+pub async fn eventually<T>(what: &str, within: Duration, mut attempt: impl AsyncFnMut() -> Result<T, String>) -> T {
     let started = Instant::now();
     loop {
         match attempt().await {

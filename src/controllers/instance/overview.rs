@@ -9,6 +9,8 @@ use crate::api::instance::{ClusterAttention, Overview};
 use crate::karmada::cluster::Cluster;
 use crate::runtime::contains::milli;
 
+use super::status::short;
+
 /// How many clusters are named.
 const MAX_ATTENTION: usize = 10;
 
@@ -61,7 +63,7 @@ impl ClusterFacts {
         } else if !ready {
             Some(condition.map_or_else(
                 || "has not reported yet".to_owned(),
-                |condition| format!("{}: {}", condition.reason, short(&condition.message)),
+                |condition| format!("{}: {}", condition.reason, short(&condition.message, 160)),
             ))
         } else if nodes.ready < nodes.total {
             Some(format!("{} of {} nodes are not ready", nodes.total - nodes.ready, nodes.total))
@@ -70,10 +72,6 @@ impl ClusterFacts {
         };
         Self { name, ready, problem, nodes, resources }
     }
-}
-
-fn short(message: &str) -> String {
-    message.lines().next().unwrap_or_default().chars().take(160).collect()
 }
 
 fn fullest(resources: &BTreeMap<String, (i128, i128)>) -> Option<String> {

@@ -1,168 +1,26 @@
 //! What a membership wants to exist, in the member and in the plane. Pure.
 
+mod identity;
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::ByteString;
-use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
-use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding, PolicyRule, RoleRef, Subject};
+use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::ResourceExt;
 use serde_json::{Value, json};
 
+pub use self::identity::{
+    Access, IMPERSONATOR, INSTANCE_ANNOTATION, IdentityObjects, MEMBER_LABEL, MEMBER_NAMESPACE_LABEL,
+    USER_ANNOTATION_PREFIX, identity, identity_name, impersonator_token_name, label_of, labels, user_annotation,
+};
 use crate::api::member::{MemberClusterJoin, TaintEffect, UnjoinPolicy};
-use crate::api::{MANAGED_BY, MANAGED_BY_LABEL};
 use crate::controllers::stamp;
 use crate::karmada::cluster::{ClusterSpec, NamespacedSecret, SyncMode};
 use crate::karmada::{CLUSTER_NAMESPACE, SYSTEM_LABEL};
-use crate::runtime::planes::InstanceKey;
-
-/// Label, in planes and members, that names the [`MemberClusterJoin`] an object was made for.
-pub const MEMBER_LABEL: &str = "airdock.dev/member";
-
-/// Label that names the namespace (in the host cluster) of the [`MemberClusterJoin`] behind [`MEMBER_LABEL`].
-pub const MEMBER_NAMESPACE_LABEL: &str = "airdock.dev/member-namespace";
-
-/// Annotation, in members, that names the instance an object was made for.
-pub const INSTANCE_ANNOTATION: &str = "airdock.dev/instance";
-
-/// Annotation on a Cluster: what happens to applications in the member when the Cluster is deleted.
-pub const UNJOIN_POLICY_ANNOTATION: &str = "airdock.dev/unjoin-policy";
-
-/// Annotation on a Cluster: `true` gives up a member that cannot be reached.
-pub const FORCE_UNJOIN_ANNOTATION: &str = "airdock.dev/force-unjoin";
+pub use crate::karmada::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
 
 /// Annotation on a Cluster: the taints that came from the membership; all others are somebody else's.
 pub const TAINTS_ANNOTATION: &str = "airdock.dev/taints";
-
-/// Prefix of the annotations by which memberships hold on to what they share in a member.
-pub const USER_ANNOTATION_PREFIX: &str = "users.airdock.dev/";
-
-/// The identity that may only impersonate. Profile Full's components bind their rules to exactly this name, in the
-/// namespace of the Secret that the Cluster refers to, so all memberships of a member share it.
-pub const IMPERSONATOR: &str = "karmada-impersonator";
-
-/// What the plane's identity may do in the member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
-    /// Everything, as upstream's: the plane carries any kind of object.
-    Full,
-    /// Everything but deleting: while a member leaves with `Orphan`, nobody can take its applications away.
-    WithoutDelete,
-}
-
-/// A membership's own objects in the member; the namespace and the impersonator are shared with others.
-#[derive(Clone, Debug)]
-pub struct IdentityObjects {
-    /// The plane's identity.
-    pub account: ServiceAccount,
-    /// What it may do.
-    pub role: ClusterRole,
-    /// Gives it the role.
-    pub binding: ClusterRoleBinding,
-    /// Where the member's token controller puts its token. Such tokens do not expire; they end with the Secret.
-    pub token: Secret,
-    /// The same for the impersonator.
-    pub impersonator_token: Secret,
-}
-
-/// Name of a membership's own objects in the member. The uid makes it differ between all instances, also of other
-/// host clusters, that the same cluster may be joined to.
-#[must_use]
-pub fn identity_name(join: &MemberClusterJoin) -> String {
-    let uid = join.uid().unwrap_or_default();
-    format!("airdock-{}-{}", join.spec.cluster_name, &stamp::short_hash(uid.as_bytes())[..10])
-}
-
-/// Name of the Secret with the impersonator's token, in the member.
-#[must_use]
-pub fn impersonator_token_name(join: &MemberClusterJoin) -> String {
-    format!("{}-impersonator", identity_name(join))
-}
-
-/// Annotation by which this membership holds on to shared objects in the member.
-#[must_use]
-pub fn user_annotation(join: &MemberClusterJoin) -> String {
-    format!("{USER_ANNOTATION_PREFIX}{}", join.uid().unwrap_or_default())
-}
-
-/// The membership's own objects in the member.
-#[must_use]
-pub fn identity(join: &MemberClusterJoin, instance: &InstanceKey, access: Access) -> IdentityObjects {
-    let name = identity_name(join);
-    let metadata = |name: &str, namespaced: bool| ObjectMeta {
-        name: Some(name.to_owned()),
-        namespace: namespaced.then(|| CLUSTER_NAMESPACE.to_owned()),
-        labels: Some(labels(join)),
-        annotations: Some([(INSTANCE_ANNOTATION.to_owned(), instance.to_string())].into()),
-        ..ObjectMeta::default()
-    };
-    let token = |name: &str, account: &str| {
-        let mut metadata = metadata(name, true);
-        let annotations = metadata.annotations.get_or_insert_default();
-        annotations.insert("kubernetes.io/service-account.name".to_owned(), account.to_owned());
-        Secret { metadata, type_: Some("kubernetes.io/service-account-token".to_owned()), ..Secret::default() }
-    };
-    IdentityObjects {
-        account: ServiceAccount { metadata: metadata(&name, true), ..ServiceAccount::default() },
-        role: ClusterRole { metadata: metadata(&name, false), rules: Some(rules(access)), ..ClusterRole::default() },
-        binding: ClusterRoleBinding {
-            metadata: metadata(&name, false),
-            role_ref: RoleRef {
-                api_group: "rbac.authorization.k8s.io".to_owned(),
-                kind: "ClusterRole".to_owned(),
-                name: name.clone(),
-            },
-            subjects: Some(vec![Subject {
-                kind: "ServiceAccount".to_owned(),
-                name: name.clone(),
-                namespace: Some(CLUSTER_NAMESPACE.to_owned()),
-                api_group: None,
-            }]),
-        },
-        token: token(&name, &name),
-        impersonator_token: token(&impersonator_token_name(join), IMPERSONATOR),
-    }
-}
-
-fn rules(access: Access) -> Vec<PolicyRule> {
-    let verbs: &[&str] = match access {
-        Access::Full => &["*"],
-        Access::WithoutDelete => &["get", "list", "watch", "create", "update", "patch"],
-    };
-    let all = || Some(vec!["*".to_owned()]);
-    let objects = PolicyRule {
-        api_groups: all(),
-        resources: all(),
-        verbs: verbs.iter().map(ToString::to_string).collect(),
-        ..PolicyRule::default()
-    };
-    let paths = PolicyRule { non_resource_urls: all(), verbs: vec!["get".to_owned()], ..PolicyRule::default() };
-    vec![objects, paths]
-}
-
-/// Labels of everything that is made for a membership. Names of custom resources may be longer than the value of a
-/// label, so a long one is cut and told apart by its hash.
-#[must_use]
-pub fn labels(join: &MemberClusterJoin) -> BTreeMap<String, String> {
-    [
-        (MANAGED_BY_LABEL, MANAGED_BY.to_owned()),
-        (SYSTEM_LABEL, "true".to_owned()),
-        (MEMBER_LABEL, label_of(&join.name_any())),
-        (MEMBER_NAMESPACE_LABEL, join.namespace().unwrap_or_default()),
-    ]
-    .map(|(key, value)| (key.to_owned(), value))
-    .into()
-}
-
-/// A name as the value of a label.
-#[must_use]
-pub fn label_of(name: &str) -> String {
-    if name.len() <= 63 {
-        return name.to_owned();
-    }
-    let head: String = name.chars().take(46).collect();
-    format!("{head}-{}", stamp::short_hash(name.as_bytes()))
-}
 
 /// Credentials that the plane gets for the member.
 #[derive(Clone, PartialEq, Eq)]
@@ -321,6 +179,9 @@ fn taint_key(taint: &Value) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::MANAGED_BY_LABEL;
+    use crate::runtime::planes::InstanceKey;
+    use kube::ResourceExt;
 
     fn join(change: Value) -> MemberClusterJoin {
         let mut spec = json!({

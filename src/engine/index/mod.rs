@@ -22,11 +22,7 @@ use crate::placement::{self, ClusterView, Policy};
 /// Namespace (nothing for the cluster-scoped kinds) and name of a policy.
 pub type PolicyKey = (Option<String>, String);
 
-/// Annotation on a Cluster: `Orphan` leaves applications in a member that leaves.
-pub const UNJOIN_POLICY_ANNOTATION: &str = "airdock.dev/unjoin-policy";
-
-/// Annotation on a Cluster: `true` gives up a member that leaves and cannot be reached.
-pub const FORCE_UNJOIN_ANNOTATION: &str = "airdock.dev/force-unjoin";
+pub use crate::karmada::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
 
 /// Keys that must be looked at.
 #[derive(Debug, Default, PartialEq)]

@@ -1,0 +1,184 @@
+use super::*;
+use crate::api::app::InventoryEntry;
+use crate::api::common::condition::{READY, RECONCILING};
+use crate::controllers::permission::observe::Copies;
+use crate::karmada::Cluster;
+use crate::karmada::binding::AggregatedStatusItem;
+use crate::runtime::conditions::find;
+use serde_json::{Value, json};
+
+fn binding(namespaces: Value, status: Value) -> PermissionBinding {
+    serde_json::from_value(json!({
+        "apiVersion": "airdock.dev/v1alpha1", "kind": "PermissionBinding",
+        "metadata": {"namespace": "team", "name": "devs", "generation": 2},
+        "spec": {"subjects": [{"kind": "User", "name": "alice"}], "role": "Viewer", "scope": {"namespaces": namespaces}},
+        "status": status,
+    }))
+    .unwrap()
+}
+
+fn key(name: &str) -> InstanceKey {
+    InstanceKey { namespace: "team".into(), name: name.into() }
+}
+
+fn cluster(name: &str) -> Cluster {
+    Cluster::new(name, crate::karmada::cluster::ClusterSpec::default())
+}
+
+fn item(cluster: &str, applied: bool, message: &str) -> AggregatedStatusItem {
+    AggregatedStatusItem {
+        cluster_name: cluster.into(),
+        applied,
+        applied_message: (!message.is_empty()).then(|| message.to_owned()),
+        ..AggregatedStatusItem::default()
+    }
+}
+
+fn entry(name: &str) -> InventoryEntry {
+    InventoryEntry {
+        api_version: "rbac.authorization.k8s.io/v1".into(),
+        kind: "RoleBinding".into(),
+        namespace: Some("a".into()),
+        name: name.into(),
+        uid: "u".into(),
+    }
+}
+
+fn served(changed: Vec<(InventoryEntry, Change)>, members: Vec<MemberState>) -> Served {
+    Served { applied: Applied { inventory: vec![entry("x")], changed }, members }
+}
+
+#[test]
+fn a_member_is_synced_when_every_namespace_is() {
+    let copies =
+        |namespace: &str, clusters: Vec<AggregatedStatusItem>| Copies { namespace: Some(namespace.into()), clusters };
+    let both = binding(json!(["a", "b"]), Value::Null);
+    let clusters = [cluster("eu"), cluster("us")];
+    let got = members(
+        &both,
+        &clusters,
+        &[
+            copies("a", vec![item("eu", true, ""), item("us", true, "")]),
+            copies("b", vec![item("eu", true, ""), item("us", false, "conflict")]),
+        ],
+    );
+    assert!(got[0].synced && !got[1].synced);
+    assert_eq!(got[1].problem, Some(Problem::Failed("namespace b: conflict".into())));
+    let got = members(&both, &clusters, &[copies("a", vec![item("eu", true, "")])]);
+    assert_eq!(got[0].problem, Some(Problem::Pending("namespace b: the plane has not propagated it yet".into())));
+
+    let everywhere = binding(json!(["*"]), Value::Null);
+    let got = members(&everywhere, &clusters[..1], &[Copies { namespace: None, clusters: vec![item("eu", true, "")] }]);
+    assert!(got[0].synced);
+}
+
+#[test]
+fn conditions_tell_how_far_it_is() {
+    let good = || MemberState { name: "eu".into(), synced: true, problem: None };
+    let bad = |problem: Problem| MemberState { name: "us".into(), synced: false, problem: Some(problem) };
+    let missing = || Err(InstanceError::Missing("team/two".into()));
+    let round = |served, left| Round { served, left, ..Round::default() };
+    let cases = [
+        ("all", round(vec![(key("one"), Ok(served(vec![], vec![good()])))], vec![]), "True", "Synced", "2/2"),
+        (
+            "pending",
+            round(vec![(key("one"), Ok(served(vec![], vec![good(), bad(Problem::Pending("p".into()))])))], vec![]),
+            "Unknown",
+            "Syncing",
+            "2/3",
+        ),
+        (
+            "failed",
+            round(vec![(key("one"), Ok(served(vec![], vec![bad(Problem::Failed("p".into()))])))], vec![]),
+            "False",
+            "NotSynced",
+            "1/2",
+        ),
+        (
+            "one instance broken, the other served",
+            round(vec![(key("one"), Ok(served(vec![], vec![good()]))), (key("two"), missing())], vec![]),
+            "False",
+            "InstanceMissing",
+            "2/3",
+        ),
+        (
+            "not removed yet",
+            round(vec![], vec![(key("two"), Err(InstanceError::Silent(1)))]),
+            "False",
+            "PlaneUnreachable",
+            "0/1",
+        ),
+        (
+            "expired",
+            Round { expired: Some(Timestamp::UNIX_EPOCH), left: vec![(key("one"), Ok(()))], ..Round::default() },
+            "False",
+            "Expired",
+            "0/0",
+        ),
+        (
+            "nothing meant",
+            Round { problem: Some(Error::NoInstance { namespace: "team".into() }), ..Round::default() },
+            "False",
+            "NoInstance",
+            "0/0",
+        ),
+    ];
+    for (name, round, ready, reason, synced) in cases {
+        let status = status(&binding(json!(["a"]), Value::Null), &round, Timestamp::UNIX_EPOCH);
+        let condition = find(&status.conditions, READY).unwrap();
+        assert_eq!((condition.status.as_str(), condition.reason.as_str()), (ready, reason), "{name}");
+        assert_eq!(status.targets_synced.as_deref(), Some(synced), "{name}");
+        assert_eq!(find(&status.conditions, RECONCILING).is_some(), ready == "Unknown", "{name}");
+        assert_eq!(status.observed_generation, Some(2));
+    }
+}
+
+#[test]
+fn a_repair_is_dated_and_a_changed_spec_is_none() {
+    let known = |generation: i64| {
+        binding(
+            json!(["a"]),
+            json!({"observedGeneration": generation, "inventory": [{"namespace": "team", "name": "one", "objects": [entry("x")]}]}),
+        )
+    };
+    let at = |binding: &PermissionBinding, changed: Vec<(InventoryEntry, Change)>| {
+        let round = Round { served: vec![(key("one"), Ok(served(changed, vec![])))], ..Round::default() };
+        status(binding, &round, Timestamp::UNIX_EPOCH).targets[0].repaired_at.clone()
+    };
+    let epoch = Some("1970-01-01T00:00:00Z".to_owned());
+    assert_eq!(at(&known(2), vec![(entry("x"), Change::Updated)]), epoch);
+    assert_eq!(at(&known(2), vec![(entry("x"), Change::Created)]), epoch, "it had been deleted");
+    assert_eq!(at(&known(2), vec![(entry("new"), Change::Created)]), None, "it had not been there");
+    assert_eq!(at(&known(1), vec![(entry("x"), Change::Updated)]), None, "the spec changed");
+    assert_eq!(at(&known(2), vec![]), None);
+}
+
+#[test]
+fn what_a_silent_plane_holds_is_remembered() {
+    let before = binding(
+        json!(["a"]),
+        json!({"inventory": [{"namespace": "team", "name": "one", "objects": [entry("x")]}],
+            "targets": [{"instance": "team/one", "synced": true}, {"instance": "team/one", "cluster": "eu", "synced": true}]}),
+    );
+    let round = Round { served: vec![(key("one"), Err(InstanceError::Silent(1)))], ..Round::default() };
+    let after = status(&before, &round, Timestamp::UNIX_EPOCH);
+    assert_eq!(after.inventory.len(), 1);
+    assert_eq!(after.targets_synced.as_deref(), Some("0/2"));
+
+    let refused = InstanceError::NotAllowed { instance: "team/one".into(), namespace: "x".into() };
+    let round =
+        Round { served: vec![(key("one"), Err(refused))], left: vec![(key("one"), Ok(()))], ..Round::default() };
+    let after = status(&before, &round, Timestamp::UNIX_EPOCH);
+    assert!(after.inventory.is_empty(), "consent was withdrawn, and the role is gone there");
+    assert_eq!(after.targets_synced.as_deref(), Some("0/1"));
+}
+
+#[test]
+fn planes_are_listed_before_they_are_written() {
+    let fresh = binding(json!(["a"]), Value::Null);
+    let status = announcing(&fresh, &[key("one")]).unwrap();
+    assert_eq!(status.inventory.len(), 1);
+    let again = PermissionBinding { status: Some(status), ..fresh };
+    assert!(announcing(&again, &[key("one")]).is_none());
+    assert_eq!(announcing(&again, &[key("one"), key("two")]).unwrap().inventory.len(), 2);
+}

@@ -1,0 +1,110 @@
+//! Objects of any kind in an API server, and those that most tests begin with.
+
+use std::time::Duration;
+
+use airdock::api::KarmadaInstance;
+use base64::Engine as _;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
+use kube::core::ApiResource;
+use kube::core::gvk::GroupVersionKind;
+use kube::{Client, Resource};
+use serde_json::{Value, json};
+
+use super::eventually;
+
+pub fn resource(api_version: &str, kind: &str) -> ApiResource {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
+}
+
+/// Objects of a kind; without a namespace those of the whole cluster.
+pub fn api(client: &Client, api_version: &str, kind: &str, namespace: &str) -> Api<DynamicObject> {
+    let resource = resource(api_version, kind);
+    match namespace {
+        "" => Api::all_with(client.clone(), &resource),
+        namespace => Api::namespaced_with(client.clone(), namespace, &resource),
+    }
+}
+
+pub async fn get(client: &Client, api_version: &str, kind: &str, namespace: &str, name: &str) -> Option<Value> {
+    let found = api(client, api_version, kind, namespace).get_opt(name).await.unwrap();
+    found.map(|object| serde_json::to_value(object).unwrap())
+}
+
+pub async fn delete(client: &Client, api_version: &str, kind: &str, namespace: &str, name: &str) {
+    api(client, api_version, kind, namespace).delete(name, &DeleteParams::default()).await.unwrap();
+}
+
+pub async fn apply(client: &Client, object: Value) {
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let api = api(client, &text("/apiVersion"), &text("/kind"), &text("/metadata/namespace"));
+    let params = PatchParams::apply("test").force();
+    api.patch(&text("/metadata/name"), &params, &Patch::Apply(&object)).await.unwrap();
+}
+
+pub async fn merge(client: &Client, api_version: &str, kind: &str, namespace: &str, name: &str, patch: Value) {
+    let api = api(client, api_version, kind, namespace);
+    api.patch(name, &PatchParams::default(), &Patch::Merge(&patch)).await.unwrap();
+}
+
+pub async fn merge_status(client: &Client, api_version: &str, kind: &str, namespace: &str, name: &str, patch: Value) {
+    let api = api(client, api_version, kind, namespace);
+    api.patch_status(name, &PatchParams::default(), &Patch::Merge(&json!({"status": patch}))).await.unwrap();
+}
+
+/// Makes these kinds known, and waits until they are served.
+pub async fn define(client: &Client, definitions: &[CustomResourceDefinition]) {
+    let api = Api::<CustomResourceDefinition>::all(client.clone());
+    for definition in definitions {
+        api.create(&Default::default(), definition).await.unwrap();
+    }
+    for definition in definitions {
+        // It is established before its storage answers, so that is asked instead.
+        let spec = &definition.spec;
+        let path = format!("/apis/{}/{}/{}", spec.group, spec.versions[0].name, spec.names.plural);
+        eventually(&format!("{path} is served"), Duration::from_secs(30), async || {
+            let request = http::Request::get(&path).body(Vec::new()).unwrap();
+            client.request_text(request).await.map_err(|error| error.to_string())
+        })
+        .await;
+    }
+}
+
+/// Makes sure that a namespace is there.
+pub async fn namespace(client: &Client, name: &str) {
+    apply(client, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await;
+}
+
+/// Text as a Secret's `data` has it.
+pub fn encoded(text: &str) -> String {
+    base64::engine::general_purpose::STANDARD.encode(text)
+}
+
+/// Writes a Secret with a kubeconfig.
+pub async fn kubeconfig_secret(client: &Client, namespace: &str, name: &str, labels: Value, kubeconfig: &str) {
+    let metadata = json!({"name": name, "namespace": namespace, "labels": labels});
+    let data = json!({"kubeconfig": encoded(kubeconfig)});
+    apply(client, json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})).await;
+}
+
+/// An instance that is installed: its plane is what the kubeconfig leads to.
+pub async fn ready_instance(host: &Client, namespace: &str, name: &str, spec: Value, kubeconfig: &str) {
+    self::namespace(host, namespace).await;
+    let labels = json!({"airdock.dev/purpose": "operator-kubeconfig", "airdock.dev/instance": name});
+    kubeconfig_secret(host, namespace, &format!("{name}-operator"), labels, kubeconfig).await;
+    let metadata = json!({"name": name, "namespace": namespace});
+    let (api_version, kind) = (KarmadaInstance::api_version(&()), KarmadaInstance::kind(&()));
+    apply(host, json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec})).await;
+    instance_condition(host, namespace, name, "True", "installed").await;
+}
+
+/// Sets an instance's `Ready`.
+pub async fn instance_condition(host: &Client, namespace: &str, name: &str, status: &str, message: &str) {
+    let (api_version, kind) = (KarmadaInstance::api_version(&()), KarmadaInstance::kind(&()));
+    let conditions = json!([{
+        "type": "Ready", "status": status, "reason": "Test", "message": message,
+        "lastTransitionTime": "2026-01-01T00:00:00Z",
+    }]);
+    merge_status(host, &api_version, &kind, namespace, name, json!({"conditions": conditions})).await;
+}

@@ -1,0 +1,58 @@
+//! Controllers that can be killed.
+
+use std::sync::Arc;
+
+use airdock::controllers::{Context, HostClient};
+use airdock::runtime::client::ClientFactory;
+use airdock::runtime::controller::Caches;
+use airdock::runtime::leadership::Leadership;
+use airdock::runtime::metrics::Metrics;
+use airdock::runtime::planes::{Planes, ServiceAccess};
+use tokio::runtime::Runtime;
+use tokio_util::sync::CancellationToken;
+
+use super::ApiServer;
+use super::crash::Crash;
+
+/// Controllers on a runtime of their own. Dropped, they are gone as after kill -9: nothing is finished.
+pub struct Operator {
+    runtime: Option<Runtime>,
+}
+
+impl Operator {
+    /// Starts an operator of a host cluster. `start` is given the context and spawns the controllers.
+    pub fn start(host: &ApiServer, crash: &Arc<Crash>, start: impl FnOnce(Context)) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+        let guard = runtime.enter();
+        let factory = ClientFactory::default().with_hook(crash.clone());
+        let host = host.client_of(&factory);
+        let shutdown = CancellationToken::new();
+        let (planes, keeper) = Planes::start(host.clone(), factory.clone(), ServiceAccess::Dns, shutdown.clone());
+        runtime.spawn(keeper);
+        start(Context {
+            host: HostClient(host),
+            factory,
+            planes,
+            leadership: Leadership::always(),
+            metrics: Metrics::new(),
+            shutdown,
+            caches: Caches::default(),
+            image: "airdock".to_owned(),
+        });
+        drop(guard);
+        Self { runtime: Some(runtime) }
+    }
+
+    /// Ends it as kill -9 would.
+    pub fn kill(self) {
+        drop(self);
+    }
+}
+
+impl Drop for Operator {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
