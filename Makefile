@@ -21,8 +21,8 @@ export AIRDOCK_TEST_BIN ?= $(CURDIR)/.lab/bin
 # Every file or folder of tests/ that is a test of its own; those whose name starts with e2e need the lab.
 TESTS := $(basename $(notdir $(wildcard tests/*.rs))) $(patsubst tests/%/main.rs,%,$(wildcard tests/*/main.rs))
 E2E := $(filter e2e%,$(TESTS))
-# Which end-to-end tests run, as cargo test's filters; `make test-e2e E2E_TESTS=` runs all of them.
-E2E_TESTS ?= app:: bad_input:: instance:: the_engine_and_the_operator
+# Which end-to-end tests run, as cargo test's filters; all of them when empty.
+E2E_TESTS ?=
 GENERATED := generated chart
 INTEGRATION := $(filter-out $(E2E) $(GENERATED),$(TESTS))
 

@@ -12,6 +12,7 @@ pub mod member;
 pub mod names;
 pub mod permission;
 pub mod stamp;
+pub mod watch;
 
 use kube::Client;
 use tokio_util::sync::CancellationToken;

@@ -12,6 +12,7 @@ use airdock::cli::controller::{self, ControllerArgs};
 use airdock::runtime::client::ClientFactory;
 use airdock::runtime::metrics::Metrics;
 use airdock::runtime::planes::ServiceAccess;
+use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 
@@ -71,21 +72,14 @@ async fn kill_until(what: &str, step: usize, mut done: impl AsyncFnMut() -> bool
 }
 
 fn scale_operator(replicas: u32) {
-    let (ok, text) =
-        lab::kubectl(&["-n", "airdock-system", "scale", "deployment/airdock", &format!("--replicas={replicas}")]);
-    assert!(ok, "{text}");
-    if replicas == 0 {
-        let args = [
-            "-n",
-            "airdock-system",
-            "wait",
-            "--for=delete",
-            "pod",
-            "-l",
-            "app.kubernetes.io/name=airdock",
-            "--timeout=60s",
-        ];
-        let (ok, text) = lab::kubectl(&args);
+    let scale = format!("--replicas={replicas}");
+    let wait = if replicas == 0 {
+        ["wait", "--for=delete", "pod", "-l", "app.kubernetes.io/name=airdock", "--timeout=60s"].as_slice()
+    } else {
+        ["rollout", "status", "deployment/airdock", "--timeout=60s"].as_slice()
+    };
+    for command in [["scale", "deployment/airdock", &scale].as_slice(), wait] {
+        let (ok, text) = lab::kubectl(&[["-n", "airdock-system"].as_slice(), command].concat());
         assert!(ok, "{text}");
     }
 }
@@ -180,4 +174,30 @@ async fn the_engine_and_the_operator_come_back_from_kill_9() {
         lab::until_ready(&apps, &name, 90).await;
         lab::delete(&apps, &name, 60).await;
     }
+}
+
+/// Who leads the operators, by their Lease.
+async fn leader(host: &kube::Client) -> Option<String> {
+    let leases: Api<Lease> = Api::namespaced(host.clone(), "airdock-system");
+    let lease = leases.get("airdock-controller").await.unwrap();
+    lease.spec?.holder_identity.filter(|holder| !holder.is_empty())
+}
+
+#[tokio::test]
+async fn a_standby_takes_over_at_once_from_a_leader_that_ends() {
+    let host = lab::host().await;
+    let namespace = "e2e-standby";
+    lab::namespace(&host, namespace).await;
+    let _back = OperatorBack;
+    scale_operator(2);
+    let first = leader(&host).await.expect("a leader");
+    let (ok, text) = lab::kubectl(&["-n", "airdock-system", "delete", "pod", &first, "--wait=false"]);
+    assert!(ok, "{text}");
+    // Much less than the 15 seconds that the claim of one that died would hold.
+    let second = lab::eventually("a standby leads", 8, async || leader(&host).await.filter(|now| *now != first)).await;
+    lab::apply(&fleet::manifest(namespace, "after", ""));
+    let instances: Api<KarmadaInstance> = Api::namespaced(host.clone(), namespace);
+    lab::until_ready(&instances, "after", 90).await;
+    assert_eq!(leader(&host).await, Some(second), "and goes on leading");
+    lab::delete(&instances, "after", 90).await;
 }

@@ -13,6 +13,7 @@ pub mod kinds;
 pub mod observe;
 pub mod plan;
 pub mod preview;
+mod remove;
 pub mod status;
 pub mod validate;
 pub mod watch;
@@ -26,14 +27,10 @@ use kube::{Client, ResourceExt};
 
 use self::access::{Access, Accesses};
 use self::error::Error;
-use self::observe::Observed;
 use self::status::Standing;
-use self::validate::Application;
 use super::{Context, finalizer};
-use crate::api::app::{MultiCloudApp, MultiCloudAppStatus};
-use crate::api::instance::Phase;
+use crate::api::app::MultiCloudAppStatus;
 use crate::api::{KarmadaInstance, MultiCloudApp as App};
-use crate::karmada::{OverridePolicy, PropagationPolicy};
 use crate::runtime::conditions::Verdict;
 use crate::runtime::controller::{Failure, Guarded, Next, Reconcile};
 use crate::runtime::planes::{InstanceKey, Planes};
@@ -44,9 +41,6 @@ pub const FINALIZER: &str = "airdock.dev/app";
 
 /// How many apps are reconciled at once.
 const CONCURRENCY: u16 = 32;
-
-/// How soon a deletion is looked at again, should no event tell that it went on.
-const DELETION_RECHECK: Duration = Duration::from_secs(2);
 
 /// Runs until shutdown.
 pub async fn run(context: Context) {
@@ -167,49 +161,9 @@ impl AppReconciler {
         })
     }
 
-    /// Takes everything of the app out of the plane, and lets go once the members are clean.
-    async fn remove(&self, app: &App) -> Result<Round, Error> {
-        if !app.finalizers().iter().any(|held| held == FINALIZER) {
-            return Ok(Round { verdict: None, next: Next::OnEvent });
-        }
-        let key = self.key(app);
-        let instance = self.instance(&key).await;
-        let is_ending = instance.as_deref().is_none_or(|instance| instance.metadata.deletion_timestamp.is_some());
-        // Before an instance is up for the first time, nothing can have been written into its plane.
-        let never_up = instance.as_deref().is_some_and(|instance| {
-            matches!(instance.status.as_ref().and_then(|status| status.phase), None | Some(Phase::Installing))
-        }) && app.status.as_ref().is_none_or(|status| status.inventory.is_empty());
-        let access = match self.access(&key) {
-            Err(_) if is_ending || never_up => return self.let_go(app, &key).await,
-            result => result?,
-        };
-        // Only the namespace is needed of the spec, which may be out of order by now.
-        let application = named(app);
-        let remains = match observe::remains(&access, app, &application).await {
-            Err(Error::Read { .. }) if is_ending => return self.let_go(app, &key).await,
-            result => result?,
-        };
-        match clean(&access, app, &remains).await? {
-            None => self.let_go(app, &key).await,
-            Some(message) => {
-                let verdict = Verdict::Progressing { reason: "Deleting", message };
-                Ok(Round { verdict: Some(verdict), next: Next::After(DELETION_RECHECK) })
-            }
-        }
-    }
-
     async fn hold(&self, app: &App) -> Result<(), Error> {
         let held = finalizer::add(&self.host, app, FINALIZER).await;
         held.map_err(|source| Error::Host { verb: "set the finalizer", source })
-    }
-
-    async fn let_go(&self, app: &App, key: &InstanceKey) -> Result<Round, Error> {
-        let released = finalizer::remove(&self.host, app, FINALIZER).await;
-        released.map_err(|source| Error::Host { verb: "remove the finalizer", source })?;
-        if self.planes.get(key).is_err() {
-            self.accesses.forget(key);
-        }
-        Ok(Round { verdict: None, next: Next::OnEvent })
     }
 
     fn key(&self, app: &App) -> InstanceKey {
@@ -227,41 +181,4 @@ impl AppReconciler {
     fn access(&self, key: &InstanceKey) -> Result<Arc<Access>, Error> {
         Ok(self.accesses.of(self.planes.get(key)?))
     }
-}
-
-/// An app by its names alone.
-fn named(app: &App) -> Application {
-    let host_namespace = app.namespace().unwrap_or_default();
-    Application {
-        name: app.name_any(),
-        namespace: app.spec.namespace.clone().unwrap_or_else(|| host_namespace.clone()),
-        host_namespace,
-        templates: Vec::new(),
-    }
-}
-
-/// Deletes the templates, then, once the members are clean of them, the policies. Tells what is awaited; nothing
-/// when all is gone.
-async fn clean(access: &Access, app: &MultiCloudApp, remains: &Observed) -> Result<Option<String>, Error> {
-    access::each(remains.stale.iter().map(|live| apply::delete(access, app, live)).collect()).await?;
-    for live in &remains.stale {
-        let is_there = live.object.as_ref().is_some_and(|object| observe::is_ours(app, object));
-        // The binding goes when the members are clean. That of a namesake is not waited for.
-        let is_bound = live.binding.is_some() && (is_there || live.object.is_none());
-        if is_there || is_bound {
-            let of = &live.identity;
-            let clusters = live.binding.iter().flat_map(|binding| &binding.spec.binding.clusters);
-            let names: Vec<&str> = clusters.map(|cluster| cluster.name.as_str()).take(5).collect();
-            let whose = if names.is_empty() { String::new() } else { format!(" from {}", names.join(", ")) };
-            return Ok(Some(format!("waiting until {} {} is removed{whose}", of.kind, of.name)));
-        }
-    }
-    for policy in &remains.overrides {
-        apply::delete_object(access, &observe::resource::<OverridePolicy>(), policy).await?;
-    }
-    if let Some(policy) = &remains.propagation {
-        apply::delete_object(access, &observe::resource::<PropagationPolicy>(), policy).await?;
-    }
-    let policies_left = remains.propagation.is_some() || !remains.overrides.is_empty();
-    Ok(policies_left.then(|| "waiting until the policies are removed".to_owned()))
 }

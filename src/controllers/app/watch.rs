@@ -10,17 +10,17 @@ use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
 use k8s_openapi::api::batch::v1::{CronJob, Job};
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use kube::api::{Api, PartialObjectMeta};
-use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::utils::StreamBackoff;
-use kube::runtime::{Controller, WatchStreamExt, reflector as reflect, watcher};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::{Controller, watcher};
 use kube::{Resource, ResourceExt};
 
 use super::plan::binding_name;
 use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, KarmadaInstance, MultiCloudApp};
 use crate::controllers::Context;
+use crate::controllers::watch::{instances, matching};
 use crate::karmada::{Cluster, OverridePolicy, PropagationPolicy, ResourceBinding};
 use crate::runtime::controller::Guarded;
-use crate::runtime::planes::{InstanceKey, PromptBackoff};
+use crate::runtime::planes::InstanceKey;
 
 type App = Guarded<MultiCloudApp>;
 
@@ -30,17 +30,10 @@ pub fn controller(context: &Context) -> (Controller<App>, Store<Guarded<KarmadaI
     let controller = Controller::new(Api::<App>::all(host.clone()), watcher::Config::default());
     let apps = controller.store();
 
-    let (instances, writer) = reflector::store();
-    let watched = watcher(Api::<Guarded<KarmadaInstance>>::all(host), watcher::Config::default());
-    let watched = StreamBackoff::new(watched, PromptBackoff::default());
+    let (instances, changed) = instances(host);
     let of_instance = {
         let apps = apps.clone();
-        reflect(writer, watched).touched_objects().flat_map(move |event| {
-            let key = event
-                .ok()
-                .and_then(|instance| Some(InstanceKey { namespace: instance.namespace()?, name: instance.name_any() }));
-            futures::stream::iter(key.map(|key| users(&apps, &key)).unwrap_or_default())
-        })
+        changed.flat_map(move |key| futures::stream::iter(users(&apps, &key)))
     };
     let controller = controller
         .reconcile_on(of_instance)
@@ -61,19 +54,13 @@ pub fn controller(context: &Context) -> (Controller<App>, Store<Guarded<KarmadaI
     (controller, instances)
 }
 
-fn parsed(app: &App) -> Option<&MultiCloudApp> {
-    app.0.as_ref().ok()
-}
-
 fn uses(app: &MultiCloudApp, key: &InstanceKey) -> bool {
     InstanceKey::of(&app.spec.instance_ref, &app.namespace().unwrap_or_default()) == *key
 }
 
 /// The apps of an instance.
 fn users(apps: &Store<App>, key: &InstanceKey) -> Vec<ObjectRef<App>> {
-    let apps = apps.state();
-    let of = apps.iter().filter(|app| parsed(app).is_some_and(|app| uses(app, key)));
-    of.map(|app| ObjectRef::from_obj(app.as_ref())).collect()
+    matching(apps, |app| uses(app, key))
 }
 
 /// Objects that carry an app's labels.
@@ -96,10 +83,7 @@ fn bindings(context: &Context, apps: Store<App>) -> impl Stream<Item = ObjectRef
     let config = watcher::Config::default();
     context.planes.triggers((), config, move |key, binding: &PartialObjectMeta<ResourceBinding>| {
         let (namespace, name) = (binding.namespace().unwrap_or_default(), binding.name_any());
-        let apps = apps.state();
-        let of =
-            apps.iter().filter(|app| parsed(app).is_some_and(|app| uses(app, key) && binds(app, &namespace, &name)));
-        of.map(|app| ObjectRef::from_obj(app.as_ref())).collect()
+        matching(&apps, |app| uses(app, key) && binds(app, &namespace, &name))
     })
 }
 

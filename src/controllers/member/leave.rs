@@ -6,11 +6,12 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::error::Error;
+use super::join::within_deadline;
 use super::observe::{self, Access, Holder, LiveCluster};
 use super::status::{Facts, Progress};
 use super::unjoin::{self, ClusterSide, Done, Leaving, MemberSide, PlaneSide, Step};
 use super::validate::instance_key;
-use super::{FINALIZER, Members, apply, plan, plane_finds_ready, within_deadline};
+use super::{FINALIZER, Members, apply, plan, plane_finds_ready};
 use crate::api::instance::Profile;
 use crate::api::member::MemberClusterJoin;
 use crate::controllers::finalizer;

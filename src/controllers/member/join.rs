@@ -1,0 +1,173 @@
+//! One round towards being joined: who the member is, what is made there, and what the plane is told of it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use kube::ResourceExt;
+use tokio::time::Instant;
+
+use super::apply::{self, Issued};
+use super::error::Error;
+use super::observe::{self, Access, Holder, LiveCluster, Verified};
+use super::status::{Facts, Progress};
+use super::validate::{self, instance_key};
+use super::{FINALIZER, Known, Members, VERIFY_EVERY, VERIFY_UNREADY_EVERY, plan, plane_finds_ready};
+use crate::api::KarmadaInstance;
+use crate::api::member::MemberClusterJoin;
+use crate::controllers::finalizer;
+use crate::runtime::planes::{InstanceKey, Plane};
+
+/// How long a member may take to answer in one round.
+const MEMBER_DEADLINE: Duration = Duration::from_secs(20);
+
+impl Members {
+    /// One round towards being joined.
+    pub(super) async fn join(&self, join: &MemberClusterJoin, facts: &mut Facts) -> Result<Progress, Error> {
+        validate::spec(&join.spec, self.local)?;
+        let key = instance_key(join);
+        let (instance, plane) = self.instance_and_plane(join, &key).await?;
+        let live = self.own_cluster(join, &key, &plane).await?;
+        facts.cluster = live.as_ref().map(|live| live.typed.clone());
+        if let Some(live) = &live
+            && live.typed.metadata.deletion_timestamp.is_some()
+        {
+            return Ok(Progress::Rejoining);
+        }
+        if live.is_none()
+            && let Some(message) = observe::not_ready(&instance)
+        {
+            return Err(Error::InstanceNotReady { instance: key.to_string(), message });
+        }
+        let access = self.access(join).await?;
+        let work = self.verified(join, &key, &plane, live.as_ref(), &access);
+        let verified = within_deadline(&access, work).await?;
+        facts.endpoint = Some(access.endpoint.clone());
+        let verified = match verified {
+            Ok(verified) => verified,
+            Err(waiting) => return Ok(waiting),
+        };
+        facts.id = Some(verified.identity.id.clone());
+        facts.version = Some(verified.identity.version.clone());
+        let live_value = live.as_ref().and_then(|live| serde_json::to_value(&live.object).ok());
+        let wanted = plan::cluster(join, &verified.identity.id, &access.endpoint, live_value.as_ref());
+        let cluster = apply::register(&plane, join, &verified.tokens, wanted, live.as_ref()).await?;
+        facts.cluster = Some(cluster);
+        Ok(Progress::Joined)
+    }
+
+    async fn instance_and_plane(
+        &self,
+        join: &MemberClusterJoin,
+        key: &InstanceKey,
+    ) -> Result<(KarmadaInstance, Arc<Plane>), Error> {
+        let instance = self.instance(join, key).await?;
+        if instance.metadata.deletion_timestamp.is_some() {
+            return Err(Error::InstanceDeleting { instance: key.to_string() });
+        }
+        let plane = observe::plane(&self.context.planes, &instance, key)?;
+        Ok((instance, plane))
+    }
+
+    pub(super) async fn instance(&self, join: &MemberClusterJoin, key: &InstanceKey) -> Result<KarmadaInstance, Error> {
+        // The cache may still be filling just after start; an error means that the process is ending.
+        let _ = self.instances.wait_until_ready().await;
+        let found = observe::instance(&self.instances, key, &join.namespace().unwrap_or_default())?;
+        found.0.as_ref().cloned().map_err(|_| Error::InstanceMissing { instance: key.to_string() })
+    }
+
+    /// The Cluster, when it is there and this membership's.
+    async fn own_cluster(
+        &self,
+        join: &MemberClusterJoin,
+        key: &InstanceKey,
+        plane: &Plane,
+    ) -> Result<Option<LiveCluster>, Error> {
+        let all = self.joins.state();
+        let older = validate::older_claim(join, all.iter().filter_map(|guarded| guarded.0.as_ref().ok()));
+        let taken = |holder: String| Error::NameTaken {
+            name: join.spec.cluster_name.clone(),
+            instance: key.to_string(),
+            holder,
+        };
+        if let Some(holder) = older {
+            return Err(taken(format!("MemberClusterJoin {holder}")));
+        }
+        let live = observe::cluster(plane, &join.spec.cluster_name).await?;
+        match live.as_ref().map(|live| observe::holder(join, &live.typed)) {
+            Some(Holder::Other(holder)) => Err(taken(holder)),
+            Some(Holder::Us) | None => Ok(live),
+        }
+    }
+
+    pub(super) async fn access(&self, join: &MemberClusterJoin) -> Result<Access, Error> {
+        let known = self.known(join).map(|known| known.access);
+        let access =
+            observe::access(&self.context.host.0, &self.context.factory, join, self.local, known.as_ref()).await?;
+        if known.is_none_or(|known| known.digest != access.digest) {
+            self.remember(join, Known { access: access.clone(), verified: None });
+        }
+        Ok(access)
+    }
+
+    /// Who the member is and the credentials made there, from memory where that is fresh; or what is awaited.
+    async fn verified(
+        &self,
+        join: &MemberClusterJoin,
+        key: &InstanceKey,
+        plane: &Plane,
+        live: Option<&LiveCluster>,
+        access: &Access,
+    ) -> Result<Result<Verified, Progress>, Error> {
+        let ready = live.is_some_and(|live| plane_finds_ready(&live.typed));
+        let fresh = if ready { VERIFY_EVERY } else { VERIFY_UNREADY_EVERY }.mul_f64(0.9);
+        let known = self.known(join).and_then(|known| known.verified).filter(|verified| {
+            verified.at.elapsed() < fresh
+                && verified.generation == join.metadata.generation
+                && verified.digest == access.digest
+                && live.is_some()
+        });
+        if let Some(known) = known {
+            return Ok(Ok(known));
+        }
+        let identity = observe::identity(access).await?;
+        match live.and_then(|live| live.typed.spec.id.clone()) {
+            Some(expected) if expected != identity.id => {
+                return Err(Error::AnotherCluster { expected, found: identity.id });
+            }
+            Some(_) => {}
+            None => {
+                if let Some(other) = observe::same_cluster(plane, &identity.id, &join.spec.cluster_name).await? {
+                    return Err(Error::AlreadyJoined { id: identity.id, instance: key.to_string(), other });
+                }
+            }
+        }
+        finalizer::add(&self.context.host.0, join, FINALIZER)
+            .await
+            .map_err(|source| Error::Host { what: "set the finalizer", source })?;
+        let tokens = match apply::identity(access, join, key).await? {
+            Issued::Tokens(tokens) => tokens,
+            Issued::NotYet => return Ok(Err(Progress::AwaitingTokens)),
+            Issued::NamespaceEnding => return Ok(Err(Progress::AwaitingNamespace)),
+        };
+        let verified = Verified {
+            at: Instant::now(),
+            generation: join.metadata.generation,
+            digest: access.digest,
+            identity,
+            tokens,
+        };
+        self.remember(join, Known { access: access.clone(), verified: Some(verified.clone()) });
+        Ok(Ok(verified))
+    }
+}
+
+/// A member that takes connections and never answers must not use up the whole round.
+pub(super) async fn within_deadline<T>(
+    access: &Access,
+    work: impl Future<Output = Result<T, Error>>,
+) -> Result<T, Error> {
+    match tokio::time::timeout(MEMBER_DEADLINE, work).await {
+        Ok(result) => result,
+        Err(_) => Err(Error::MemberSilent { endpoint: access.server.clone(), seconds: MEMBER_DEADLINE.as_secs() }),
+    }
+}

@@ -1,0 +1,61 @@
+//! What brings a membership back: changes of its own, of its instance and its Secret, and of what was made for it in
+//! the plane.
+
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, PartialObjectMeta};
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::{Controller, watcher};
+use kube::{Resource, ResourceExt};
+
+use super::plan::{MEMBER_LABEL, MEMBER_NAMESPACE_LABEL, label_of};
+use super::validate::instance_key;
+use crate::api::KarmadaInstance;
+use crate::api::member::MemberClusterJoin;
+use crate::controllers::Context;
+use crate::controllers::watch::{instances, matching};
+use crate::karmada::Cluster;
+use crate::runtime::controller::Guarded;
+use crate::runtime::planes::InstanceKey;
+
+type Join = Guarded<MemberClusterJoin>;
+
+/// A controller with all its watches, and the instances that it knows.
+pub fn controller(context: &Context) -> (Controller<Join>, Store<Guarded<KarmadaInstance>>) {
+    let host = context.host.0.clone();
+    let controller = Controller::new(Api::<Join>::all(host.clone()), watcher::Config::default());
+    let store = controller.store();
+    let (instances, changed) = instances(host.clone());
+    let by_instance = {
+        let store = store.clone();
+        move |key| futures::stream::iter(matching(&store, |join| instance_key(join) == key))
+    };
+    let by_secret = {
+        let store = store.clone();
+        move |secret: PartialObjectMeta<Secret>| {
+            let (namespace, name) = (secret.namespace(), secret.name_any());
+            matching(&store, |join| join.namespace() == namespace && join.spec.kubeconfig_secret_ref.name == name)
+        }
+    };
+    let ours = watcher::Config::default().labels(MEMBER_LABEL);
+    let clusters = context.planes.triggers((), ours.clone(), by_labels::<PartialObjectMeta<Cluster>>(&store));
+    let credentials = context.planes.triggers((), ours, by_labels::<PartialObjectMeta<Secret>>(&store));
+    let controller = controller
+        .watches(Api::<PartialObjectMeta<Secret>>::all(host), watcher::Config::default(), by_secret)
+        .reconcile_on(changed.flat_map(by_instance))
+        .reconcile_on(clusters)
+        .reconcile_on(credentials);
+    (controller, instances)
+}
+
+/// From an object of a plane to the membership that it was made for.
+fn by_labels<W: Resource>(
+    store: &Store<Join>,
+) -> impl Fn(&InstanceKey, &W) -> Vec<ObjectRef<Join>> + Send + Sync + 'static + use<W> {
+    let store = store.clone();
+    move |_, object| {
+        let namespace = object.labels().get(MEMBER_NAMESPACE_LABEL);
+        let Some(name) = object.labels().get(MEMBER_LABEL) else { return Vec::new() };
+        matching(&store, |join| join.namespace().as_ref() == namespace && label_of(&join.name_any()) == *name)
+    }
+}

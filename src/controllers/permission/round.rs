@@ -1,0 +1,146 @@
+//! One round over all planes of a permission: those that are meant are served, the others left.
+
+use std::time::Duration;
+
+use k8s_openapi::jiff::Timestamp;
+use kube::runtime::reflector::ObjectRef;
+
+use super::error::{Error, InstanceError};
+use super::status::{self, Round, Served};
+use super::{FINALIZER, Permissions, apply, observe, plan, validate};
+use crate::api::KarmadaInstance;
+use crate::api::permission::{PermissionBinding, PermissionBindingStatus};
+use crate::controllers::finalizer;
+use crate::runtime::apply::Applier;
+use crate::runtime::controller::{Guarded, Next};
+use crate::runtime::planes::{InstanceKey, Plane};
+
+/// How long one plane may take in one round.
+const PLANE_DEADLINE: Duration = Duration::from_secs(20);
+
+impl Permissions {
+    /// One round over all planes: those that are meant are served, the others left.
+    pub(super) async fn round(&self, binding: &PermissionBinding, until: Option<Timestamp>) -> Result<Round, Error> {
+        let expired = until.filter(|until| *until <= Timestamp::now());
+        let all = self.instances.state();
+        let mut round = Round { expired, ..Round::default() };
+        let mut serve = Vec::new();
+        if expired.is_none() {
+            match validate::select(binding, all.iter().filter_map(|guarded| guarded.0.as_ref().ok())) {
+                Ok(selected) => {
+                    for (key, instance) in selected {
+                        match instance
+                            .and_then(|instance| Ok((instance, observe::plane(&self.context.planes, instance, &key)?)))
+                        {
+                            Ok((instance, plane)) => serve.push((key, instance, plane)),
+                            Err(error) => round.served.push((key, Err(error))),
+                        }
+                    }
+                }
+                Err(error) => round.problem = Some(error),
+            }
+        }
+        if !serve.is_empty() {
+            self.announce(binding, &serve.iter().map(|(key, ..)| key.clone()).collect::<Vec<_>>()).await?;
+        }
+        let serving = serve.iter().map(|(key, instance, plane)| async move {
+            let work = within_deadline(serve_plane(plane, binding, instance));
+            (key.clone(), work.await)
+        });
+        let leave = status::listed(binding)
+            .into_iter()
+            .filter(|key| !serve.iter().any(|(served, ..)| served == key))
+            .filter(|key| !waits(&round, key));
+        let leaving = leave.map(|key| async move {
+            let result = within_deadline(self.leave_plane(&key, binding)).await;
+            (key, result)
+        });
+        let (served, left) = tokio::join!(futures::future::join_all(serving), futures::future::join_all(leaving));
+        round.served.extend(served);
+        round.served.sort_by(|(a, _), (b, _)| a.cmp(b));
+        round.left = left;
+        Ok(round)
+    }
+
+    /// The finalizer and the list of planes, before the first write in any of them.
+    async fn announce(&self, binding: &PermissionBinding, planes: &[InstanceKey]) -> Result<(), Error> {
+        finalizer::add(&self.context.host.0, binding, FINALIZER)
+            .await
+            .map_err(|source| Error::Host { what: "set the finalizer", source })?;
+        match status::announcing(binding, planes) {
+            Some(status) => self.write(binding, status).await,
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn write(
+        &self,
+        binding: &PermissionBinding,
+        status: PermissionBindingStatus,
+    ) -> Result<(), Error> {
+        self.status.write(binding, status).await.map_err(|source| Error::Host { what: "write the status", source })
+    }
+
+    /// Removes the role from a plane. One that is gone for good holds nothing.
+    async fn leave_plane(&self, key: &InstanceKey, binding: &PermissionBinding) -> Result<(), InstanceError> {
+        let reference = ObjectRef::<Guarded<KarmadaInstance>>::new(&key.name).within(&key.namespace);
+        let Some(guarded) = self.instances.get(&reference) else { return Ok(()) };
+        let Ok(instance) = guarded.0.as_ref() else { return Ok(()) };
+        let going = instance.metadata.deletion_timestamp.is_some();
+        let removed = async {
+            let plane = observe::plane(&self.context.planes, instance, key)?;
+            apply::remove(&applier(&plane), binding).await
+        };
+        match removed.await {
+            Err(_) if going => Ok(()),
+            result => result,
+        }
+    }
+
+    /// One round towards being gone.
+    pub(super) async fn leave(&self, binding: &PermissionBinding) -> Result<Next, Error> {
+        let leaving = status::listed(binding).into_iter().map(|key| async move {
+            let result = within_deadline(self.leave_plane(&key, binding)).await;
+            (key, result)
+        });
+        let round = Round { left: futures::future::join_all(leaving).await, ..Round::default() };
+        if let Some(error) = round.failure() {
+            self.write(binding, status::leaving(binding, &round)).await?;
+            return Err(error);
+        }
+        finalizer::remove(&self.context.host.0, binding, FINALIZER)
+            .await
+            .map_err(|source| Error::Host { what: "remove the finalizer", source })?;
+        Ok(Next::OnEvent)
+    }
+}
+
+/// Whether a plane is meant, and only not to be had now: nothing is taken away there. Pure.
+fn waits(round: &Round, key: &InstanceKey) -> bool {
+    round.served.iter().any(|(served, result)| {
+        served == key && matches!(result, Err(InstanceError::NotReady { .. } | InstanceError::Connecting(_)))
+    })
+}
+
+fn applier(plane: &Plane) -> Applier {
+    Applier::new(plane.client.clone(), "airdock.dev/permission")
+}
+
+async fn serve_plane(
+    plane: &Plane,
+    binding: &PermissionBinding,
+    instance: &KarmadaInstance,
+) -> Result<Served, InstanceError> {
+    let observed = observe::observe(&plane.client, binding).await?;
+    let wanted = plan::wanted(binding, instance.spec.profile, &observed.clusters).map_err(InstanceError::Serialize)?;
+    let members = status::members(binding, &observed.clusters, &observed.copies);
+    let applied = apply::apply(&applier(plane), plan::plan(wanted, observed.live)).await?;
+    Ok(Served { applied, members })
+}
+
+async fn within_deadline<T>(work: impl Future<Output = Result<T, InstanceError>>) -> Result<T, InstanceError> {
+    match tokio::time::timeout(PLANE_DEADLINE, work).await {
+        Ok(result) => result,
+        Err(_) => Err(InstanceError::Silent(PLANE_DEADLINE.as_secs())),
+    }
+}
