@@ -99,7 +99,7 @@ test-demo: demo ## The demo, and the tour of README.md line by line
 .PHONY: bench
 bench: build ## Measure installs, joins and distribution on the lab
 	lab/bring-up.sh
-	$(LAB) member add m03 m04 m05 m06 m07 m08 m09 m10 --region bench --provider bench
+	$(LAB) member add m03 --region bench --provider bench
 	$(CARGO) bench $(FEATURES) --bench fleet
 
 ##: Trying

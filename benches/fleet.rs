@@ -17,6 +17,7 @@ mod load;
 #[path = "fleet/report.rs"]
 mod report;
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use airdock::api::{KarmadaInstance, MemberClusterJoin};
@@ -32,7 +33,7 @@ const RUNS: usize = 5;
 const FULL_RUNS: usize = 3;
 /// How many members join at once.
 const JOINS: [usize; 3] = [1, 3, 10];
-/// The lab's kwok members that take part; `make bench` adds them.
+/// The lab's kwok members that take part; `make bench` adds the third of them, [`add_members`] the rest.
 const MEMBERS: [&str; 10] = ["eu", "us", "m03", "m04", "m05", "m06", "m07", "m08", "m09", "m10"];
 /// Where the lab serves Karmada's CRD bundle.
 const BUNDLE: &str = "http://198.18.255.2:8099/crds.tar.gz";
@@ -46,115 +47,135 @@ fn main() {
         let host = lab::host().await;
         lab::namespace(&host, NAMESPACE).await;
         let mut report = Report::default();
-        if wanted("install") {
-            install(&host, &mut report).await;
+        let profiles = profiles();
+        if profiles.len() == 1 {
+            println!("SKIPPED: profile Full, since KARMADA_BIN does not name upstream's binaries");
         }
-        if wanted("join") || wanted("load") || wanted("rest") {
-            compact(&host, &mut report, &wanted).await;
+        for profile in &profiles {
+            if wanted("install") {
+                install(&host, &mut report, profile).await;
+            }
         }
-        match full_manifest() {
-            Some(manifest) if wanted("full") => full(&host, &mut report, &manifest).await,
-            Some(_) => {}
-            None => println!("SKIPPED: profile Full, since KARMADA_BIN does not name upstream's binaries"),
+        for profile in &profiles {
+            if wanted("load") {
+                load(&host, &mut report, profile).await;
+            }
+        }
+        // Only now: ten members at rest take a quarter of a core from whatever else is measured.
+        for profile in &profiles {
+            if wanted("join") {
+                add_members();
+                joins(&host, &mut report, profile).await;
+            }
         }
         report.print();
         report.keep();
     });
 }
 
-/// Instance applied until Ready.
-async fn install(host: &Client, report: &mut Report) {
-    let instances: Api<KarmadaInstance> = Api::namespaced(host.clone(), NAMESPACE);
-    for _ in 0..RUNS {
-        report.add(
-            "Compact: instance applied → Ready",
-            ready_after(host, &fleet::manifest(NAMESPACE, "timed", "")).await,
-        );
-        lab::delete(&instances, "timed", 120).await;
+/// An instance of a profile, and how often things are measured on it.
+struct Profile {
+    label: &'static str,
+    name: &'static str,
+    manifest: String,
+    runs: usize,
+}
+
+/// Compact, and Full where upstream's binaries are there.
+fn profiles() -> Vec<Profile> {
+    let compact =
+        Profile { label: "Compact", name: "compact", manifest: fleet::manifest(NAMESPACE, "compact", ""), runs: RUNS };
+    let full = full_manifest().map(|manifest| Profile { label: "Full", name: "full", manifest, runs: FULL_RUNS });
+    std::iter::once(compact).chain(full).collect()
+}
+
+impl Profile {
+    fn is_compact(&self) -> bool {
+        self.label == "Compact"
     }
-    if let Some(manifest) = full_manifest() {
-        for _ in 0..FULL_RUNS {
-            report.add("Full: instance applied → Ready", ready_after(host, &manifest).await);
-            lab::delete(&instances, "full", 120).await;
-        }
+
+    /// Applies the instance; tells how long it took to be Ready.
+    async fn install(&self, host: &Client) -> Duration {
+        let started = Instant::now();
+        lab::apply(&self.manifest);
+        load::until_condition::<KarmadaInstance>(host, NAMESPACE, &[self.name], "Ready").await;
+        started.elapsed()
+    }
+
+    async fn delete(&self, host: &Client) -> Duration {
+        let started = Instant::now();
+        lab::delete(&Api::<KarmadaInstance>::namespaced(host.clone(), NAMESPACE), self.name, 180).await;
+        started.elapsed()
     }
 }
 
-async fn ready_after(host: &Client, manifest: &str) -> Duration {
-    let started = Instant::now();
-    lab::apply(manifest);
-    let name = manifest.split("name: ").nth(1).unwrap().split(',').next().unwrap();
-    load::until_condition::<KarmadaInstance>(host, NAMESPACE, &[name], "Ready").await;
-    started.elapsed()
+/// Instance applied until Ready, and deleted until gone.
+async fn install(host: &Client, report: &mut Report, profile: &Profile) {
+    for _ in 0..profile.runs {
+        report.add(&format!("{}: instance applied → Ready", profile.label), profile.install(host).await);
+        report.add(&format!("{}: instance deleted → gone", profile.label), profile.delete(host).await);
+    }
 }
 
-/// Joins of 1, 3 and 10 members, then load and rest, on one Compact instance.
-async fn compact(host: &Client, report: &mut Report, wanted: &impl Fn(&str) -> bool) {
-    fleet::instance(host, NAMESPACE, "compact", "").await;
-    if wanted("join") {
-        let before = report::counts();
-        for count in JOINS {
-            for _ in 0..RUNS {
-                let took = join(host, "compact", &MEMBERS[..count]).await;
-                report.add(&format!("Compact: {count} members joined in parallel"), took);
-                leave(host, &MEMBERS[..count]).await;
-            }
-        }
-        let joined = JOINS.iter().sum::<usize>() * RUNS;
-        report.requests_for("operator", &before, joined, "member joined and unjoined");
+/// 200 Deployments for three members; then, on Compact, what it costs to have them and to rest.
+async fn load(host: &Client, report: &mut Report, profile: &Profile) {
+    profile.install(host).await;
+    join(host, profile.name, &MEMBERS[..3]).await;
+    let client = lab::plane(NAMESPACE, profile.name).await;
+    if profile.is_compact() {
+        report.requests_at_rest(Duration::from_secs(60)).await;
+        report.memory("operator at rest", "controller");
+        report.memory("engine at rest, 3 members", "engine");
     }
-    join(host, "compact", &MEMBERS[..3]).await;
-    let plane = lab::plane(NAMESPACE, "compact").await;
-    report.memory("operator at rest", "controller");
-    report.memory("engine at rest, 3 members", "engine");
-    if wanted("load") {
-        let before = report::counts();
-        for _ in 0..RUNS {
-            load(report, "Compact", &plane).await;
-        }
-        report.requests_for(
-            "engine",
-            &before,
-            RUNS * load::COUNT,
-            "template brought to 3 members, reported and removed",
-        );
+    let before = report::counts();
+    for _ in 0..profile.runs {
+        let took = load::deployments(&client, &MEMBERS[..3]).await;
+        let label = profile.label;
+        report.add(&format!("{label}: 200 Deployments × 3 members, all present"), took.present);
+        report.add(&format!("{label}: … all ready in the members"), took.ready);
+        report.add(&format!("{label}: … all told to be ready by the templates"), took.aggregated);
+    }
+    if profile.is_compact() {
+        let what = "template brought to 3 members, reported and removed";
+        report.requests_for("engine", &before, RUNS * load::COUNT, what);
         report.memory("engine after 200 × 3", "engine");
         report.memory("operator after 200 × 3", "controller");
         load::floor(report, &MEMBERS[..3]).await;
     }
-    if wanted("rest") {
-        report.requests_at_rest(Duration::from_secs(60)).await;
-    }
     leave(host, &MEMBERS[..3]).await;
-    lab::delete(&Api::<KarmadaInstance>::namespaced(host.clone(), NAMESPACE), "compact", 120).await;
+    profile.delete(host).await;
 }
 
-/// 200 Deployments for three members.
-async fn load(report: &mut Report, profile: &str, plane: &Client) {
-    let took = load::deployments(plane, &MEMBERS[..3]).await;
-    report.add(&format!("{profile}: 200 Deployments × 3 members, all present"), took.present);
-    report.add(&format!("{profile}: … all ready in the members"), took.ready);
-    report.add(&format!("{profile}: … all told to be ready by the templates"), took.aggregated);
-}
-
-/// The same joins and load on upstream's components.
-async fn full(host: &Client, report: &mut Report, manifest: &str) {
-    lab::apply(manifest);
-    load::until_condition::<KarmadaInstance>(host, NAMESPACE, &["full"], "Ready").await;
+/// 1, 3 and 10 members joined at once.
+async fn joins(host: &Client, report: &mut Report, profile: &Profile) {
+    profile.install(host).await;
+    let before = report::counts();
     for count in JOINS {
-        for _ in 0..FULL_RUNS {
-            let took = join(host, "full", &MEMBERS[..count]).await;
-            report.add(&format!("Full: {count} members joined in parallel"), took);
+        for _ in 0..profile.runs {
+            let took = join(host, profile.name, &MEMBERS[..count]).await;
+            report.add(&format!("{}: {count} members joined in parallel", profile.label), took);
             leave(host, &MEMBERS[..count]).await;
         }
     }
-    join(host, "full", &MEMBERS[..3]).await;
-    let plane = lab::plane(NAMESPACE, "full").await;
-    for _ in 0..FULL_RUNS {
-        load(report, "Full", &plane).await;
+    if profile.is_compact() {
+        let joined = JOINS.iter().sum::<usize>() * RUNS;
+        report.requests_for("operator", &before, joined, "member joined and unjoined");
     }
-    leave(host, &MEMBERS[..3]).await;
-    lab::delete(&Api::<KarmadaInstance>::namespaced(host.clone(), NAMESPACE), "full", 180).await;
+    profile.delete(host).await;
+}
+
+/// Adds the members that only joins need.
+fn add_members() {
+    let folder = env!("CARGO_MANIFEST_DIR");
+    let status = Command::new(format!("{folder}/target/release/airdock-lab"))
+        .arg("--dir")
+        .arg(lab::folder())
+        .args(["member", "add"])
+        .args(&MEMBERS[3..])
+        .args(["--region", "bench", "--provider", "bench"])
+        .status()
+        .unwrap();
+    assert!(status.success(), "the lab did not add members");
 }
 
 fn full_manifest() -> Option<String> {

@@ -83,26 +83,20 @@ pub async fn deployments(plane: &Client, members: &[&str]) -> Took {
         clients.push(lab::member(member).await);
     }
     let started = Instant::now();
-    let present = stream::iter(&clients).for_each_concurrent(None, |client| count(client, COUNT, |_| true));
+    let in_members = stream::iter(&clients)
+        .map(async |client| {
+            let is_ready = |d: &Deployment| d.status.as_ref().and_then(|s| s.ready_replicas) == Some(1);
+            count(client, started, [&|_: &Deployment| true, &is_ready]).await
+        })
+        .buffer_unordered(clients.len())
+        .fold([Duration::ZERO; 2], async |latest, one| [latest[0].max(one[0]), latest[1].max(one[1])]);
     let wanted = i32::try_from(members.len()).unwrap();
-    let aggregated = async {
-        count(plane, COUNT, move |d| d.status.as_ref().and_then(|s| s.ready_replicas) == Some(wanted)).await;
-        started.elapsed()
-    };
-    let is_ready = |d: &Deployment| d.status.as_ref().and_then(|s| s.ready_replicas) == Some(1);
-    let ready = stream::iter(&clients).for_each_concurrent(None, |client| count(client, COUNT, is_ready));
-    let ready = async {
-        ready.await;
-        started.elapsed()
-    };
+    let told = move |d: &Deployment| d.status.as_ref().and_then(|s| s.ready_replicas) == Some(wanted);
+    let aggregated = count(plane, started, [&told]);
     let templates: Api<Deployment> = Api::namespaced(plane.clone(), NAMESPACE);
     let create = create_all(&templates);
-    let present = async {
-        present.await;
-        started.elapsed()
-    };
-    let all = futures::future::join4(create, present, ready, aggregated);
-    let (_, present, ready, aggregated) =
+    let all = futures::future::join3(create, in_members, aggregated);
+    let (_, [present, ready], [aggregated]) =
         tokio::time::timeout(LIMIT, all).await.expect("the load was not done in time");
     let _ = templates.delete_collection(&DeleteParams::default(), &Default::default()).await.unwrap();
     for client in &clients {
@@ -126,19 +120,26 @@ async fn create_all(api: &Api<Deployment>) {
         .unwrap();
 }
 
-/// Waits, by a watch, until so many Deployments of the namespace are as they should be.
-async fn count(client: &Client, wanted: usize, right: impl Fn(&Deployment) -> bool) {
+/// Tells, by one watch, when all Deployments of the load were first as each of the tests asks.
+async fn count<const N: usize>(
+    client: &Client,
+    started: Instant,
+    tests: [&dyn Fn(&Deployment) -> bool; N],
+) -> [Duration; N] {
     let config = watcher::Config::default();
     let events = watcher(Api::<Deployment>::namespaced(client.clone(), NAMESPACE), config);
     let mut objects = std::pin::pin!(events.default_backoff().applied_objects());
-    let mut seen = HashSet::new();
-    while seen.len() < wanted {
-        if let Some(Ok(object)) = objects.next().await
-            && right(&object)
-        {
-            seen.insert(object.name_any());
+    let mut seen = std::array::from_fn::<HashSet<String>, N, _>(|_| HashSet::new());
+    let mut when = [Duration::ZERO; N];
+    while seen.iter().any(|names| names.len() < COUNT) {
+        let Some(Ok(object)) = objects.next().await else { continue };
+        for ((names, when), passes) in seen.iter_mut().zip(&mut when).zip(tests) {
+            if passes(&object) && names.insert(object.name_any()) {
+                *when = started.elapsed();
+            }
         }
     }
+    when
 }
 
 fn everything(members: &[&str]) -> PropagationPolicy {

@@ -1,7 +1,9 @@
 //! Specs that cannot work: refused at admission or named in a condition, and recovered from.
 
 use airdock::api::KarmadaInstance;
-use kube::api::Api;
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1::ConfigMap;
+use kube::api::{Api, ObjectMeta, PostParams};
 
 use crate::lab;
 
@@ -73,4 +75,44 @@ async fn a_foreign_object_in_the_way_is_named_and_left_alone() {
     assert!(ok, "{text}");
     lab::until_ready(&instances, "mine", 120).await;
     lab::delete(&instances, "mine", 90).await;
+}
+
+/// A packed bundle with one entry, whose path leads out of it.
+fn escaping_bundle() -> Vec<u8> {
+    let body = b"kind: CustomResourceDefinition\n";
+    let mut header = tar::Header::new_gnu();
+    let path = b"crds/bases/../../../etc/x.yaml";
+    // The library's own setter refuses such a path.
+    header.as_gnu_mut().unwrap().name[..path.len()].copy_from_slice(path);
+    header.set_mode(0o644);
+    header.set_size(body.len() as u64);
+    header.set_cksum();
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let mut builder = tar::Builder::new(&mut gzip);
+    builder.append(&header, &body[..]).unwrap();
+    builder.finish().unwrap();
+    drop(builder);
+    gzip.finish().unwrap()
+}
+
+#[tokio::test]
+async fn a_bundle_that_is_missing_or_leads_out_of_its_folder_is_named() {
+    let host = lab::host().await;
+    let namespace = "e2e-bundle";
+    lab::namespace(&host, namespace).await;
+    let instances: Api<KarmadaInstance> = Api::namespaced(host.clone(), namespace);
+    lab::apply(&format!(
+        "apiVersion: airdock.dev/v1alpha1\nkind: KarmadaInstance\nmetadata: {{name: picky, namespace: {namespace}}}\n\
+         spec: {{profile: Full, crds: {{source: {{configMapRef: {{name: bundle}}}}}}}}\n"
+    ));
+    lab::until_condition(&instances, "picky", "Ready", "False", "create it with the key crds.tar.gz", 90).await;
+    let bundle = ConfigMap {
+        metadata: ObjectMeta { name: Some("bundle".into()), ..ObjectMeta::default() },
+        binary_data: Some([("crds.tar.gz".to_owned(), ByteString(escaping_bundle()))].into()),
+        ..ConfigMap::default()
+    };
+    let maps: Api<ConfigMap> = Api::namespaced(host, namespace);
+    let _ = maps.create(&PostParams::default(), &bundle).await.unwrap();
+    lab::until_condition(&instances, "picky", "Stalled", "True", "leads out of the bundle", 90).await;
+    lab::delete(&instances, "picky", 90).await;
 }

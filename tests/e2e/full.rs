@@ -10,12 +10,15 @@ use crate::{fleet, lab};
 /// Where the lab serves Karmada's CRD bundle to the host cluster.
 pub const BUNDLE: &str = "http://198.18.255.2:8099/crds.tar.gz";
 
-fn manifest(namespace: &str, sha256: &str) -> String {
+fn manifest(namespace: &str, source: &str) -> String {
     format!(
         "apiVersion: airdock.dev/v1alpha1\nkind: KarmadaInstance\nmetadata: {{name: full, namespace: {namespace}}}\n\
-         spec:\n  profile: Full\n  etcd: {{managed: {{storage: {{type: Ephemeral}}}}}}\n  \
-         crds: {{source: {{url: '{BUNDLE}', sha256: '{sha256}'}}}}\n"
+         spec:\n  profile: Full\n  etcd: {{managed: {{storage: {{type: Ephemeral}}}}}}\n  crds: {{source: {{{source}}}}}\n"
     )
+}
+
+fn from_url(sha256: &str) -> String {
+    format!("url: '{BUNDLE}', sha256: '{sha256}'")
 }
 
 #[tokio::test]
@@ -32,9 +35,22 @@ async fn upstreams_components_install_join_and_propagate() {
     let instances: Api<KarmadaInstance> = Api::namespaced(host.clone(), namespace);
 
     // A wrong checksum is named; nothing of the bundle is used.
-    lab::apply(&manifest(namespace, &"0".repeat(64)));
+    lab::apply(&manifest(namespace, &from_url(&"0".repeat(64))));
     lab::until_condition(&instances, "full", "Stalled", "True", "sha256", 120).await;
-    lab::apply(&manifest(namespace, &sha256));
+    // From a ConfigMap it installs; the same from the URL changes nothing.
+    let file = std::path::Path::new(&folder).join("crds.tar.gz");
+    let (ok, text) = lab::kubectl(&[
+        "-n",
+        namespace,
+        "create",
+        "configmap",
+        "bundle",
+        &format!("--from-file=crds.tar.gz={}", file.display()),
+    ]);
+    assert!(ok, "{text}");
+    lab::apply(&manifest(namespace, "configMapRef: {name: bundle}"));
+    lab::until_ready(&instances, "full", 240).await;
+    lab::apply(&manifest(namespace, &from_url(&sha256)));
     let instance = lab::until_ready(&instances, "full", 240).await;
     assert_eq!(instance.status.unwrap().version.as_deref(), Some("v1.18.2"));
 

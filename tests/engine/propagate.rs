@@ -124,6 +124,34 @@ fn drift_is_put_right_and_nothing_is_written_without_need() {
 }
 
 #[test]
+fn one_watch_serves_all_objects_of_a_kind_in_a_member() {
+    with_world("watches", async |case| {
+        case.start_counted();
+        // Two policies and several objects for one kind; the server's own components do not watch Deployments.
+        for name in ["one", "two", "three"] {
+            let mut policy = case.policy(name, json!({}));
+            policy["spec"]["resourceSelectors"] =
+                json!([{"apiVersion": "apps/v1", "kind": "Deployment", "name": name}]);
+            case.apply(policy).await;
+            case.apply(case.deployment(name, 1)).await;
+        }
+        for name in ["one", "two", "three"] {
+            case.until_applied(&format!("{name}-deployment")).await;
+        }
+        for name in NAMES {
+            let request = http::Request::get("/metrics").body(Vec::new()).unwrap();
+            let metrics = case.clients[name].request_text(request).await.unwrap();
+            let open: Vec<&str> = metrics
+                .lines()
+                .filter(|line| line.starts_with("apiserver_longrunning_requests{") && line.contains("verb=\"WATCH\""))
+                .filter(|line| line.contains("resource=\"deployments\"") && !line.ends_with(" 0"))
+                .collect();
+            assert!(open.len() == 1 && open[0].ends_with(" 1"), "{name}: {open:#?}");
+        }
+    });
+}
+
+#[test]
 fn goes_away_with_template_placement_and_policy() {
     with_world("removal", async |case| {
         case.start_counted();
