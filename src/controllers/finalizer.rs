@@ -1,11 +1,24 @@
 //! Holding on to an object until what was made for it is gone.
 
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use serde_json::json;
 
+use crate::api::KarmadaInstance;
 use crate::runtime::error::{is_conflict, is_not_found};
+
+/// How long the plane of an instance that is being deleted is tried. The instance waits for those who have something in
+/// it, so that they can take it out; a plane that is broken for good must not hold all of them for ever.
+const PATIENCE_SECONDS: i64 = 300;
+
+/// Whether a plane that cannot be had is taken for gone, with all that is in it. *Pure.*
+#[must_use]
+pub fn is_given_up(instance: &KarmadaInstance, now: Timestamp) -> bool {
+    let deleted = instance.metadata.deletion_timestamp.as_ref();
+    deleted.is_some_and(|since| now.as_second() - since.0.as_second() >= PATIENCE_SECONDS)
+}
 
 /// Sets a finalizer, unless it is there. Must come before anything is made elsewhere.
 pub async fn add<K>(client: &Client, object: &K, finalizer: &str) -> Result<(), kube::Error>
@@ -74,4 +87,23 @@ where
         "uid": object.uid(), "resourceVersion": object.resource_version(), "finalizers": finalizers,
     }});
     api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(&body)).await.map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plane_that_is_only_away_is_not_gone() {
+        let now: Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
+        let given_up = |deleted: Option<&str>| {
+            let metadata = json!({"name": "east", "namespace": "fleet", "deletionTimestamp": deleted});
+            let instance = json!({"apiVersion": "airdock.dev/v1alpha1", "kind": "KarmadaInstance",
+                "metadata": metadata, "spec": {}});
+            is_given_up(&serde_json::from_value(instance).unwrap(), now)
+        };
+        assert!(!given_up(None));
+        assert!(!given_up(Some("2026-01-01T00:09:59Z")), "one failed request is no end");
+        assert!(given_up(Some("2026-01-01T00:05:00Z")));
+    }
 }

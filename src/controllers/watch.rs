@@ -28,6 +28,24 @@ pub fn instances(host: Client) -> (Store<Guarded<KarmadaInstance>>, impl Stream<
     (store, changed)
 }
 
+/// An instance of which nothing can be said.
+#[derive(thiserror::Error, Debug)]
+#[error("KarmadaInstance {0} cannot be read by this version of Airdock: upgrade the operator, or correct the instance")]
+pub struct Unreadable(pub InstanceKey);
+
+/// The instance of a key. None: there is none. One that does not parse is there all the same, with all that was
+/// written into its plane.
+pub fn instance(
+    store: &Store<Guarded<KarmadaInstance>>,
+    key: &InstanceKey,
+) -> Result<Option<KarmadaInstance>, Unreadable> {
+    let Some(found) = store.get(&ObjectRef::new(&key.name).within(&key.namespace)) else { return Ok(None) };
+    match &found.0 {
+        Ok(instance) => Ok(Some(instance.clone())),
+        Err(_) => Err(Unreadable(key.clone())),
+    }
+}
+
 /// The objects of a cache that are meant; one that does not parse is not.
 pub fn matching<K>(store: &Store<Guarded<K>>, wanted: impl Fn(&K) -> bool) -> Vec<ObjectRef<Guarded<K>>>
 where

@@ -123,6 +123,11 @@ pub fn is_write(method: &Method) -> bool {
     matches!(*method, Method::POST | Method::PUT | Method::PATCH | Method::DELETE)
 }
 
+/// How long an API server may take until its answer begins; a watch goes on for as long as it likes. One that takes
+/// connections and says nothing must not hold up those who wait for it until the deadline of their reconcile, after
+/// which nobody writes the status.
+const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+
 #[derive(Clone)]
 struct HookLayer {
     hooks: Arc<[Arc<dyn RequestHook>]>,
@@ -168,7 +173,10 @@ where
                 hook.before(&method, &host, &path).await;
             }
             let started = std::time::Instant::now();
-            let result = answer.await;
+            let result = match tokio::time::timeout(ANSWER_WITHIN, answer).await {
+                Ok(result) => result,
+                Err(_) => Err(format!("{host} did not answer within {} s", ANSWER_WITHIN.as_secs()).into()),
+            };
             let code = result.as_ref().map_or(0, |response| response.status().as_u16());
             for hook in hooks.iter() {
                 hook.after(&method, &host, &path, code, started.elapsed()).await;

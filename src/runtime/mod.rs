@@ -7,6 +7,7 @@ pub mod conditions;
 pub mod contains;
 pub mod controller;
 pub mod error;
+pub mod hosts;
 pub mod http;
 pub mod kubeconfig;
 pub mod leadership;

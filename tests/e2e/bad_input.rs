@@ -113,6 +113,6 @@ async fn a_bundle_that_is_missing_or_leads_out_of_its_folder_is_named() {
     };
     let maps: Api<ConfigMap> = Api::namespaced(host, namespace);
     let _ = maps.create(&PostParams::default(), &bundle).await.unwrap();
-    lab::until_condition(&instances, "picky", "Stalled", "True", "leads out of the bundle", 90).await;
+    lab::until_condition(&instances, "picky", "Ready", "False", "leads out of the bundle", 90).await;
     lab::delete(&instances, "picky", 90).await;
 }

@@ -92,7 +92,7 @@ pub async fn kubeconfig_secret(client: &Client, namespace: &str, name: &str, lab
 pub async fn ready_instance(host: &Client, namespace: &str, name: &str, spec: Value, kubeconfig: &str) {
     self::namespace(host, namespace).await;
     let labels = json!({"airdock.dev/purpose": "operator-kubeconfig", "airdock.dev/instance": name});
-    kubeconfig_secret(host, namespace, &format!("{name}-operator"), labels, kubeconfig).await;
+    kubeconfig_secret(host, namespace, &format!("{name}-operator-kubeconfig"), labels, kubeconfig).await;
     let metadata = json!({"name": name, "namespace": namespace});
     let (api_version, kind) = (KarmadaInstance::api_version(&()), KarmadaInstance::kind(&()));
     apply(host, json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec})).await;

@@ -1,5 +1,6 @@
 //! Why an app could not be brought on its way.
 
+use crate::controllers::watch::Unreadable;
 use crate::runtime::apply::ApplyError;
 use crate::runtime::conditions::Verdict;
 use crate::runtime::error::{Class, Classified};
@@ -25,6 +26,9 @@ pub enum Error {
         "spec.instanceRef: there is no KarmadaInstance {0} that lists namespace {1} in spec.tenancy.allowedNamespaces"
     )]
     InstanceNotShared(InstanceKey, String),
+    /// The instance is there, and says what this version does not know.
+    #[error(transparent)]
+    InstanceUnreadable(#[from] Unreadable),
     /// The plane is not there yet.
     #[error(transparent)]
     Plane(#[from] PlaneError),
@@ -104,6 +108,7 @@ impl Classified for Error {
             Self::Invalid(_) | Self::Refused(_) => Class::Invalid,
             Self::InstanceNotFound(_)
             | Self::InstanceNotShared(..)
+            | Self::InstanceUnreadable(_)
             | Self::KindNotServed { .. }
             | Self::Claimed { .. }
             | Self::Exists { .. }
@@ -117,6 +122,7 @@ impl Classified for Error {
         match self {
             Self::Invalid(_) => "InvalidSpec",
             Self::InstanceNotFound(_) | Self::InstanceNotShared(..) => "InstanceNotFound",
+            Self::InstanceUnreadable(_) => "InstanceUnreadable",
             Self::Plane(error) => error.reason(),
             Self::KindNotServed { .. } => "KindNotServed",
             Self::Claimed { .. } => "ObjectClaimed",

@@ -22,12 +22,13 @@ pub mod workload;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 
 use self::access::{Access, Accesses};
 use self::error::Error;
 use self::status::Standing;
+use super::watch::instance;
 use super::{Context, finalizer};
 use crate::api::app::MultiCloudAppStatus;
 use crate::api::{KarmadaInstance, MultiCloudApp as App};
@@ -105,8 +106,8 @@ impl AppReconciler {
     /// Brings the plane to what the spec asks for, and the status to what the plane tells.
     async fn advance(&self, app: &App, status: &mut MultiCloudAppStatus) -> Result<Round, Error> {
         let key = self.key(app);
-        let instance = self.instance(&key).await;
-        let tenancy = observe::tenancy(app, &key, instance.as_deref())?;
+        let instance = self.instance(&key).await?;
+        let tenancy = observe::tenancy(app, &key, instance.as_ref())?;
         let application = validate::validate(app, tenancy).map_err(Error::Invalid)?;
         if !app.finalizers().iter().any(|held| held == FINALIZER) && !app.spec.suspend {
             self.hold(app).await?;
@@ -170,12 +171,11 @@ impl AppReconciler {
         InstanceKey::of(&app.spec.instance_ref, &app.namespace().unwrap_or_default())
     }
 
-    async fn instance(&self, key: &InstanceKey) -> Option<Arc<KarmadaInstance>> {
-        // Before the first list is there, every instance would look missing. It fails only on shutdown.
-        self.instances.wait_until_ready().await.ok()?;
-        let reference = ObjectRef::<Guarded<KarmadaInstance>>::new(&key.name).within(&key.namespace);
-        let found = self.instances.get(&reference)?;
-        found.0.as_ref().ok().map(|instance| Arc::new(instance.clone()))
+    async fn instance(&self, key: &InstanceKey) -> Result<Option<KarmadaInstance>, Error> {
+        // Before the first lists are there, every instance and plane would look missing. It fails only on shutdown.
+        let _ = self.instances.wait_until_ready().await;
+        self.planes.listed().await;
+        Ok(instance(&self.instances, key)?)
     }
 
     fn access(&self, key: &InstanceKey) -> Result<Arc<Access>, Error> {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::access::{self, Access};
@@ -15,7 +16,7 @@ use crate::controllers::finalizer;
 use crate::karmada::{OverridePolicy, PropagationPolicy};
 use crate::runtime::conditions::Verdict;
 use crate::runtime::controller::Next;
-use crate::runtime::planes::InstanceKey;
+use crate::runtime::planes::{InstanceKey, PlaneError};
 
 /// How soon a deletion is looked at again, should no event tell that it went on.
 const DELETION_RECHECK: Duration = Duration::from_secs(2);
@@ -27,20 +28,25 @@ impl AppReconciler {
             return Ok(Round { verdict: None, next: Next::OnEvent });
         }
         let key = self.key(app);
-        let instance = self.instance(&key).await;
-        let is_ending = instance.as_deref().is_none_or(|instance| instance.metadata.deletion_timestamp.is_some());
+        let instance = self.instance(&key).await?;
+        let is_ending = instance.as_ref().is_none_or(|instance| instance.metadata.deletion_timestamp.is_some());
+        // One request that fails is no sign that the plane is gone: what is in the members would stay there.
+        let is_given_up = instance.as_ref().is_none_or(|instance| finalizer::is_given_up(instance, Timestamp::now()));
         // Before an instance is up for the first time, nothing can have been written into its plane.
-        let never_up = instance.as_deref().is_some_and(|instance| {
+        let never_up = instance.as_ref().is_some_and(|instance| {
             matches!(instance.status.as_ref().and_then(|status| status.phase), None | Some(Phase::Installing))
         }) && app.status.as_ref().is_none_or(|status| status.inventory.is_empty());
         let access = match self.access(&key) {
-            Err(_) if is_ending || never_up => return self.let_go(app, &key).await,
+            Err(Error::Plane(PlaneError::Unavailable(_))) if is_ending || never_up => {
+                return self.let_go(app, &key).await;
+            }
+            Err(_) if is_given_up => return self.let_go(app, &key).await,
             result => result?,
         };
         // Only the namespace is needed of the spec, which may be out of order by now.
         let application = named(app);
         let remains = match observe::remains(&access, app, &application).await {
-            Err(Error::Read { .. }) if is_ending => return self.let_go(app, &key).await,
+            Err(Error::Read { .. }) if is_given_up || never_up => return self.let_go(app, &key).await,
             result => result?,
         };
         match clean(&access, app, &remains).await? {

@@ -113,7 +113,7 @@ pub fn validate(app: &MultiCloudApp, tenancy: Tenancy) -> Result<Application, Ve
         let problem = format!("the manifests are {size} bytes together, more than {MANIFESTS_LIMIT}; split the app");
         faults.push(Fault::new("spec.components", problem));
     }
-    faults.extend(check_differences(app, &templates));
+    faults.extend(check_differences(app, &templates, tenancy));
     if !faults.is_empty() {
         return Err(faults);
     }
@@ -216,7 +216,7 @@ fn template(
     })
 }
 
-fn check_differences(app: &MultiCloudApp, templates: &[Template]) -> Vec<Fault> {
+fn check_differences(app: &MultiCloudApp, templates: &[Template], tenancy: Tenancy) -> Vec<Fault> {
     let weighted = app.spec.placement.replicas.mode == ReplicaMode::Weighted;
     let mut faults = Vec::new();
     for (d, difference) in app.spec.differences.iter().enumerate() {
@@ -255,8 +255,13 @@ fn check_differences(app: &MultiCloudApp, templates: &[Template]) -> Vec<Fault> 
                 1 => {}
                 _ => fault(format!(".patches[{p}]"), format!("{} {} is not unique", patch.kind, patch.name)),
             }
+            // What it would become in a member is not looked at, so it has to stay what was looked at.
+            if tenancy == Tenancy::Guest && patch.kind == "RoleBinding" {
+                let problem = "a RoleBinding of a guest's app is the same in every cluster; use a PermissionBinding";
+                fault(format!(".patches[{p}].kind"), problem.to_owned());
+            }
             for (o, operation) in patch.operations.iter().enumerate() {
-                if let Some(problem) = refused_path(&operation.path, weighted) {
+                if let Some(problem) = refused_path(&operation.path, operation.value.as_ref(), weighted) {
                     fault(format!(".patches[{p}].operations[{o}].path"), format!("{}: {problem}", operation.path));
                 }
                 let problem = match (operation.op, &operation.value) {
@@ -277,14 +282,20 @@ pub(super) fn applies(difference: &crate::api::app::Difference, template: &Templ
 }
 
 /// A patch must not turn the object into another one, nor take it out of Airdock's hands.
-fn refused_path(path: &str, weighted: bool) -> Option<&'static str> {
-    const IDENTITY: [&str; 6] =
-        ["/apiVersion", "/kind", "/metadata/name", "/metadata/namespace", "/metadata", "/metadata/labels"];
-    if IDENTITY.contains(&path) {
-        return Some("would make it another object; change single labels, annotations or what is below spec");
-    }
+fn refused_path(path: &str, value: Option<&Value>, weighted: bool) -> Option<&'static str> {
     let below = |list: &str| path.strip_prefix(list).map(|key| key.replace("~1", "/").replace("~0", "~"));
     let key = below("/metadata/labels/").or_else(|| below("/metadata/annotations/"));
+    // Finalizers and owners too: an object that cannot go, or that goes with another, is out of Airdock's hands.
+    let of_metadata = path == "/metadata" || path.starts_with("/metadata/");
+    // The whole map is how one adds an annotation where there is none.
+    let annotations = value.filter(|_| path == "/metadata/annotations").and_then(Value::as_object);
+    if annotations.is_some_and(|map| map.keys().any(|key| is_reserved(key))) {
+        return Some("belongs to Airdock or Karmada");
+    }
+    let whole = key.is_none() && annotations.is_none();
+    if ["", "/apiVersion", "/kind"].contains(&path) || (of_metadata && whole) {
+        return Some("would make it another object; change single labels, annotations or what is below spec");
+    }
     if key.is_some_and(|key| is_reserved(&key) || key == MANAGED_BY_LABEL) {
         return Some("belongs to Airdock or Karmada");
     }

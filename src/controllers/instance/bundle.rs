@@ -39,6 +39,15 @@ pub enum BundleError {
         /// What is missing.
         problem: String,
     },
+    /// What the ConfigMap holds is refused.
+    #[error("spec.crds.source.configMapRef: ConfigMap {name}")]
+    InConfigMap {
+        /// Its name.
+        name: String,
+        /// What is wrong with the bundle.
+        #[source]
+        source: Box<BundleError>,
+    },
     /// It is not the one that was asked for.
     #[error(
         "the CRD bundle from {from} has SHA-256 {found}, but spec.crds.source.sha256 says {wanted}: nothing was \
@@ -73,7 +82,7 @@ impl Classified for BundleError {
         match self {
             Self::Fetch { .. } => Class::Retry,
             // A corrected ConfigMap does not touch the instance, so it is looked at again soon.
-            Self::ConfigMap { .. } => Class::Blocked,
+            Self::ConfigMap { .. } | Self::InConfigMap { .. } => Class::Blocked,
             Self::Checksum { .. } | Self::Entry { .. } | Self::Archive { .. } => Class::Invalid,
         }
     }
@@ -82,6 +91,7 @@ impl Classified for BundleError {
         match self {
             Self::Fetch { .. } => "BundleNotFetched",
             Self::ConfigMap { .. } => "BundleNotFound",
+            Self::InConfigMap { source, .. } => source.reason(),
             Self::Checksum { .. } => "BundleChecksumMismatch",
             Self::Entry { .. } | Self::Archive { .. } => "BundleRefused",
         }

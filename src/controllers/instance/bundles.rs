@@ -14,6 +14,7 @@ use kube::{Client, Config, ResourceExt as _};
 use crate::api::KarmadaInstance;
 use crate::api::instance::CrdSource;
 use crate::runtime::error::chain;
+use crate::runtime::hosts::{LocalEndpoints, refused_host};
 
 use super::bundle::{Bundle, BundleError, CONFIG_MAP_KEY, MAX_PACKED, checksum};
 
@@ -36,6 +37,7 @@ pub struct Sourced {
 #[derive(Clone, Debug, Default)]
 pub struct Bundles {
     known: Arc<Mutex<HashMap<String, Arc<Bundle>>>>,
+    local: LocalEndpoints,
 }
 
 impl Bundles {
@@ -58,7 +60,7 @@ impl Bundles {
             return Ok(Sourced { version, bundle });
         }
         let failed = |problem: String| BundleError::Fetch { from: url.to_owned(), problem };
-        let packed = tokio::time::timeout(FETCH_TIMEOUT, fetch(url))
+        let packed = tokio::time::timeout(FETCH_TIMEOUT, fetch(url, self.local))
             .await
             .map_err(|_| failed(format!("no answer within {} s", FETCH_TIMEOUT.as_secs())))?
             .map_err(failed)?;
@@ -92,7 +94,9 @@ impl Bundles {
         let packed = config_map.binary_data.as_ref().and_then(|data| data.get(CONFIG_MAP_KEY)).ok_or_else(|| {
             missing(format!("ConfigMap {namespace}/{name} has no binaryData under the key {CONFIG_MAP_KEY}"))
         })?;
-        let bundle = Arc::new(Bundle::unpack(&packed.0)?);
+        // As the ConfigMap's fault: a corrected one does not touch the instance, so it is looked at again soon.
+        let faulty = |error: BundleError| BundleError::InConfigMap { name: name.to_owned(), source: Box::new(error) };
+        let bundle = Arc::new(Bundle::unpack(&packed.0).map_err(faulty)?);
         self.remember(&key, &bundle);
         Ok(Sourced { version: crate::chart::digest([key.as_bytes()]), bundle })
     }
@@ -112,9 +116,13 @@ impl Bundles {
 }
 
 /// Fetches a file, with a limit on its size. What comes back is believed only by its checksum.
-async fn fetch(url: &str) -> Result<Vec<u8>, String> {
+async fn fetch(url: &str, local: LocalEndpoints) -> Result<Vec<u8>, String> {
     let mut address: Uri = url.parse().map_err(|_| "it is no address".to_owned())?;
     for _ in 0..=MAX_REDIRECTS {
+        let host = address.host().unwrap_or_default();
+        if let Some(problem) = refused_host(host, local) {
+            return Err(format!("{host} {problem}"));
+        }
         let mut config = Config::new(origin(&address)?);
         config.connect_timeout = Some(Duration::from_secs(10));
         config.default_retry = false;
@@ -181,6 +189,16 @@ mod tests {
         assert!(redirected(&https, "").is_err());
     }
 
+    #[tokio::test]
+    async fn what_only_the_platform_reaches_is_not_fetched() {
+        for url in
+            ["http://169.254.169.254/latest", "http://127.0.0.1:8080/metrics", "https://metadata.google.internal/"]
+        {
+            let error = Bundles::default().fetched(url, &"0".repeat(64)).await.unwrap_err().to_string();
+            assert!(error.contains("address"), "{error}");
+        }
+    }
+
     /// Serves one answer on loopback, at the address that is returned and at no other.
     async fn serve(status: u16, body: &'static [u8]) -> String {
         let status = axum::http::StatusCode::from_u16(status).unwrap();
@@ -196,9 +214,17 @@ mod tests {
     async fn a_wrong_checksum_names_both() {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let url = serve(200, b"something else").await;
-        let error = Bundles::default().fetched(&url, &"0".repeat(64)).await.unwrap_err().to_string();
+        let error = Bundles { local: LocalEndpoints::Loopback, ..Bundles::default() }
+            .fetched(&url, &"0".repeat(64))
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(&"0".repeat(64)) && error.contains(&checksum(b"something else")), "{error}");
-        let error = Bundles::default().fetched(&url, &checksum(b"something else")).await.unwrap_err().to_string();
+        let error = Bundles { local: LocalEndpoints::Loopback, ..Bundles::default() }
+            .fetched(&url, &checksum(b"something else"))
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("refused"), "{error}");
     }
 
@@ -206,9 +232,17 @@ mod tests {
     async fn what_cannot_be_fetched_says_why() {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let url = serve(404, b"").await;
-        let error = Bundles::default().fetched(&url, "x").await.unwrap_err().to_string();
+        let error = Bundles { local: LocalEndpoints::Loopback, ..Bundles::default() }
+            .fetched(&url, "x")
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("404"), "{error}");
-        let error = Bundles::default().fetched("http://127.0.0.1:1/x", "x").await.unwrap_err().to_string();
+        let error = Bundles { local: LocalEndpoints::Loopback, ..Bundles::default() }
+            .fetched("http://127.0.0.1:1/x", "x")
+            .await
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("127.0.0.1:1"), "{error}");
     }
 }

@@ -25,21 +25,14 @@ const OPERATOR_USER: &str = "airdock:operator";
 pub fn entries(instance: &KarmadaInstance, addresses: &[String]) -> Result<Vec<Entry>, PkiError> {
     let names = Names::of(instance);
     let entry = |purpose: &str, content| Entry { name: names.object(purpose), purpose: purpose.to_owned(), content };
-    let authority = |purpose: &str, issuer| {
-        let common_name = format!("{}/{} {purpose}", names.namespace, names.instance);
-        entry(purpose, Content::Authority { issuer, common_name })
-    };
     let certificate = |purpose: &str, issuer, leaf| entry(purpose, Content::Certificate { issuer, leaf });
     let kubeconfig = |purpose: &str, leaf| {
         let content = Content::Kubeconfig { leaf, context: names.instance.to_owned(), server: names.api_url() };
         entry(purpose, content)
     };
     let members = etcd_members(instance, &names);
-    let mut entries = vec![
-        authority("ca", Issuer::Main),
-        authority("front-proxy-ca", Issuer::FrontProxy),
-        authority("etcd-ca", Issuer::Etcd),
-        entry("service-account", Content::TokenKey),
+    let mut entries = Vec::from(roots(instance));
+    entries.extend([
         certificate(
             "etcd-server",
             Issuer::Etcd,
@@ -56,7 +49,7 @@ pub fn entries(instance: &KarmadaInstance, addresses: &[String]) -> Result<Vec<E
         certificate("front-proxy-client", Issuer::FrontProxy, Leaf::client("front-proxy-client", None)),
         kubeconfig(ADMIN_KUBECONFIG, Leaf::client(ADMIN_USER, MASTERS)),
         kubeconfig(OPERATOR_KUBECONFIG, Leaf::client(OPERATOR_USER, MASTERS)),
-    ];
+    ]);
     for component in enabled(instance) {
         let name = component.name();
         match component {
@@ -170,11 +163,22 @@ pub fn secret(instance: &KarmadaInstance, entry: &Entry, data: &Data) -> Secret 
     }
 }
 
-/// Whether an entry is a root, which a volume that is kept needs to be kept with it: tokens in the plane and
-/// kubeconfigs that were handed out stay valid only under the same roots.
+/// The roots, which a volume that is kept needs to be kept with it: tokens in the plane and kubeconfigs that were
+/// handed out stay valid only under the same roots.
 #[must_use]
-pub fn is_root(entry: &Entry) -> bool {
-    matches!(entry.content, Content::Authority { .. } | Content::TokenKey)
+pub fn roots(instance: &KarmadaInstance) -> [Entry; 4] {
+    let names = Names::of(instance);
+    let entry = |purpose: &str, content| Entry { name: names.object(purpose), purpose: purpose.to_owned(), content };
+    let authority = |purpose: &str, issuer| {
+        let common_name = format!("{}/{} {purpose}", names.namespace, names.instance);
+        entry(purpose, Content::Authority { issuer, common_name })
+    };
+    [
+        authority("ca", Issuer::Main),
+        authority("front-proxy-ca", Issuer::FrontProxy),
+        authority("etcd-ca", Issuer::Etcd),
+        entry("service-account", Content::TokenKey),
+    ]
 }
 
 /// Data of a Secret.

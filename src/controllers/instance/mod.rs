@@ -149,6 +149,8 @@ impl InstanceController {
         }
         self.write(&observed.instance, status::removing(&observed.instance, result.as_ref())).await?;
         match result {
+            // People have to act first, and asking lists all who might refer to it.
+            Ok(Removal::InUse(_)) => Ok(Next::After(WAITING * 3)),
             Ok(_) => Ok(Next::After(WAITING)),
             Err(error) if error.class() == Class::Invalid => Ok(Next::After(WAITING * 10)),
             Err(error) => Err(error.into()),

@@ -1,19 +1,22 @@
 //! Takes an instance down, in order: what uses the plane, the plane, its data, its keys.
 
 use std::collections::BTreeMap;
+use std::fmt::Debug;
 
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::{Timestamp, ToSpan as _};
-use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
 use kube::core::ApiResource;
+use kube::{Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
 
 use crate::api::common::InstanceRef;
 use crate::api::instance::{DeletionPolicy, KarmadaInstance};
 use crate::api::{MemberClusterJoin, MultiCloudApp, PermissionBinding};
-use crate::chart::{Component, component_of};
-use crate::controllers::finalizer;
+use crate::chart::{Component, claim_names, component_of};
+use crate::controllers::{app, finalizer, member, permission};
 use crate::runtime::apply::anybodys;
+use crate::runtime::controller::Guarded;
 use crate::runtime::planes::InstanceKey;
 
 use super::InstanceController;
@@ -64,6 +67,8 @@ pub fn next_removal(instance: &KarmadaInstance, host: &Host, users: &[String], n
         let pods: Vec<String> = host
             .pods
             .values()
+            // Somebody's copy, made to look into something, is no part of it.
+            .filter(|pod| pod.owner_references().iter().any(|owner| owner.controller == Some(true)))
             .filter(|pod| component_of(pod.as_ref()).map(rank_of) == Some(rank) && !is_lost(pod, now))
             .map(|pod| format!("Pod {}", pod.name_any()))
             .collect();
@@ -72,8 +77,10 @@ pub fn next_removal(instance: &KarmadaInstance, host: &Host, users: &[String], n
         }
     }
     if instance.spec.deletion_policy == DeletionPolicy::Delete {
-        let (going, staying): (Vec<_>, Vec<_>) =
-            host.claims.values().partition(|claim| claim.metadata.deletion_timestamp.is_some());
+        // By name, as its StatefulSet knows them: a backup may carry the same labels.
+        let data = claim_names(instance);
+        let claims = host.claims.values().filter(|claim| data.contains(&claim.name_any()));
+        let (going, staying): (Vec<_>, Vec<_>) = claims.partition(|claim| claim.metadata.deletion_timestamp.is_some());
         if !staying.is_empty() {
             let resource = ApiResource::erase::<k8s_openapi::api::core::v1::PersistentVolumeClaim>(&());
             let target = |name, uid: Option<String>| (resource.clone(), name, uid.unwrap_or_default());
@@ -171,10 +178,8 @@ impl InstanceController {
         if kind != "Secret" || instance.spec.deletion_policy != DeletionPolicy::Retain {
             return Ok(false);
         }
-        let entries = keys::entries(instance, &[])?;
-        let Some(entry) = entries.iter().find(|entry| entry.name == name && keys::is_root(entry)) else {
-            return Ok(false);
-        };
+        let roots = keys::roots(instance);
+        let Some(entry) = roots.iter().find(|entry| entry.name == name) else { return Ok(false) };
         let Some(live) = observed.host.secrets.get(name) else { return Ok(false) };
         let mut secret = keys::secret(instance, entry, &keys::data(live));
         secret.metadata.annotations = Some(BTreeMap::from([(RETAINED_ANNOTATION.to_owned(), "true".to_owned())]));
@@ -194,36 +199,52 @@ impl InstanceController {
     async fn users(&self, instance: &KarmadaInstance) -> Result<Vec<String>, InstanceError> {
         let client = &self.context.host.0;
         let key = key(instance);
-        let all = ListParams::default();
-        let read = |what| move |source| InstanceError::Read { what, source };
-        let members = Api::<MemberClusterJoin>::all(client.clone());
-        let apps = Api::<MultiCloudApp>::all(client.clone());
-        let bindings = Api::<PermissionBinding>::all(client.clone());
-        let (members, apps, bindings) = tokio::try_join!(
-            async { members.list(&all).await.map_err(read("the MemberClusterJoins")) },
-            async { apps.list(&all).await.map_err(read("the MultiCloudApps")) },
-            async { bindings.list(&all).await.map_err(read("the PermissionBindings")) },
-        )?;
-        let names = |kind: &str, namespace: Option<String>, name: String| {
-            format!("{kind} {}/{name}", namespace.unwrap_or_default())
-        };
         let refers = |reference: &InstanceRef, namespace: Option<String>| {
             InstanceKey::of(reference, &namespace.unwrap_or_default()) == key
         };
-        let mut users = Vec::new();
-        let joined = members.items.iter().filter(|m| refers(&m.spec.instance_ref, m.namespace()));
-        users.extend(joined.map(|m| names("MemberClusterJoin", m.namespace(), m.name_any())));
-        let running = apps.items.iter().filter(|a| refers(&a.spec.instance_ref, a.namespace()));
-        users.extend(running.map(|a| names("MultiCloudApp", a.namespace(), a.name_any())));
-        // A binding that selects instances by label, or all of them, loses one and goes on.
-        let named = bindings.items.iter().filter(|binding| {
-            let selection = &binding.spec.scope.instances;
-            let namespace = selection.namespace.clone().or_else(|| binding.namespace());
-            namespace.as_ref() == Some(&key.namespace) && selection.names.contains(&key.name)
-        });
-        users.extend(named.map(|b| names("PermissionBinding", b.namespace(), b.name_any())));
-        Ok(users)
+        let (members, apps, bindings) = tokio::try_join!(
+            users_of::<MemberClusterJoin>(client, instance, member::FINALIZER, |member| {
+                refers(&member.spec.instance_ref, member.namespace())
+            }),
+            users_of::<MultiCloudApp>(client, instance, app::FINALIZER, |app| {
+                refers(&app.spec.instance_ref, app.namespace())
+            }),
+            // One that selects instances by label, or all of them, loses one and goes on.
+            users_of::<PermissionBinding>(client, instance, permission::FINALIZER, |binding| {
+                let selection = &binding.spec.scope.instances;
+                let namespace = selection.namespace.clone().or_else(|| binding.namespace());
+                namespace.as_ref() == Some(&key.namespace) && selection.names.contains(&key.name)
+            }),
+        )?;
+        Ok([members, apps, bindings].concat())
     }
+}
+
+/// The objects of a kind that may have written something into an instance's plane: those that refer to it and bear the
+/// finalizer that precedes each first write. Whoever was never let in cannot hold up an instance. An object that does
+/// not parse counts where it may mean this one.
+async fn users_of<K>(
+    client: &Client,
+    instance: &KarmadaInstance,
+    held_by: &str,
+    refers: impl Fn(&K) -> bool,
+) -> Result<Vec<String>, InstanceError>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let kind = K::kind(&());
+    let all = Api::<Guarded<K>>::all(client.clone()).list(&ListParams::default()).await;
+    let all = all.map_err(|source| InstanceError::Read { what: "who refers to the instance", source })?;
+    let may_mean = |namespace: Option<String>| {
+        namespace == instance.namespace()
+            || namespace.is_some_and(|namespace| instance.spec.tenancy.allowed_namespaces.contains(&namespace))
+    };
+    let users = all.items.iter().filter(|guarded| guarded.finalizers().iter().any(|held| held == held_by));
+    let users = users.filter(|guarded| match &guarded.0 {
+        Ok(object) => refers(object),
+        Err(_) => may_mean(guarded.namespace()),
+    });
+    Ok(users.map(|user| format!("{kind} {}/{}", user.namespace().unwrap_or_default(), user.name_any())).collect())
 }
 
 #[cfg(test)]
@@ -233,8 +254,6 @@ mod tests {
     use crate::controllers::instance::observe::owner;
     use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
     use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
-    use kube::Resource;
-    use serde::de::DeserializeOwned;
     use serde_json::json;
     use std::sync::Arc;
 
@@ -256,7 +275,12 @@ mod tests {
         }
         host.stateful_sets.insert("east-etcd".into(), object::<StatefulSet>(i, "east-etcd", "etcd"));
         host.pods.insert("east-etcd-0".into(), object::<Pod>(i, "east-etcd-0", "etcd"));
-        host.claims.insert("data".into(), object::<PersistentVolumeClaim>(i, "data-east-etcd-0", "etcd"));
+        for claim in ["data-east-etcd-0", "backup-of-east"] {
+            host.claims.insert(claim.into(), object::<PersistentVolumeClaim>(i, claim, "etcd"));
+        }
+        let mut copy = object::<Pod>(i, "east-etcd-0-debug", "etcd").as_ref().clone();
+        copy.metadata.owner_references = None;
+        host.pods.insert("east-etcd-0-debug".into(), Arc::new(copy));
         host.secrets.insert("east-ca".into(), object::<Secret>(i, "east-ca", "ca"));
         host
     }
@@ -291,7 +315,7 @@ mod tests {
         assert_eq!(next(&host), ["Pod east-etcd-0"]);
         gone(&mut host.pods, "east-etcd-0");
         assert_eq!(next(&host), ["PersistentVolumeClaim data-east-etcd-0"]);
-        gone(&mut host.claims, "data");
+        gone(&mut host.claims, "data-east-etcd-0");
         assert_eq!(next(&host), ["Secret east-ca"]);
         gone(&mut host.secrets, "east-ca");
         assert_eq!(next(&host), ["finished"]);

@@ -1,5 +1,6 @@
 //! What can go wrong with a membership, and what that means for the next attempt.
 
+use crate::controllers::watch::Unreadable;
 use crate::runtime::apply::ApplyError;
 use crate::runtime::client::ClientError;
 use crate::runtime::error::{Class, Classified};
@@ -62,6 +63,9 @@ pub enum Error {
         /// Namespace and name.
         instance: String,
     },
+    /// The instance is there, and says what this version does not know.
+    #[error(transparent)]
+    InstanceUnreadable(#[from] Unreadable),
     /// The instance is of another namespace, and does not allow this one.
     #[error(
         "spec.instanceRef: KarmadaInstance {instance} does not allow namespace {namespace}: its owner must add it to spec.tenancy.allowedNamespaces"
@@ -192,6 +196,7 @@ impl Classified for Error {
             Self::SecretMissing { .. }
             | Self::KeyMissing { .. }
             | Self::InstanceMissing { .. }
+            | Self::InstanceUnreadable(_)
             | Self::NotAllowed { .. }
             | Self::InstanceDeleting { .. }
             | Self::InstanceNotReady { .. }
@@ -216,6 +221,7 @@ impl Classified for Error {
             Self::SecretMissing { .. } | Self::KeyMissing { .. } => "SecretMissing",
             Self::Kubeconfig { .. } | Self::Client { .. } => "InvalidKubeconfig",
             Self::InstanceMissing { .. } => "InstanceMissing",
+            Self::InstanceUnreadable(_) => "InstanceUnreadable",
             Self::NotAllowed { .. } => "NotAllowed",
             Self::InstanceDeleting { .. } => "InstanceDeleting",
             Self::InstanceNotReady { .. } | Self::PlaneConnecting { .. } => "InstanceNotReady",

@@ -26,7 +26,7 @@ impl Members {
         validate::spec(&join.spec, self.local)?;
         let key = instance_key(join);
         let (instance, plane) = self.instance_and_plane(join, &key).await?;
-        let live = self.own_cluster(join, &key, &plane).await?;
+        let live = self.own_cluster(join, &instance, &plane).await?;
         facts.cluster = live.as_ref().map(|live| live.typed.clone());
         if let Some(live) = &live
             && live.typed.metadata.deletion_timestamp.is_some()
@@ -69,21 +69,25 @@ impl Members {
     }
 
     pub(super) async fn instance(&self, join: &MemberClusterJoin, key: &InstanceKey) -> Result<KarmadaInstance, Error> {
-        // The cache may still be filling just after start; an error means that the process is ending.
+        // The caches may still be filling just after start; an error means that the process is ending.
         let _ = self.instances.wait_until_ready().await;
-        let found = observe::instance(&self.instances, key, &join.namespace().unwrap_or_default())?;
-        found.0.as_ref().cloned().map_err(|_| Error::InstanceMissing { instance: key.to_string() })
+        self.context.planes.listed().await;
+        observe::instance(&self.instances, key, &join.namespace().unwrap_or_default())
     }
 
     /// The Cluster, when it is there and this membership's.
     async fn own_cluster(
         &self,
         join: &MemberClusterJoin,
-        key: &InstanceKey,
+        instance: &KarmadaInstance,
         plane: &Plane,
     ) -> Result<Option<LiveCluster>, Error> {
-        let all = self.joins.state();
-        let older = validate::older_claim(join, all.iter().filter_map(|guarded| guarded.0.as_ref().ok()));
+        let (all, key) = (self.joins.state(), &plane.key);
+        // Whoever is not let in, and never was, takes no name from those who are.
+        let others = all.iter().filter_map(|guarded| guarded.0.as_ref().ok()).filter(|other| {
+            other.finalizers().iter().any(|held| held == FINALIZER) || validate::is_allowed(other, instance)
+        });
+        let older = validate::older_claim(join, others);
         let taken = |holder: String| Error::NameTaken {
             name: join.spec.cluster_name.clone(),
             instance: key.to_string(),

@@ -16,7 +16,7 @@ use crate::api::instance::Profile;
 use crate::api::member::MemberClusterJoin;
 use crate::controllers::finalizer;
 use crate::runtime::error::{Classified as _, chain};
-use crate::runtime::planes::Plane;
+use crate::runtime::planes::{Plane, PlaneError};
 
 use std::sync::Arc;
 
@@ -131,9 +131,14 @@ impl Members {
             },
             Err(error) => return Err(error),
         };
-        let going = instance.metadata.deletion_timestamp.is_some();
+        let is_ending = instance.metadata.deletion_timestamp.is_some();
+        if is_ending && matches!(self.context.planes.get(&key), Err(PlaneError::Unavailable(_))) {
+            return Ok(gone);
+        }
+        // One request that fails is no sign that the plane is gone: it still needs its identity in the member.
+        let is_given_up = finalizer::is_given_up(&instance, Timestamp::now());
         let away = |message: String| {
-            let side = if going { PlaneSide::Gone } else { PlaneSide::Away { message } };
+            let side = if is_given_up { PlaneSide::Gone } else { PlaneSide::Away { message } };
             Ok(Look { plane: None, cluster: None, side })
         };
         let plane = match observe::plane(&self.context.planes, &instance, &key) {
@@ -153,7 +158,7 @@ impl Members {
     }
 
     fn any_instance(&self, key: &crate::runtime::planes::InstanceKey) -> Option<crate::api::KarmadaInstance> {
-        observe::instance(&self.instances, key, &key.namespace).ok()?.0.as_ref().ok().cloned()
+        observe::instance(&self.instances, key, &key.namespace).ok()
     }
 
     async fn cluster_side(&self, plane: &Plane, profile: Profile, live: &LiveCluster) -> Result<ClusterSide, Error> {

@@ -17,7 +17,7 @@ pub mod unjoin;
 pub mod validate;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -141,6 +141,9 @@ impl Members {
 
     fn remember(&self, join: &MemberClusterJoin, what: Known) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        // Whoever went without a finalizer, and so without a last round, is forgotten here: clients hold credentials.
+        let live: HashSet<String> = self.joins.state().iter().filter_map(|join| join.uid()).collect();
+        known.retain(|uid, _| live.contains(uid));
         known.insert(join.uid().unwrap_or_default(), what);
     }
 

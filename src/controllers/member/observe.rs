@@ -5,7 +5,7 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{Api, DynamicObject, ListParams, PartialObjectMeta};
 use kube::core::ApiResource;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::Store;
 use kube::{Client, Resource, ResourceExt};
 use sha2::{Digest, Sha256};
 
@@ -15,6 +15,7 @@ use super::validate::{self, LocalEndpoints};
 use crate::api::KarmadaInstance;
 use crate::api::common::condition::READY;
 use crate::api::member::MemberClusterJoin;
+use crate::controllers::watch;
 use crate::karmada::Cluster;
 use crate::runtime::apply::{Applier, ApplyError, typed};
 use crate::runtime::client::ClientFactory;
@@ -29,17 +30,15 @@ pub fn instance(
     instances: &Store<Guarded<KarmadaInstance>>,
     key: &InstanceKey,
     namespace: &str,
-) -> Result<Arc<Guarded<KarmadaInstance>>, Error> {
-    let reference = ObjectRef::<Guarded<KarmadaInstance>>::new(&key.name).within(&key.namespace);
+) -> Result<KarmadaInstance, Error> {
     let missing = || Error::InstanceMissing { instance: key.to_string() };
-    let found = instances.get(&reference).ok_or_else(missing)?;
-    let instance = found.0.as_ref().map_err(|_| missing())?;
+    let instance = watch::instance(instances, key)?.ok_or_else(missing)?;
     if key.namespace != namespace
         && !instance.spec.tenancy.allowed_namespaces.iter().any(|allowed| allowed == namespace)
     {
         return Err(Error::NotAllowed { instance: key.to_string(), namespace: namespace.to_owned() });
     }
-    Ok(found)
+    Ok(instance)
 }
 
 /// What keeps an instance from taking members, in its own words; nothing when it is ready.

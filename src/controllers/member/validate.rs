@@ -1,24 +1,14 @@
 //! What the API server's schema cannot check of a membership. Pure.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-
 use kube::ResourceExt;
 
 use super::error::Error;
 use crate::api::member::{MemberClusterJoin, MemberClusterJoinSpec};
-use crate::api::{GROUP, MANAGED_BY_LABEL};
+use crate::api::{GROUP, KarmadaInstance, MANAGED_BY_LABEL};
 use crate::controllers::names::{is_label_value, is_qualified_name};
+pub use crate::runtime::hosts::LocalEndpoints;
+use crate::runtime::hosts::refused_host;
 use crate::runtime::planes::InstanceKey;
-
-/// Whether addresses of the operator's own machine are accepted as members.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum LocalEndpoints {
-    /// They are refused: a tenant could make the operator talk to itself.
-    #[default]
-    Refused,
-    /// Loopback is accepted, for development and tests on one machine.
-    Loopback,
-}
 
 /// Checks the fields that end up in the plane.
 pub fn spec(spec: &MemberClusterJoinSpec, local: LocalEndpoints) -> Result<(), Error> {
@@ -109,85 +99,10 @@ pub fn endpoint(field: &str, uri: &http::Uri, local: LocalEndpoints) -> Result<(
     if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) {
         return refuse("carries a user");
     }
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    match bare.parse::<IpAddr>() {
-        Ok(address) => match forbidden(address) {
-            Some("is a loopback address") if local == LocalEndpoints::Loopback => Ok(()),
-            Some(problem) => refuse(problem),
-            None => Ok(()),
-        },
-        Err(_) => match forbidden_name(bare) {
-            Some("is a loopback address") if local == LocalEndpoints::Loopback => Ok(()),
-            Some(problem) => refuse(problem),
-            None => Ok(()),
-        },
+    match refused_host(host, local) {
+        Some(problem) => refuse(problem),
+        None => Ok(()),
     }
-}
-
-fn forbidden(address: IpAddr) -> Option<&'static str> {
-    match address {
-        IpAddr::V4(v4) => forbidden_v4(v4),
-        IpAddr::V6(v6) => embedded_v4(v6).map_or_else(|| forbidden_v6(v6), forbidden_v4),
-    }
-}
-
-/// Addresses of clouds' metadata services that lie outside the link-local ranges.
-const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
-const METADATA_V6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254);
-
-fn forbidden_v4(address: Ipv4Addr) -> Option<&'static str> {
-    if address.is_loopback() {
-        Some("is a loopback address")
-    } else if address.octets()[0] == 0 {
-        Some("is an unspecified address")
-    } else if address.is_link_local() || METADATA_V4.contains(&address) {
-        Some("is a link-local or metadata address")
-    } else if address.is_multicast() || address.is_broadcast() {
-        Some("is no single host's address")
-    } else {
-        None
-    }
-}
-
-fn forbidden_v6(address: Ipv6Addr) -> Option<&'static str> {
-    if address.is_loopback() {
-        Some("is a loopback address")
-    } else if address.is_unspecified() {
-        Some("is an unspecified address")
-    } else if address.is_unicast_link_local() || address == METADATA_V6 {
-        Some("is a link-local or metadata address")
-    } else if address.is_multicast() {
-        Some("is no single host's address")
-    } else {
-        None
-    }
-}
-
-/// The IPv4 address inside an IPv6 one that leads to it: mapped, compatible, NAT64, 6to4.
-fn embedded_v4(address: Ipv6Addr) -> Option<Ipv4Addr> {
-    let s = address.segments();
-    let v4 = |high: u16, low: u16| Some(Ipv4Addr::from((u32::from(high) << 16) | u32::from(low)));
-    match s {
-        [0, 0, 0, 0, 0, 0xffff, high, low] | [0x64, 0xff9b, 0, 0, 0, 0, high, low] => v4(high, low),
-        [0, 0, 0, 0, 0, 0, high, low] if high != 0 => v4(high, low),
-        [0x2002, high, low, ..] => v4(high, low),
-        _ => None,
-    }
-}
-
-fn forbidden_name(host: &str) -> Option<&'static str> {
-    let name = host.trim_end_matches('.').to_ascii_lowercase();
-    if name == "localhost" || name.ends_with(".localhost") || name == "localhost.localdomain" {
-        return Some("is a loopback address");
-    }
-    if name == "metadata.google.internal" {
-        return Some("is a link-local or metadata address");
-    }
-    // Resolvers take 127.1, 2130706433 and 0x7f000001 for addresses, too.
-    let last = name.rsplit('.').next().unwrap_or_default();
-    let numeric = !last.is_empty() && last.bytes().all(|b| b.is_ascii_digit());
-    let hexadecimal = last.strip_prefix("0x").is_some_and(|rest| rest.bytes().all(|b| b.is_ascii_hexdigit()));
-    (numeric || hexadecimal).then_some("is an IP address in an unusual form")
 }
 
 fn prefix(key: &str) -> Option<&str> {
@@ -198,6 +113,14 @@ fn prefix(key: &str) -> Option<&str> {
 #[must_use]
 pub fn instance_key(join: &MemberClusterJoin) -> InstanceKey {
     InstanceKey::of(&join.spec.instance_ref, &join.namespace().unwrap_or_default())
+}
+
+/// Whether an instance takes members from a membership's namespace.
+#[must_use]
+pub fn is_allowed(join: &MemberClusterJoin, instance: &KarmadaInstance) -> bool {
+    let namespace = join.namespace();
+    namespace == instance.namespace()
+        || namespace.is_some_and(|namespace| instance.spec.tenancy.allowed_namespaces.contains(&namespace))
 }
 
 /// Whoever else has the cluster name in the same instance with an older right to it, as `namespace/name`.

@@ -1,5 +1,6 @@
 //! What can go wrong with a permission, and what that means for the next attempt.
 
+use crate::controllers::watch::Unreadable;
 use crate::runtime::apply::ApplyError;
 use crate::runtime::error::{Class, Classified};
 
@@ -71,6 +72,9 @@ pub enum InstanceError {
     /// It does not exist.
     #[error("KarmadaInstance {0} does not exist")]
     Missing(String),
+    /// It is there, and says what this version does not know.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
     /// It is of another namespace, and does not allow this one.
     #[error(
         "KarmadaInstance {instance} does not allow namespace {namespace}: its owner must add it to spec.tenancy.allowedNamespaces"
@@ -125,9 +129,11 @@ pub enum InstanceError {
 impl Classified for InstanceError {
     fn class(&self) -> Class {
         match self {
-            Self::Missing(_) | Self::NotAllowed { .. } | Self::Elsewhere { .. } | Self::NotReady { .. } => {
-                Class::Blocked
-            }
+            Self::Missing(_)
+            | Self::Unreadable(_)
+            | Self::NotAllowed { .. }
+            | Self::Elsewhere { .. }
+            | Self::NotReady { .. } => Class::Blocked,
             Self::Connecting(_) | Self::Read { .. } | Self::Write(_) | Self::Silent(_) | Self::Serialize(_) => {
                 Class::Retry
             }
@@ -137,6 +143,7 @@ impl Classified for InstanceError {
     fn reason(&self) -> &'static str {
         match self {
             Self::Missing(_) => "InstanceMissing",
+            Self::Unreadable(_) => "InstanceUnreadable",
             Self::NotAllowed { .. } | Self::Elsewhere { .. } => "NotAllowed",
             Self::NotReady { .. } | Self::Connecting(_) => "InstanceNotReady",
             Self::Read { .. } | Self::Silent(_) => "PlaneUnreachable",

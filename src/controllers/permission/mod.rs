@@ -60,6 +60,7 @@ impl Reconcile for Permissions {
     async fn reconcile(&self, binding: Arc<PermissionBinding>) -> Result<Next, Failure> {
         // The cache may still be filling just after start; an error means that the process is ending.
         let _ = self.instances.wait_until_ready().await;
+        self.context.planes.listed().await;
         if binding.metadata.deletion_timestamp.is_some() {
             return self.leave(&binding).await.map_err(Failure::from);
         }

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::runtime::reflector::ObjectRef;
 
 use super::error::{Error, InstanceError};
 use super::status::{self, Round, Served};
@@ -11,9 +10,10 @@ use super::{FINALIZER, Permissions, apply, observe, plan, validate};
 use crate::api::KarmadaInstance;
 use crate::api::permission::{PermissionBinding, PermissionBindingStatus};
 use crate::controllers::finalizer;
+use crate::controllers::watch::instance;
 use crate::runtime::apply::Applier;
-use crate::runtime::controller::{Guarded, Next};
-use crate::runtime::planes::{InstanceKey, Plane};
+use crate::runtime::controller::Next;
+use crate::runtime::planes::{InstanceKey, Plane, PlaneError};
 
 /// How long one plane may take in one round.
 const PLANE_DEADLINE: Duration = Duration::from_secs(20);
@@ -83,16 +83,18 @@ impl Permissions {
 
     /// Removes the role from a plane. One that is gone for good holds nothing.
     async fn leave_plane(&self, key: &InstanceKey, binding: &PermissionBinding) -> Result<(), InstanceError> {
-        let reference = ObjectRef::<Guarded<KarmadaInstance>>::new(&key.name).within(&key.namespace);
-        let Some(guarded) = self.instances.get(&reference) else { return Ok(()) };
-        let Ok(instance) = guarded.0.as_ref() else { return Ok(()) };
-        let going = instance.metadata.deletion_timestamp.is_some();
+        let Some(instance) = instance(&self.instances, key)? else { return Ok(()) };
+        let is_ending = instance.metadata.deletion_timestamp.is_some();
+        if is_ending && matches!(self.context.planes.get(key), Err(PlaneError::Unavailable(_))) {
+            return Ok(());
+        }
         let removed = async {
-            let plane = observe::plane(&self.context.planes, instance, key)?;
+            let plane = observe::plane(&self.context.planes, &instance, key)?;
             apply::remove(&applier(&plane), binding).await
         };
         match removed.await {
-            Err(_) if going => Ok(()),
+            // One request that fails is no sign that the plane is gone: the role would stay in the members.
+            Err(_) if finalizer::is_given_up(&instance, Timestamp::now()) => Ok(()),
             result => result,
         }
     }

@@ -175,6 +175,14 @@ fn guests_hand_out_no_rights() {
         assert_eq!(faults(&app, Tenancy::Guest).is_empty(), allowed, "{role} {subjects}");
         assert!(faults(&app, Tenancy::Owner).is_empty());
     }
+    // What is harmless in the manifest must not become something else in a member.
+    let mut app = with_manifests(binding("Role", own));
+    let patch = json!([{"patches": [{"kind": "RoleBinding", "name": "x", "operations": [
+        {"op": "replace", "path": "/roleRef/kind", "value": "ClusterRole"}]}]}]);
+    app.spec.differences = serde_json::from_value(patch).unwrap();
+    let told = faults(&app, Tenancy::Guest);
+    assert!(told.len() == 1 && told[0].starts_with("spec.differences[0].patches[0].kind: a RoleBinding"), "{told:?}");
+    assert!(faults(&app, Tenancy::Owner).is_empty());
 }
 
 fn with_differences(mode: &str, differences: Value) -> MultiCloudApp {
@@ -227,6 +235,18 @@ fn differences_that_change_nothing_are_named() {
             "Duplicated",
             patch("ConfigMap", "web", "/metadata/namespace"),
             ".patches[0].operations[0].path: /metadata/namespace: would make it another object; change single labels, annotations or what is below spec",
+        ),
+        (
+            "Duplicated",
+            patch("ConfigMap", "web", "/metadata/finalizers"),
+            ".patches[0].operations[0].path: /metadata/finalizers: would make it another object; change single labels, annotations or what is below spec",
+        ),
+        ("Duplicated", patch("ConfigMap", "web", "/metadata/annotations/example.com~1a"), ""),
+        (
+            "Duplicated",
+            json!([{"patches": [{"kind": "ConfigMap", "name": "web", "operations": [
+                {"op": "add", "path": "/metadata/annotations", "value": {"work.karmada.io/x": "y"}}]}]}]),
+            ".patches[0].operations[0].path: /metadata/annotations: belongs to Airdock or Karmada",
         ),
         (
             "Duplicated",

@@ -1,0 +1,118 @@
+//! Watches in all planes, which start and stop with them.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::{Stream, StreamExt};
+use kube::Resource;
+use kube::api::Api;
+use kube::runtime::reflector::ObjectRef;
+use kube::runtime::utils::{Backoff, StreamBackoff};
+use kube::runtime::{WatchStreamExt, watcher};
+use serde::de::DeserializeOwned;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use super::{InstanceKey, Planes};
+
+impl Planes {
+    /// Watches one kind in every plane and maps what happens to objects of the host cluster.
+    ///
+    /// `config` should carry a label selector, and `W` be a `PartialObjectMeta`, where the body is not needed.
+    /// A kind that a plane does not serve (yet) is tried again every few seconds.
+    pub fn triggers<K, W, M>(
+        &self,
+        dyntype: W::DynamicType,
+        config: watcher::Config,
+        map: M,
+    ) -> impl Stream<Item = ObjectRef<K>> + Send + 'static + use<K, W, M>
+    where
+        M: Fn(&InstanceKey, &W) -> Vec<ObjectRef<K>> + Send + Sync + 'static,
+        K: Resource<DynamicType = ()> + 'static,
+        W: Resource + Clone + DeserializeOwned + fmt::Debug + Send + 'static,
+        W::DynamicType: Clone + Send + Sync + 'static,
+        ObjectRef<K>: Send,
+    {
+        let (sender, receiver) = mpsc::channel(1024);
+        let mut state = self.state.clone();
+        let map = Arc::new(map);
+        tokio::spawn(async move {
+            let mut running: HashMap<InstanceKey, ([u8; 32], tokio::task::AbortHandle)> = HashMap::new();
+            let mut tasks = JoinSet::new();
+            loop {
+                let now = state.borrow_and_update().planes.clone();
+                running.retain(|key, (digest, task)| {
+                    let same = now.get(key).is_some_and(|plane| plane.digest == *digest);
+                    if !same {
+                        task.abort();
+                    }
+                    same
+                });
+                for (key, plane) in now {
+                    running.entry(key.clone()).or_insert_with(|| {
+                        let api = Api::<W>::all_with(plane.client.clone(), &dyntype);
+                        let watching = forward(api, config.clone(), key, map.clone(), sender.clone());
+                        (plane.digest, tasks.spawn(watching))
+                    });
+                }
+                while tasks.try_join_next().is_some() {}
+                tokio::select! {
+                    changed = state.changed() => if changed.is_err() { return },
+                    () = sender.closed() => return,
+                }
+            }
+        });
+        futures::stream::unfold(
+            receiver,
+            |mut receiver| async move { receiver.recv().await.map(|item| (item, receiver)) },
+        )
+    }
+}
+
+/// Sends a trigger for everything that happens to one kind in one plane.
+async fn forward<K, W>(
+    api: Api<W>,
+    config: watcher::Config,
+    key: InstanceKey,
+    map: Arc<impl Fn(&InstanceKey, &W) -> Vec<ObjectRef<K>>>,
+    sender: mpsc::Sender<ObjectRef<K>>,
+) where
+    K: Resource<DynamicType = ()>,
+    W: Resource + Clone + DeserializeOwned + fmt::Debug + Send + 'static,
+    W::DynamicType: Clone + Send + Sync + 'static,
+{
+    let events = StreamBackoff::new(watcher(api, config), PromptBackoff::default()).touched_objects();
+    let mut events = std::pin::pin!(events);
+    while let Some(event) = events.next().await {
+        let Ok(object) = event else { continue };
+        for reference in map(&key, &object) {
+            if sender.send(reference).await.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+/// Between attempts of a watch: a plane that restarts, or gets its definitions a moment later, must be seen soon.
+#[derive(Debug, Default)]
+pub struct PromptBackoff {
+    attempts: u32,
+}
+
+impl Iterator for PromptBackoff {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let delay = crate::runtime::backoff::delay(self.attempts, rand::random());
+        self.attempts += 1;
+        Some(delay.min(Duration::from_secs(3)))
+    }
+}
+
+impl Backoff for PromptBackoff {
+    fn reset(&mut self) {
+        self.attempts = 0;
+    }
+}
