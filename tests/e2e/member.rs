@@ -1,6 +1,6 @@
 //! Memberships: status, bad credentials and recovery, leaving.
 
-use airdock::api::MemberClusterJoin;
+use airdock::api::{KarmadaInstance, MemberClusterJoin, MultiCloudApp};
 use airdock::karmada::Cluster;
 use k8s_openapi::api::core::v1::{Secret, ServiceAccount};
 use kube::ResourceExt;
@@ -64,8 +64,11 @@ async fn wrong_credentials_are_named_and_a_corrected_secret_recovers() {
     lab::delete(&members, "same-name", 30).await;
     lab::until_ready(&members, "us", 10).await;
 
-    // Leaving cleans both sides.
+    // Leaving cleans both sides, even when the kubeconfig went first, as when a namespace is deleted.
     let plane = lab::plane(namespace, "lone").await;
+    let (ok, text) = lab::kubectl(&["-n", namespace, "delete", "secret", "creds"]);
+    assert!(ok, "{text}");
+    lab::until_condition(&members, "us", "Ready", "False", "creds", 20).await;
     lab::delete(&members, "us", 60).await;
     assert!(Api::<Cluster>::all(plane.clone()).get_opt("us").await.unwrap().is_none());
     let secrets = Api::<Secret>::namespaced(plane, "karmada-cluster").list(&ListParams::default()).await.unwrap();
@@ -74,7 +77,19 @@ async fn wrong_credentials_are_named_and_a_corrected_secret_recovers() {
     let ours = ListParams::default().labels("app.kubernetes.io/managed-by=airdock");
     let left: Vec<String> = accounts.list(&ours).await.unwrap().iter().map(ResourceExt::name_any).collect();
     assert!(!left.iter().any(|name| name.contains("lone")), "identity left in the member: {left:?}");
-    lab::delete(&Api::<airdock::api::KarmadaInstance>::namespaced(host, namespace), "lone", 90).await;
+
+    // Whoever is not let in does not keep an instance from being deleted.
+    let strangers = "e2e-strangers";
+    lab::namespace(&host, strangers).await;
+    lab::apply(&format!(
+        "apiVersion: airdock.dev/v1alpha1\nkind: MultiCloudApp\nmetadata: {{name: guest, namespace: {strangers}}}\n\
+         spec: {{instanceRef: {{name: lone, namespace: {namespace}}}, components: [{{name: a, manifests: \
+         [{{apiVersion: v1, kind: ConfigMap, metadata: {{name: x}}}}]}}]}}\n"
+    ));
+    let apps: Api<MultiCloudApp> = Api::namespaced(host.clone(), strangers);
+    lab::until_condition(&apps, "guest", "Ready", "False", "allowedNamespaces", 20).await;
+    lab::delete(&Api::<KarmadaInstance>::namespaced(host, namespace), "lone", 90).await;
+    lab::delete(&apps, "guest", 20).await;
 }
 
 #[tokio::test]

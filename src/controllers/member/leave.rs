@@ -184,7 +184,13 @@ impl Members {
             .and_then(|live| live.typed.spec.id.clone())
             .or_else(|| join.status.as_ref().and_then(|status| status.cluster_id.clone()));
         let entered = async {
-            let access = self.access(join).await?;
+            let access = match self.access(join).await {
+                // The Secret went first, as when the whole namespace goes: what it said is still known, mostly.
+                Err(error @ (Error::SecretMissing { .. } | Error::KeyMissing { .. })) => {
+                    self.known(join).map(|known| known.access).ok_or(error)?
+                }
+                result => result?,
+            };
             let identity = within_deadline(&access, observe::identity(&access)).await?;
             match joined {
                 Some(expected) if expected != identity.id => {
