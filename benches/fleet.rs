@@ -39,18 +39,23 @@ const MEMBERS: [&str; 10] = ["eu", "us", "m03", "m04", "m05", "m06", "m07", "m08
 const BUNDLE: &str = "http://198.18.255.2:8099/crds.tar.gz";
 
 fn main() {
-    // Cargo passes flags such as --bench; one word chooses a single measurement.
-    let only = std::env::args().skip(1).find(|argument| !argument.starts_with('-'));
-    let wanted = |name: &str| only.as_deref().is_none_or(|word| word == name);
+    // Cargo passes flags such as --bench; words choose measurements (install, load, join) and profiles.
+    let words: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let among = |name: &str, all: &[&str]| {
+        let mut chosen = words.iter().filter(|word| all.contains(&word.as_str())).peekable();
+        chosen.peek().is_none() || chosen.any(|word| word == name)
+    };
+    let wanted = |name: &str| among(name, &["install", "load", "join"]);
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.block_on(async {
         let host = lab::host().await;
         lab::namespace(&host, NAMESPACE).await;
         let mut report = Report::default();
-        let profiles = profiles();
+        let mut profiles = profiles();
         if profiles.len() == 1 {
             println!("SKIPPED: profile Full, since KARMADA_BIN does not name upstream's binaries");
         }
+        profiles.retain(|profile| among(profile.name, &["compact", "full"]));
         for profile in &profiles {
             if wanted("install") {
                 install(&host, &mut report, profile).await;
