@@ -81,7 +81,18 @@ pub fn want(index: &Index, cluster: &ClusterName, key: &Key) -> Want {
             _ => Want::Keep,
         };
     }
-    of_namespace(index, cluster, key, &recipe).unwrap_or(Want::Remove { preserve: orphan })
+    of_namespace(index, cluster, key, &recipe).unwrap_or_else(|| match (view.leaving, is_unwanted(index, key)) {
+        (true, _) => Want::Remove { preserve: orphan },
+        (false, true) => Want::Remove { preserve: false },
+        // Its binding is on its way (somebody deleted the last one), or nothing was decided yet.
+        (false, false) => Want::Keep,
+    })
+}
+
+/// Whether nothing of the plane stands for an object that has no binding.
+fn is_unwanted(index: &Index, key: &ObjectKey) -> bool {
+    // All namespaces are known before members are; those that are there do not come this far.
+    key.kind.is_namespace() || index.is_wanted(key) == Some(false)
 }
 
 /// Namespaces of the plane go to every member by themselves.

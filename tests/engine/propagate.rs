@@ -188,6 +188,32 @@ fn goes_away_with_template_placement_and_policy() {
 }
 
 #[test]
+fn a_binding_that_somebody_deletes_costs_members_nothing() {
+    with_world("rebound", async |case| {
+        let traffic = case.start_counted();
+        case.apply(case.policy("all", json!({}))).await;
+        case.apply(case.config("kept", "v")).await;
+        let binding = case.until_applied("kept-configmap").await;
+        let mut before = Vec::new();
+        for name in NAMES {
+            before.push(case.in_member(name, "v1", "ConfigMap", "kept").await.unwrap()["metadata"].clone());
+        }
+        case.until_quiet(&traffic).await;
+        case.delete(BINDING.0, BINDING.1, "kept-configmap").await;
+        case.until(BINDING.0, BINDING.1, "kept-configmap", |new| {
+            new["metadata"]["uid"].is_string() && new["metadata"]["uid"] != binding["metadata"]["uid"]
+        })
+        .await;
+        case.until_applied("kept-configmap").await;
+        case.until_quiet(&traffic).await;
+        for (name, before) in NAMES.iter().zip(before) {
+            let after = case.in_member(name, "v1", "ConfigMap", "kept").await.unwrap();
+            assert_eq!(after["metadata"], before, "{name}");
+        }
+    });
+}
+
+#[test]
 fn preserved_when_asked() {
     with_world("preserve", async |case| {
         case.start_counted();

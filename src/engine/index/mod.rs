@@ -257,7 +257,7 @@ impl Index {
 
     /// Whether a template is there, claimed and not on its way out; nothing while that is not known or decided.
     #[must_use]
-    pub fn is_wanted(&self, key: &Key) -> Option<bool> {
+    pub fn is_wanted(&self, key: &ObjectKey) -> Option<bool> {
         if self.templates.contains_key(key) {
             self.decisions.get(key).map(|decision| decision.wanted)
         } else {
@@ -277,6 +277,13 @@ impl Index {
             return self.given_up(cluster, view, member.reachable);
         }
         Some(member.live.get(key).is_some_and(|live| self.is_ours(live, key)))
+    }
+
+    /// Clusters that are known to have a managed object of this key.
+    fn holders(&self, key: &Key) -> impl Iterator<Item = ClusterName> + '_ {
+        let key = key.clone();
+        let holding = self.members.iter().filter(move |(_, member)| member.live.contains_key(&key));
+        holding.map(|(cluster, _)| cluster.clone())
     }
 
     fn given_up(&self, cluster: &ClusterName, view: &ClusterView, reachable: bool) -> Option<bool> {

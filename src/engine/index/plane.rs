@@ -212,7 +212,11 @@ impl Index {
     pub fn kind_synced(&mut self, kind: &Arc<KindKey>) -> Effects {
         self.synced.insert(kind.clone());
         let bound = self.bindings.keys().filter(|key| key.kind == *kind);
-        Effects { schedule: bound.cloned().collect(), ..Effects::default() }
+        // Only now is it known of objects without a binding whether they have a template.
+        let live = self.members.iter().flat_map(|(cluster, member)| member.live.keys().map(move |key| (cluster, key)));
+        let orphans = live.filter(|(_, key)| key.kind == *kind && !self.bindings.contains_key(*key));
+        let dispatch = orphans.map(|(cluster, key)| (cluster.clone(), key.clone())).collect();
+        Effects { schedule: bound.cloned().collect(), dispatch, ..Effects::default() }
     }
 
     /// A kind of the plane is no longer watched.
@@ -251,7 +255,9 @@ impl Index {
             }
         } else {
             effects.schedule.push(key.clone());
-            effects.dispatch.extend(binding.inventory().map(|cluster| (cluster, key.clone())));
+            // Those that hold it and are not meant by it were left alone while there was no binding.
+            let concerned: BTreeSet<_> = binding.inventory().chain(self.holders(&key)).collect();
+            effects.dispatch.extend(concerned.into_iter().map(|cluster| (cluster, key.clone())));
             effects.report.push(key.clone());
             effects.kinds = true;
         }
@@ -291,9 +297,18 @@ impl Index {
         let at = before.map_or_else(Instant::now, |known| known.at);
         let changed = before.is_none_or(|known| known.refusal != refusal);
         let report = if changed { vec![key.clone()] } else { Vec::new() };
-        self.decisions.insert(key.clone(), Decision { wanted, refusal, at });
-        let inventory = self.bindings.get(key).map(|binding| binding.inventory().collect::<Vec<_>>());
-        let dispatch = inventory.into_iter().flatten().map(|cluster| (cluster, key.clone())).collect();
+        let binding = self.bindings.get(key);
+        let concerned: Vec<_> = match binding {
+            Some(binding) => binding.inventory().collect(),
+            None => self.holders(key).collect(),
+        };
+        // Of what is gone altogether nothing is to be remembered.
+        if binding.is_some() || self.templates.contains_key(key) {
+            self.decisions.insert(key.clone(), Decision { wanted, refusal, at });
+        } else {
+            self.decisions.remove(key);
+        }
+        let dispatch = concerned.into_iter().map(|cluster| (cluster, key.clone())).collect();
         Effects { report, dispatch, ..Effects::default() }
     }
 }

@@ -174,9 +174,44 @@ fn a_binding_that_somebody_deleted_is_made_anew_and_members_notice_nothing() {
     binding.version = 40;
     index.put_binding(key.clone(), binding, false);
     assert!(matches!(want(&index, &name("a"), &key), Want::Apply(_)));
+    index.put_live(&name("a"), &key, live("l", "5", PLANE), false);
     assert!(matches!(carry_out(&mut index, &key, 41), Step::Change { .. }));
     assert!(index.binding(&key).is_none());
+    assert!(matches!(want(&index, &name("a"), &key), Want::Keep), "its next binding is on the way");
     assert!(matches!(carry_out(&mut index, &key, 42), Step::Create(_)));
+    assert!(matches!(want(&index, &name("a"), &key), Want::Apply(_)));
+}
+
+#[test]
+fn objects_without_a_binding_wait_for_a_decision() {
+    let (mut index, key) = world();
+    let (a, held) = (name("a"), vec![(name("a"), key.clone())]);
+    index.put_live(&a, &key, live("l", "5", PLANE), false);
+    index.remove_binding(&key, None);
+    // As after a start: nothing is known of the kind, then nothing decided of the template.
+    let template = index.template(&key).unwrap().clone();
+    index.decisions.clear();
+    index.forget_kind(&key.kind);
+    assert!(matches!(want(&index, &a, &key), Want::Keep));
+    index.put_template(key.clone(), template, true);
+    assert_eq!(index.kind_synced(&key.kind).dispatch, held);
+    assert!(matches!(want(&index, &a, &key), Want::Keep));
+    assert_eq!(index.decided(&key, false, None).dispatch, held);
+    assert!(matches!(want(&index, &a, &key), Want::Remove { preserve: false }));
+    // A binding that does not mean the cluster has it looked at too.
+    index.decided(&key, true, None);
+    let only_b = json!({"placement": {"clusterAffinity": {"clusterNames": ["b"]}}});
+    index.set_policy((Some("shop".into()), "p".into()), Some(policy(only_b)));
+    let Step::Create(mut body) = plan(&index, &key).step else { panic!("no binding is made") };
+    body["metadata"]["uid"] = json!("again");
+    let effects = index.put_binding(key.clone(), Binding::of(body).unwrap(), false);
+    assert_eq!(effects.dispatch, [(a.clone(), key.clone()), (name("b"), key.clone())]);
+    assert!(matches!(want(&index, &a, &key), Want::Remove { .. }));
+    // A template that goes with nobody having heard of it leaves nothing behind.
+    index.remove_binding(&key, None);
+    index.remove_template(&key, Some(("t", 20)));
+    assert_eq!(index.decided(&key, false, None).dispatch, held);
+    assert!(index.decision(&key).is_none());
 }
 
 #[test]
