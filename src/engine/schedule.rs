@@ -270,9 +270,11 @@ pub fn binding_key(binding: &Value) -> Option<Key> {
         namespace: text("namespace").map(str::to_owned),
         name: text("name")?.to_owned(),
     });
-    // A binding by another name is somebody's own invention, and none of ours.
-    let named = binding.pointer("/metadata/name").and_then(Value::as_str) == Some(&key.binding_name());
-    named.then_some(key)
+    // A binding by another name or in another namespace is somebody's own invention, and none of ours. Who may write
+    // bindings in one namespace is not to speak for objects of another.
+    let of = |field: &str| binding.pointer(field).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let placed = of("/metadata/namespace") == key.namespace.as_deref();
+    (placed && of("/metadata/name") == Some(&key.binding_name())).then_some(key)
 }
 
 fn ingest(engine: &Engine, key: &Key, object: Value, relist: bool) {
@@ -286,5 +288,29 @@ fn ingest(engine: &Engine, key: &Key, object: Value, relist: bool) {
             }
         }
         Err(error) => tracing::warn!(object = %key, %error, "binding is not understood"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binding_speaks_for_objects_of_its_own_namespace() {
+        let binding = |name: &str, namespace: Option<&str>, of: Option<&str>| {
+            binding_key(&json!({"metadata": {"name": name, "namespace": namespace},
+                "spec": {"resource": {"apiVersion": "v1", "kind": "ConfigMap", "namespace": of, "name": "x"}}}))
+        };
+        let key = binding("x-configmap", Some("shop"), Some("shop")).unwrap();
+        assert_eq!((key.namespace.as_deref(), key.name.as_str()), (Some("shop"), "x"));
+        assert!(binding("x-configmap", None, None).is_some());
+        for (name, namespace, of) in [
+            ("x-configmap", Some("evil"), Some("shop")),
+            ("x-configmap", Some("evil"), None),
+            ("x-configmap", None, Some("shop")),
+            ("y-configmap", Some("shop"), Some("shop")),
+        ] {
+            assert_eq!(binding(name, namespace, of), None, "{name} {namespace:?} {of:?}");
+        }
     }
 }
