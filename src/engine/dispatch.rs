@@ -93,7 +93,7 @@ fn begin(engine: &Engine, session: &Session, key: &Key) -> Begin {
                 // It is made anew when it is gone.
                 return Begin::Nothing;
             }
-            if let Err(why) = may_take(&live, true, &engine.plane, manifest.overwrite, &session.cluster) {
+            if let Err(why) = may_take(&live, true, &engine.plane, &manifest, &session.cluster) {
                 return Begin::Refused(why);
             }
             if live.settled == Some(manifest.hash) || holds(&live, &manifest) {
@@ -191,7 +191,7 @@ async fn adopt(
     let labels = object.pointer("/metadata/labels");
     let labelled = labels.and_then(|all| all.get(MANAGED_LABEL)).and_then(Value::as_str) == Some("true");
     let live = Live::of(object.clone());
-    if let Err(why) = may_take(&live, labelled, &engine.plane, manifest.overwrite, &session.cluster) {
+    if let Err(why) = may_take(&live, labelled, &engine.plane, manifest, &session.cluster) {
         engine.change(|index| index.attempted(&session.cluster, key, Attempt::Taken(why)));
         return Ok(Outcome::Again(CONFLICT_RECHECK));
     }

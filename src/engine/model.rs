@@ -34,7 +34,7 @@ pub const CLUSTER_POLICY_NAME_ANNOTATION: &str = "clusterpropagationpolicy.karma
 /// may belong to several planes; none touches what another one made.
 pub const PLANE_ANNOTATION: &str = "airdock.dev/plane";
 
-/// Annotation on objects in members: uid of the template.
+/// Annotation on objects in members: uid of the template. Karmada's own controllers set it too.
 pub const TEMPLATE_UID_ANNOTATION: &str = "resourcetemplate.karmada.io/uid";
 
 /// Annotations on objects in members that lead back to the binding.
@@ -176,8 +176,8 @@ pub struct Live {
     pub deleting: bool,
     /// Which plane it came from.
     pub plane: Option<String>,
-    /// Which binding it came from, as namespace and name.
-    pub binding: Option<(Option<String>, String)>,
+    /// Uid of the template that it came from.
+    pub template: Option<String>,
     /// Hash of the object without its status and what the server counts.
     pub hash: u64,
     /// The wanted state that this one is known to hold.
@@ -200,11 +200,7 @@ impl Live {
             let annotations = object.pointer("/metadata/annotations");
             annotations.and_then(|all| all.get(name)).and_then(Value::as_str).map(str::to_owned)
         };
-        let binding = match (annotation(BINDING_NAMESPACE_ANNOTATION), annotation(BINDING_NAME_ANNOTATION)) {
-            (Some(namespace), Some(name)) => Some((Some(namespace), name)),
-            _ => annotation(CLUSTER_BINDING_NAME_ANNOTATION).map(|name| (None, name)),
-        };
-        let plane = annotation(PLANE_ANNOTATION);
+        let (plane, template) = (annotation(PLANE_ANNOTATION), annotation(TEMPLATE_UID_ANNOTATION));
         let (uid, version, deleting) = (text(&object, "/metadata/uid"), version(&object), is_deleting(&object));
         let created = created_only(&object);
         let (status, health) = (interpret::reflect(&object), interpret::health(&object));
@@ -215,7 +211,7 @@ impl Live {
             version,
             deleting,
             plane,
-            binding,
+            template,
             hash: hash(&body),
             settled: None,
             body: Some(body.into()),
@@ -356,7 +352,12 @@ mod tests {
         stamp(&mut manifest, &key, "plane-1", Some(&template));
         let live = Live::of(manifest.clone());
         assert_eq!(live.plane.as_deref(), Some("plane-1"));
-        assert_eq!(live.binding, Some((Some("shop".into()), "x-configmap".into())));
+        assert_eq!(live.template.as_deref(), Some("t"));
+        let annotations = &manifest["metadata"]["annotations"];
+        assert_eq!(
+            (&annotations[BINDING_NAMESPACE_ANNOTATION], &annotations[BINDING_NAME_ANNOTATION]),
+            (&json!("shop"), &json!("x-configmap"))
+        );
         assert_eq!(manifest["metadata"]["labels"][MANAGED_LABEL], "true");
         let patch = unstamp("u");
         for (name, _) in manifest["metadata"]["annotations"].as_object().unwrap() {

@@ -50,6 +50,8 @@ pub struct Manifest {
     pub hash: u64,
     /// Whether an object that is not managed is taken over.
     pub overwrite: bool,
+    /// Uid of the template.
+    pub template: String,
 }
 
 /// What is wanted of one object in one member.
@@ -134,23 +136,23 @@ impl Recipe {
             _ => binding.conflict_resolution == Some(ConflictResolution::Overwrite),
         };
         let json = value.to_string();
-        Ok(Manifest { hash: hash(&json), value, json, overwrite })
+        Ok(Manifest { hash: hash(&json), value, json, overwrite, template: self.template.uid.clone() })
     }
 }
 
-/// Whether an existing object may be written; if not, why.
-pub fn may_take(live: &Live, labelled: bool, plane: &str, overwrite: bool, cluster: &str) -> Result<(), String> {
+/// Whether an existing object may be written; if not, why. The label alone says only that some Karmada manages it.
+pub fn may_take(live: &Live, labelled: bool, plane: &str, manifest: &Manifest, cluster: &str) -> Result<(), String> {
     let remedy = "delete it there, or set conflictResolution: Overwrite in the policy or the annotation \
                   work.karmada.io/conflict-resolution: overwrite on the template";
-    match &live.plane {
-        _ if overwrite => Ok(()),
-        Some(other) if other != plane => {
-            Err(format!("exists in cluster {cluster} already and is managed by another control plane: {remedy}"))
-        }
-        Some(_) => Ok(()),
-        None if labelled => Ok(()),
-        None => Err(format!("exists in cluster {cluster} already and is not managed: {remedy}")),
+    let comes_from_here = match &live.plane {
+        Some(mark) => mark == plane,
+        None => !manifest.template.is_empty() && live.template.as_deref() == Some(&manifest.template),
+    };
+    if manifest.overwrite || comes_from_here {
+        return Ok(());
     }
+    let state = if labelled || live.plane.is_some() { "managed by another control plane" } else { "not managed" };
+    Err(format!("exists in cluster {cluster} already and is {state}: {remedy}"))
 }
 
 /// How long to wait before an object that was found changed is put right once more: at once, unless somebody else keeps

@@ -278,6 +278,26 @@ fn others_objects_are_not_taken_over() {
         objects::apply(&alpha, foreign).await;
         tokio::time::sleep(Duration::from_millis(800)).await;
         assert!(case.in_member("alpha", "v1", "ConfigMap", "foreign").await.is_some(), "deleted as an orphan");
+
+        // Another Karmada sets no mark, but the same label and the name of its binding.
+        let mut upstream = case.config("upstream", "theirs");
+        upstream["metadata"]["labels"] = json!({"karmada.io/managed": "true"});
+        upstream["metadata"]["annotations"] = json!({"resourcetemplate.karmada.io/uid": "another",
+            "resourcebinding.karmada.io/namespace": case.namespace, "resourcebinding.karmada.io/name": "upstream-configmap"});
+        objects::apply(&alpha, upstream).await;
+        case.apply(case.policy("all", json!({}))).await;
+        case.apply(case.config("upstream", "ours")).await;
+        let binding = case
+            .until(BINDING.0, BINDING.1, "upstream-configmap", |binding| {
+                binding["status"]["aggregatedStatus"].as_array().is_some_and(|items| items.len() == 3)
+            })
+            .await;
+        let message = binding["status"]["aggregatedStatus"][0]["appliedMessage"].as_str().unwrap();
+        assert!(message.contains("managed by another control plane"), "{message}");
+        case.delete("v1", "ConfigMap", "upstream").await;
+        case.until(BINDING.0, BINDING.1, "upstream-configmap", Value::is_null).await;
+        let theirs = case.in_member("alpha", "v1", "ConfigMap", "upstream").await.expect("deleted with our template");
+        assert_eq!(theirs["data"]["k"], "theirs");
     });
 }
 

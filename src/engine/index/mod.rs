@@ -307,16 +307,16 @@ impl Index {
         annotations.get(name).map(String::as_str)
     }
 
-    /// Whether the engine may delete an object: it carries this plane's mark, or that of the binding and no plane's (it
-    /// came here under the Full profile).
+    /// Whether the engine may delete an object: it carries this plane's mark, or none and the uid of the binding's
+    /// template. Names prove nothing: another Karmada that the member belongs to may have a binding of the same name.
     #[must_use]
     pub fn is_ours(&self, live: &Live, key: &ObjectKey) -> bool {
         match &live.plane {
             Some(plane) => *plane == self.plane,
-            None => live
-                .binding
-                .as_ref()
-                .is_some_and(|(namespace, name)| *namespace == key.namespace && *name == key.binding_name()),
+            None => {
+                let bound = self.bindings.get(key).and_then(|binding| binding.spec.resource.uid.as_deref());
+                bound.is_some_and(|uid| !uid.is_empty() && live.template.as_deref() == Some(uid))
+            }
         }
     }
 

@@ -3,7 +3,7 @@ use serde_json::{Value, from_value, json};
 use super::super::key::KindKey;
 use super::super::model::{BINDING_FINALIZER, Binding, Live, Template};
 use super::super::schedule::{Step, plan};
-use super::super::want::{Want, want};
+use super::super::want::{Want, may_take, want};
 use super::*;
 
 const PLANE: &str = "plane-uid";
@@ -34,6 +34,13 @@ fn live(uid: &str, version: &str, plane: &str) -> Live {
     Live::of(
         json!({"metadata": {"name": "x", "uid": uid, "resourceVersion": version, "annotations": {"airdock.dev/plane": plane}}}),
     )
+}
+
+/// An object in a member as another Karmada leaves it.
+fn unmarked(template: &str) -> Live {
+    Live::of(json!({"metadata": {"name": "x", "uid": "l", "resourceVersion": "1",
+        "labels": {"karmada.io/managed": "true"}, "annotations": {"resourcetemplate.karmada.io/uid": template,
+            "resourcebinding.karmada.io/namespace": "shop", "resourcebinding.karmada.io/name": "x-configmap"}}}))
 }
 
 fn name(text: &str) -> ClusterName {
@@ -258,20 +265,52 @@ fn heartbeats_have_no_effects() {
 
 #[test]
 fn orphans_of_this_plane_are_removed_and_those_of_others_are_not() {
-    let (mut index, _) = world();
+    let (mut index, bound) = world();
     let (orphan, a) = (key("orphan"), name("a"));
     assert!(matches!(want(&index, &a, &orphan), Want::Remove { .. }));
     assert!(index.is_ours(&live("l", "1", PLANE), &orphan));
     assert!(!index.is_ours(&live("l", "1", "another"), &orphan));
-    // One that came under the Full profile carries no plane's mark; its binding's is as good.
-    let mut upstream = live("l", "1", PLANE);
-    upstream.plane = None;
-    assert!(!index.is_ours(&upstream, &orphan));
-    upstream.binding = Some((Some("shop".into()), "orphan-configmap".into()));
-    assert!(index.is_ours(&upstream, &orphan));
+    // Another Karmada sets no mark, but may have a binding of this very name.
+    assert!(!index.is_ours(&unmarked("theirs"), &orphan) && !index.is_ours(&unmarked("theirs"), &bound));
+    assert!(!index.is_ours(&unmarked("t"), &orphan));
+    assert!(index.is_ours(&unmarked("t"), &bound), "only the mark was taken off");
     // Nothing is decided about a cluster that is not there.
     index.remove_cluster("a");
     assert!(matches!(want(&index, &a, &orphan), Want::Keep));
+}
+
+#[test]
+fn who_may_be_taken_over() {
+    let (mut index, key) = world();
+    let manifest = |index: &Index, key: &Key| match want(index, &name("a"), key) {
+        Want::Apply(recipe) => recipe.render(key).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let mut plain = live("l", "1", PLANE);
+    plain.plane = None;
+    let ours = manifest(&index, &key);
+    for (live, labelled, words) in [
+        (live("l", "1", PLANE), true, None),
+        (live("l", "1", PLANE), false, None),
+        (unmarked("t"), true, None),
+        (unmarked("theirs"), true, Some("managed by another control plane")),
+        (live("l", "1", "another"), true, Some("managed by another control plane")),
+        (plain.clone(), true, Some("managed by another control plane")),
+        (plain, false, Some("not managed")),
+    ] {
+        let answer = may_take(&live, labelled, PLANE, &ours, "a");
+        assert_eq!(answer.is_err(), words.is_some(), "{answer:?}");
+        assert!(words.is_none_or(|words| answer.unwrap_err().contains(words)));
+    }
+    // A namespace that another plane brought is no less its own.
+    index.put_namespace(json!({"metadata": {"name": "shop", "uid": "n", "resourceVersion": "1"}}));
+    let namespace = manifest(&index, &ObjectKey::of_namespace("shop"));
+    assert!(may_take(&unmarked("theirs"), true, PLANE, &namespace, "a").is_err());
+    assert!(may_take(&unmarked("n"), true, PLANE, &namespace, "a").is_ok());
+    let overwrite = Some(policy(json!({"conflictResolution": "Overwrite"})));
+    index.set_policy((Some("shop".into()), "p".into()), overwrite);
+    carry_out(&mut index, &key, 11);
+    assert!(may_take(&unmarked("theirs"), true, PLANE, &manifest(&index, &key), "a").is_ok());
 }
 
 #[test]
