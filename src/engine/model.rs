@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::key::{ClusterName, ObjectKey};
 use super::rest::MANAGER;
@@ -33,6 +34,10 @@ pub const CLUSTER_POLICY_NAME_ANNOTATION: &str = "clusterpropagationpolicy.karma
 /// Annotation on objects in members: the plane that they came from, by the uid of its namespace kube-system. A member
 /// may belong to several planes; none touches what another one made.
 pub const PLANE_ANNOTATION: &str = "airdock.dev/plane";
+
+/// Annotation on objects in members: fingerprint of the manifest that was last applied. Fields that the next one no longer
+/// has are seen by it alone: what a member's object has beyond its manifest may be anybody's.
+pub const MANIFEST_ANNOTATION: &str = "airdock.dev/manifest";
 
 /// Annotation on objects in members: uid of the template. Karmada's own controllers set it too.
 pub const TEMPLATE_UID_ANNOTATION: &str = "resourcetemplate.karmada.io/uid";
@@ -248,7 +253,7 @@ fn strip(object: &mut Value) {
     }
 }
 
-/// Marks a manifest as managed, and says where it came from.
+/// Marks a manifest as managed, and says where it came from and what it is.
 pub fn stamp(manifest: &mut Value, key: &ObjectKey, plane: &str, template: Option<&Template>) {
     let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     let mut put = |map: &str, name: &str, value: &str| {
@@ -259,18 +264,28 @@ pub fn stamp(manifest: &mut Value, key: &ObjectKey, plane: &str, template: Optio
     };
     put("labels", MANAGED_LABEL, "true");
     put("annotations", PLANE_ANNOTATION, plane);
-    let Some(template) = template else { return };
-    put("annotations", TEMPLATE_UID_ANNOTATION, &template.uid);
-    if template.generation > 0 {
-        put("annotations", TEMPLATE_GENERATION_ANNOTATION, &template.generation.to_string());
-    }
-    match &key.namespace {
-        Some(namespace) => {
-            put("annotations", BINDING_NAMESPACE_ANNOTATION, namespace);
-            put("annotations", BINDING_NAME_ANNOTATION, &key.binding_name());
+    if let Some(template) = template {
+        put("annotations", TEMPLATE_UID_ANNOTATION, &template.uid);
+        if template.generation > 0 {
+            put("annotations", TEMPLATE_GENERATION_ANNOTATION, &template.generation.to_string());
         }
-        None => put("annotations", CLUSTER_BINDING_NAME_ANNOTATION, &key.binding_name()),
+        match &key.namespace {
+            Some(namespace) => {
+                put("annotations", BINDING_NAMESPACE_ANNOTATION, namespace);
+                put("annotations", BINDING_NAME_ANNOTATION, &key.binding_name());
+            }
+            None => put("annotations", CLUSTER_BINDING_NAME_ANNOTATION, &key.binding_name()),
+        }
     }
+    let fingerprint = fingerprint(&manifest.to_string());
+    if let Some(annotations) = manifest.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        annotations.insert(MANIFEST_ANNOTATION.to_owned(), Value::String(fingerprint));
+    }
+}
+
+/// Fingerprint of a text, the same in every process.
+fn fingerprint(text: &str) -> String {
+    Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A merge patch that takes back what [`stamp`] put on an object.
@@ -278,6 +293,7 @@ pub fn stamp(manifest: &mut Value, key: &ObjectKey, plane: &str, template: Optio
 pub fn unstamp(uid: &str) -> Value {
     let annotations = [
         PLANE_ANNOTATION,
+        MANIFEST_ANNOTATION,
         TEMPLATE_UID_ANNOTATION,
         TEMPLATE_GENERATION_ANNOTATION,
         BINDING_NAMESPACE_ANNOTATION,
@@ -363,6 +379,19 @@ mod tests {
         for (name, _) in manifest["metadata"]["annotations"].as_object().unwrap() {
             assert_eq!(patch["metadata"]["annotations"].get(name), Some(&Value::Null), "{name} is left behind");
         }
+    }
+
+    #[test]
+    fn a_stamp_tells_manifests_apart() {
+        let key = ObjectKey { kind: KindKey::new("v1", "ConfigMap"), namespace: Some("shop".into()), name: "x".into() };
+        let stamped = |mut manifest: Value| {
+            stamp(&mut manifest, &key, "plane-1", None);
+            text(&manifest, "/metadata/annotations/airdock.dev~1manifest")
+        };
+        let first = stamped(json!({"metadata": {"name": "x"}, "data": {"a": "1", "b": "2"}}));
+        // Other processes, and later ones, come to the same.
+        assert_eq!(first, "80ba6987f6ecdc5236a5b7c2246c122f");
+        assert_ne!(first, stamped(json!({"metadata": {"name": "x"}, "data": {"a": "1"}})));
     }
 
     #[test]

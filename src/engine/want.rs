@@ -7,13 +7,15 @@ use serde_json::Value;
 
 use super::index::{Index, PolicyKey, as_override};
 use super::key::{ClusterName, Key, ObjectKey};
-use super::model::{Live, Template, hash, stamp, text};
+use super::model::{Live, Template, hash, parse, stamp, text};
 use crate::distribute;
+use crate::interpret;
 use crate::karmada::CONFLICT_RESOLUTION_ANNOTATION;
 use crate::karmada::binding::BindingSpec;
 use crate::karmada::policy::{ConflictResolution, OverrideSpec};
 use crate::overrides::{self, OverrideError};
 use crate::placement::ClusterView;
+use crate::runtime::contains::contains;
 
 /// What is wanted of one object in one member.
 #[derive(Debug)]
@@ -153,6 +155,16 @@ pub fn may_take(live: &Live, labelled: bool, plane: &str, manifest: &Manifest, c
     }
     let state = if labelled || live.plane.is_some() { "managed by another control plane" } else { "not managed" };
     Err(format!("exists in cluster {cluster} already and is {state}: {remedy}"))
+}
+
+/// Whether a live object already holds a manifest, and nothing of an earlier one: the stamp is among what it has to hold.
+#[must_use]
+pub fn holds(live: &Live, manifest: &Manifest) -> bool {
+    let Some(body) = &live.body else { return false };
+    let body = parse(body);
+    let mut wanted = manifest.value.clone();
+    interpret::retain(&mut wanted, &body);
+    contains(&body, &wanted)
 }
 
 /// How long to wait before an object that was found changed is put right once more: at once, unless somebody else keeps

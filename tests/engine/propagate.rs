@@ -120,6 +120,21 @@ fn drift_is_put_right_and_nothing_is_written_without_need() {
         assert_eq!(traffic.writes(), [""; 0], "written by a new engine although all is as it should be");
         let settings = case.in_member("alpha", "v1", "ConfigMap", "settings").await.unwrap();
         assert_eq!(settings["metadata"]["annotations"]["theirs"], "1");
+
+        // What a template loses while no engine runs is taken away by the next one.
+        let mut more = case.config("settings", "v");
+        more["data"]["lost"] = json!("1");
+        case.apply(more).await;
+        case.until_in("alpha", "v1", "ConfigMap", "settings", |new| new["data"]["lost"] == "1").await;
+        case.kill();
+        case.apply(case.config("settings", "v")).await;
+        let traffic = case.start_counted();
+        for name in NAMES {
+            case.until_in(name, "v1", "ConfigMap", "settings", |new| new["data"] == json!({"k": "v"})).await;
+        }
+        case.until_quiet(&traffic).await;
+        let settings = case.in_member("alpha", "v1", "ConfigMap", "settings").await.unwrap();
+        assert_eq!(settings["metadata"]["annotations"]["theirs"], "1");
     });
 }
 

@@ -3,7 +3,7 @@ use serde_json::{Value, from_value, json};
 use super::super::key::KindKey;
 use super::super::model::{BINDING_FINALIZER, Binding, Live, Template};
 use super::super::schedule::{Step, plan};
-use super::super::want::{Want, may_take, want};
+use super::super::want::{Want, holds, may_take, want};
 use super::*;
 
 const PLANE: &str = "plane-uid";
@@ -311,6 +311,30 @@ fn who_may_be_taken_over() {
     index.set_policy((Some("shop".into()), "p".into()), overwrite);
     carry_out(&mut index, &key, 11);
     assert!(may_take(&unmarked("theirs"), true, PLANE, &manifest(&index, &key), "a").is_ok());
+}
+
+#[test]
+fn fields_that_a_template_lost_are_missed_after_a_restart() {
+    let manifest = |data: Value| {
+        let (mut index, key) = world();
+        let mut object = template("x", "t", "2").parsed();
+        object["data"] = data;
+        object["metadata"]["resourceVersion"] = json!("2");
+        index.put_template(key.clone(), Template::of(object), false);
+        match want(&index, &name("a"), &key) {
+            Want::Apply(recipe) => recipe.render(&key).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let before = manifest(json!({"kept": "1", "lost": "1"}));
+    let mut object = before.value.clone();
+    object["metadata"]["annotations"]["theirs"] = json!("1");
+    let found = Live::of(object.clone());
+    assert!(holds(&found, &before));
+    assert!(holds(&found, &manifest(json!({"kept": "1", "lost": "1"}))), "another process says the same");
+    assert!(!holds(&found, &manifest(json!({"kept": "1"}))));
+    object["metadata"]["annotations"].as_object_mut().unwrap().remove("airdock.dev/manifest");
+    assert!(!holds(&Live::of(object), &before), "whatever came without a stamp is applied once");
 }
 
 #[test]
