@@ -116,13 +116,13 @@ async fn clusters(engine: Arc<Engine>) {
     let (put, remove, known) = (engine.clone(), engine.clone(), engine.clone());
     let rules = Mirror::<ClusterName> {
         key: |object| Some(text(object, "/metadata/name").into()),
-        put: Box::new(move |name, object, _| {
+        put: Box::new(move |name, object, relist| {
             if let Some(cluster) = parsed::<Cluster>(object) {
-                put.change(|index| index.put_cluster(cluster));
+                put.change(|index| index.put_cluster(cluster, relist));
                 put.connection_changed(&name);
             }
         }),
-        remove: Box::new(move |name, _| remove.change(|index| index.remove_cluster(name))),
+        remove: Box::new(move |name, told| remove.change(|index| index.remove_cluster(name, told))),
         known: Box::new(move || known.index().clusters.keys().cloned().collect()),
     };
     mirror(&engine, ApiResource::erase::<Cluster>(&()), None, rules).await;

@@ -14,10 +14,24 @@ use crate::karmada::cluster::Cluster;
 use crate::karmada::policy::{OverrideSpec, PropagationSpec};
 use crate::placement::ClusterView;
 
+/// Uid and version of a cluster.
+fn identity(cluster: &Cluster) -> (&str, u64) {
+    let version = cluster.metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
+    (cluster.metadata.uid.as_deref().unwrap_or_default(), version.unwrap_or(0))
+}
+
 impl Index {
-    /// A cluster is there, or changed.
-    pub fn put_cluster(&mut self, cluster: Cluster) -> Effects {
+    /// A cluster is there, or changed. `relist` accepts an older version: the plane may have been restored.
+    pub fn put_cluster(&mut self, cluster: Cluster, relist: bool) -> Effects {
         let name = ClusterName::from(cluster.metadata.name.clone().unwrap_or_default());
+        // The answer to a status may be read after the watch told of a taint, or of the cluster's end.
+        if !relist {
+            let (uid, version) = identity(&cluster);
+            let known = self.clusters.get(&name).map(|known| identity(known));
+            if known.is_some_and(|known| known.0 == uid && version <= known.1) || self.graves.hold(uid, version) {
+                return Effects::default();
+            }
+        }
         let view = Arc::new(ClusterView::of_cluster(&cluster));
         self.clusters.insert(name.clone(), Arc::new(cluster));
         let mut effects = Effects { clusters: vec![name.clone()], ..Effects::default() };
@@ -37,8 +51,12 @@ impl Index {
         effects
     }
 
-    /// A cluster is gone.
-    pub fn remove_cluster(&mut self, name: &str) -> Effects {
+    /// A cluster is gone; with its uid and version if the watch told.
+    pub fn remove_cluster(&mut self, name: &str, told: Told<'_>) -> Effects {
+        let known = self.clusters.get(name).map(|known| identity(known).0);
+        if self.graves.dig_for(known, told) {
+            return Effects::default();
+        }
         self.clusters.remove(name);
         self.views.remove(name);
         self.members.remove(name);

@@ -13,10 +13,15 @@ fn key(name: &str) -> Key {
 }
 
 fn cluster(name: &str, ready: &str) -> Cluster {
-    from_value(json!({"apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster", "metadata": {"name": name, "uid": name},
+    from_value(json!({"apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster", "metadata": {"name": name, "uid": name, "resourceVersion": "1"},
         "spec": {"syncMode": "Push"}, "status": {"kubernetesVersion": "v1.36.3", "conditions": [{"type": "Ready", "status": ready, "reason": "R",
             "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}))
     .unwrap()
+}
+
+fn at_version(mut cluster: Cluster, version: u64) -> Cluster {
+    cluster.metadata.resource_version = Some(version.to_string());
+    cluster
 }
 
 fn template(name: &str, uid: &str, version: &str) -> Template {
@@ -92,7 +97,7 @@ fn world() -> (Index, Key) {
     let mut index = Index::of(PLANE.to_owned());
     let key = key("x");
     for cluster_name in ["a", "b", "c"] {
-        index.put_cluster(cluster(cluster_name, "True"));
+        index.put_cluster(cluster(cluster_name, "True"), false);
         index.set_reachable(&name(cluster_name), true);
         index.member_synced(&name(cluster_name), &key.kind, &[]);
         index.member_synced(&name(cluster_name), &KindKey::new("v1", "Namespace"), &[]);
@@ -119,7 +124,7 @@ fn what_is_not_known_is_not_touched() {
     let mut index = Index::of(PLANE.to_owned());
     let (mut full, key) = world();
     let binding = full.binding(&key).unwrap().clone();
-    index.put_cluster(cluster("a", "True"));
+    index.put_cluster(cluster("a", "True"), false);
     index.put_binding(key.clone(), binding, false);
     // The binding is known, its template is not yet: neither is a reason to delete the other.
     assert!(matches!(plan(&index, &key).step, Step::Nothing));
@@ -256,11 +261,43 @@ fn old_news_do_not_undo_what_is_known() {
 #[test]
 fn heartbeats_have_no_effects() {
     let (mut index, _) = world();
-    let mut same = cluster("a", "True");
-    same.metadata.resource_version = Some("99".into());
-    let effects = index.put_cluster(same);
+    let effects = index.put_cluster(at_version(cluster("a", "True"), 2), false);
     assert!(effects.schedule.is_empty() && effects.dispatch.is_empty());
-    assert!(!index.put_cluster(cluster("a", "False")).schedule.is_empty());
+    assert_eq!(effects.clusters, [name("a")]);
+    assert!(!index.put_cluster(at_version(cluster("a", "False"), 3), false).schedule.is_empty());
+}
+
+#[test]
+fn a_member_that_stays_away_has_no_effects() {
+    let (mut index, key) = world();
+    assert_eq!(index.set_reachable(&name("a"), false).schedule, std::slice::from_ref(&key));
+    assert_eq!(index.set_reachable(&name("a"), false), Effects::default());
+    assert_eq!(index.set_reachable(&name("a"), true).report, [key]);
+}
+
+#[test]
+fn a_late_answer_undoes_nothing_of_a_cluster() {
+    let (mut index, _) = world();
+    let a = name("a");
+    let mut leaving = at_version(cluster("a", "True"), 5);
+    leaving.metadata.deletion_timestamp = Some(from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+    index.put_cluster(leaving, false);
+    for version in [4, 5] {
+        assert_eq!(index.put_cluster(at_version(cluster("a", "True"), version), false), Effects::default());
+        assert!(index.views[&a].leaving, "it stays again");
+    }
+    // News of one that had the name before are none of this one.
+    assert_eq!(index.remove_cluster("a", Some(("before", 9))), Effects::default());
+    assert!(!index.remove_cluster("a", Some(("a", 6))).schedule.is_empty());
+    index.put_cluster(at_version(cluster("a", "True"), 5), false);
+    assert!(!index.views.contains_key(&a), "a ghost");
+    let mut other = at_version(cluster("a", "True"), 3);
+    other.metadata.uid = Some("other".into());
+    index.put_cluster(other, false);
+    assert!(index.views.contains_key(&a));
+    index.put_cluster(at_version(cluster("b", "True"), 9), false);
+    index.put_cluster(at_version(cluster("b", "False"), 2), true);
+    assert!(!index.clusters["b"].status.as_ref().unwrap().conditions.iter().any(|c| c.status == "True"), "restored");
 }
 
 #[test]
@@ -275,7 +312,7 @@ fn orphans_of_this_plane_are_removed_and_those_of_others_are_not() {
     assert!(!index.is_ours(&unmarked("t"), &orphan));
     assert!(index.is_ours(&unmarked("t"), &bound), "only the mark was taken off");
     // Nothing is decided about a cluster that is not there.
-    index.remove_cluster("a");
+    index.remove_cluster("a", None);
     assert!(matches!(want(&index, &a, &orphan), Want::Keep));
 }
 
@@ -364,9 +401,9 @@ fn a_cluster_that_leaves_is_cleaned_first() {
     let (mut index, key) = world();
     let a = name("a");
     index.put_live(&a, &key, live("l", "5", PLANE), false);
-    let mut leaving = cluster("a", "True");
+    let mut leaving = at_version(cluster("a", "True"), 2);
     leaving.metadata.deletion_timestamp = Some(from_value(json!("2026-01-01T00:00:00Z")).unwrap());
-    let effects = index.put_cluster(leaving.clone());
+    let effects = index.put_cluster(leaving.clone(), false);
     assert!(effects.schedule.contains(&key) && effects.dispatch.contains(&(a.clone(), key.clone())));
     assert!(matches!(want(&index, &a, &key), Want::Remove { preserve: false }));
     assert_eq!(index.is_clean(&a), Some(false));
@@ -377,11 +414,11 @@ fn a_cluster_that_leaves_is_cleaned_first() {
     carry_out(&mut index, &key, 61);
     assert_eq!(index.is_clean(&a), Some(false));
     leaving.metadata.annotations = Some([(FORCE_UNJOIN_ANNOTATION.to_owned(), "true".to_owned())].into());
-    index.put_cluster(leaving.clone());
+    index.put_cluster(at_version(leaving.clone(), 3), false);
     carry_out(&mut index, &key, 62);
     assert_eq!(index.is_clean(&a), Some(true));
     leaving.metadata.annotations = Some([(UNJOIN_POLICY_ANNOTATION.to_owned(), "Orphan".to_owned())].into());
-    index.put_cluster(leaving);
+    index.put_cluster(at_version(leaving, 4), false);
     assert!(matches!(want(&index, &a, &key), Want::Remove { preserve: true }));
 }
 
