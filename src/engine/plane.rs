@@ -142,7 +142,14 @@ async fn policies<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced
             let deleting = object.pointer("/metadata/deletionTimestamp").is_some();
             let spec = object.get_mut("spec").map(Value::take).unwrap_or_default();
             let spec = if deleting { None } else { parsed::<PropagationSpec>(spec) };
-            put.change(|index| index.set_policy(key, spec));
+            put.change(|index| match spec {
+                // One that is not understood is not one that is gone: what it placed must not be removed.
+                None if !deleting => {
+                    index.obscure_policy(key);
+                    Effects::default()
+                }
+                spec => index.set_policy(key, spec),
+            });
         }),
         remove: Box::new(move |key, _| remove.change(|index| index.set_policy(key.clone(), None))),
         known: Box::new(move || known.index().policy_keys(namespaced)),

@@ -51,19 +51,22 @@ pub struct Plan {
     pub step: Step,
     /// Why the template goes nowhere.
     pub refusal: Option<(&'static str, String)>,
-    /// Whether the template is claimed.
-    pub wanted: bool,
+    /// Whether the template is claimed; nothing when that cannot be told.
+    pub wanted: Option<bool>,
 }
 
 /// Decides about a template. Pure.
 #[must_use]
 pub fn plan(index: &Index, key: &Key) -> Plan {
-    let idle = |step| Plan { step, refusal: None, wanted: false };
+    let idle = |step| Plan { step, refusal: None, wanted: Some(false) };
     let binding = index.binding(key);
     let Some(template) = index.template(key) else {
         let gone = index.is_synced(&key.kind);
         return idle(binding.filter(|_| gone).map_or(Step::Nothing, |binding| ending(index, key, binding)));
     };
+    if !template.deleting && binding.is_some_and(|binding| index.is_obscure(binding)) {
+        return Plan { step: Step::Nothing, refusal: None, wanted: None };
+    }
     let claim = if template.deleting { None } else { index.claim(key, &template.parsed()) };
     let Some((policy, spec)) = claim else {
         return idle(binding.map_or(Step::Nothing, |binding| ending(index, key, binding)));
@@ -71,10 +74,10 @@ pub fn plan(index: &Index, key: &Key) -> Plan {
     match binding {
         // Somebody deleted the binding of a template that is still wanted: it is let go and made anew, and the members
         // notice nothing.
-        Some(binding) if binding.deleting => Plan { step: release(binding), refusal: None, wanted: true },
+        Some(binding) if binding.deleting => Plan { step: release(binding), refusal: None, wanted: Some(true) },
         binding => {
             let (step, refusal) = place(index, key, template, &policy, &spec, binding);
-            Plan { step, refusal, wanted: true }
+            Plan { step, refusal, wanted: Some(true) }
         }
     }
 }
@@ -206,7 +209,9 @@ pub fn binding_resource(key: &ObjectKey) -> ApiResource {
 /// Brings a template's binding to what it should be. IO.
 pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
     let plan = plan(&engine.index(), &key);
-    engine.change(|index| index.decided(&key, plan.wanted, plan.refusal.clone()));
+    if let Some(wanted) = plan.wanted {
+        engine.change(|index| index.decided(&key, wanted, plan.refusal.clone()));
+    }
     let resource = binding_resource(&key);
     let name = key.binding_name();
     let target = Target { resource: &resource, namespace: key.namespace.as_deref(), name: &name };

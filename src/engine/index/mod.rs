@@ -3,6 +3,7 @@
 
 mod members;
 mod plane;
+mod policies;
 #[cfg(test)]
 mod tests;
 
@@ -10,18 +11,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde_json::Value;
-
 use super::key::{ClusterName, Key, KindKey, ObjectKey};
 use super::model::{Binding, Live, Template};
 use crate::karmada::cluster::Cluster;
-use crate::karmada::policy::{OverrideSpec, PropagationSpec, ResourceSelector};
-use crate::overrides::Override;
-use crate::placement::{self, ClusterView, Policy};
+use crate::karmada::policy::{OverrideSpec, PropagationSpec};
+use crate::placement::ClusterView;
 
 /// Namespace (nothing for the cluster-scoped kinds) and name of a policy.
 pub type PolicyKey = (Option<String>, String);
 
+pub use self::policies::as_override;
 pub use crate::karmada::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
 
 /// Keys that must be looked at.
@@ -146,6 +145,7 @@ pub struct Index {
     /// The same as placement sees them.
     pub views: BTreeMap<ClusterName, Arc<ClusterView>>,
     policies: BTreeMap<PolicyKey, Arc<PropagationSpec>>,
+    obscure: BTreeSet<PolicyKey>,
     overrides: BTreeMap<PolicyKey, Arc<OverrideSpec>>,
     namespaces: BTreeMap<String, Namespace>,
     templates: HashMap<Key, Template>,
@@ -156,24 +156,8 @@ pub struct Index {
     graves: Graves,
 }
 
-/// Whether objects of a namespace (or cluster-scoped ones) may be claimed at all.
-fn is_claimable(key: &ObjectKey) -> bool {
-    if key.namespace.as_deref().is_some_and(is_reserved) || key.kind.api_version.contains(".karmada.io/") {
-        return false;
-    }
-    // What every cluster makes for itself in each namespace.
-    !matches!(
-        (key.kind.api_version.as_str(), key.kind.kind.as_str(), key.name.as_str()),
-        ("v1", "ConfigMap", "kube-root-ca.crt") | ("v1", "ServiceAccount", "default")
-    )
-}
-
 fn is_reserved(namespace: &str) -> bool {
     namespace.starts_with("kube-") || namespace.starts_with("karmada-")
-}
-
-fn selects_kind(selectors: &[ResourceSelector], kind: &KindKey) -> bool {
-    selectors.iter().any(|selector| selector.api_version == kind.api_version && selector.kind == kind.kind)
 }
 
 impl Index {
@@ -222,37 +206,6 @@ impl Index {
     #[must_use]
     pub fn decision(&self, key: &Key) -> Option<&Decision> {
         self.decisions.get(key)
-    }
-
-    /// The policy that claims an object.
-    #[must_use]
-    pub fn claim(&self, key: &Key, object: &Value) -> Option<(PolicyKey, Arc<PropagationSpec>)> {
-        if !is_claimable(key) {
-            return None;
-        }
-        let policies = self.policies.iter().filter(|((namespace, _), spec)| {
-            (namespace.is_none() || *namespace == key.namespace) && selects_kind(&spec.resource_selectors, &key.kind)
-        });
-        let policies = policies.map(|((namespace, name), spec)| Policy {
-            namespace: namespace.as_deref(),
-            name: name.as_str(),
-            spec,
-        });
-        let current = self.bindings.get(key).and_then(Binding::policy);
-        let claim = placement::claim(object, policies, current)?;
-        let policy = (claim.namespace.map(str::to_owned), claim.name.to_owned());
-        let spec = self.policies.get(&policy)?.clone();
-        Some((policy, spec))
-    }
-
-    /// The override policies that may have a say about an object.
-    #[must_use]
-    pub fn overrides_of(&self, key: &ObjectKey) -> Vec<(PolicyKey, Arc<OverrideSpec>)> {
-        let may = self.overrides.iter().filter(|((namespace, _), spec)| {
-            (namespace.is_none() || *namespace == key.namespace)
-                && (spec.resource_selectors.is_empty() || selects_kind(&spec.resource_selectors, &key.kind))
-        });
-        may.map(|(key, spec)| (key.clone(), spec.clone())).collect()
     }
 
     /// Whether a template is there, claimed and not on its way out; nothing while that is not known or decided.
@@ -376,10 +329,4 @@ impl Effects {
         self.clusters.extend(other.clusters);
         self.kinds |= other.kinds;
     }
-}
-
-/// An override policy as the pure functions take it.
-#[must_use]
-pub fn as_override((key, spec): &(PolicyKey, Arc<OverrideSpec>)) -> Override<'_> {
-    Override { namespace: key.0.as_deref(), name: &key.1, spec }
 }

@@ -8,10 +8,9 @@ use serde_json::Value;
 
 use super::super::key::{ClusterName, Key, KindKey, ObjectKey};
 use super::super::model::{Binding, Template, text};
-use super::{Decision, Effects, Index, Namespace, PolicyKey, Told, is_reserved, selects_kind};
+use super::{Decision, Effects, Index, Namespace, Told, is_reserved};
 use crate::karmada::SKIP_AUTO_PROPAGATION_LABEL;
 use crate::karmada::cluster::Cluster;
-use crate::karmada::policy::{OverrideSpec, PropagationSpec};
 use crate::placement::ClusterView;
 
 /// Uid and version of a cluster.
@@ -84,69 +83,6 @@ impl Index {
         effects.report = effects.schedule.clone();
         effects.clusters = vec![cluster.clone()];
         effects
-    }
-
-    /// A propagation policy is there, changed, or gone.
-    pub fn set_policy(&mut self, key: PolicyKey, spec: Option<PropagationSpec>) -> Effects {
-        let after = spec.map(Arc::new);
-        let before = match after.clone() {
-            Some(spec) => self.policies.insert(key.clone(), spec),
-            None => self.policies.remove(&key),
-        };
-        if before == after {
-            return Effects::default();
-        }
-        let namespace = key.0;
-        let touched = |object: &Key| {
-            (namespace.is_none() || namespace == object.namespace)
-                && [&before, &after]
-                    .into_iter()
-                    .flatten()
-                    .any(|spec| selects_kind(&spec.resource_selectors, &object.kind))
-        };
-        let schedule = self.templates.keys().filter(|key| touched(key)).cloned().collect();
-        Effects { schedule, kinds: true, ..Effects::default() }
-    }
-
-    /// Names of the policies of one kind that are known.
-    #[must_use]
-    pub fn policy_keys(&self, namespaced: bool) -> Vec<PolicyKey> {
-        self.policies.keys().filter(|(namespace, _)| namespace.is_some() == namespaced).cloned().collect()
-    }
-
-    /// An override policy is there, changed, or gone.
-    pub fn set_override(&mut self, key: PolicyKey, spec: Option<OverrideSpec>) -> Effects {
-        let after = spec.map(Arc::new);
-        let before = match after.clone() {
-            Some(spec) => self.overrides.insert(key.clone(), spec),
-            None => self.overrides.remove(&key),
-        };
-        if before == after {
-            return Effects::default();
-        }
-        let namespace = key.0;
-        let touched = |object: &ObjectKey| {
-            (namespace.is_none() || namespace == object.namespace)
-                && [&before, &after].into_iter().flatten().any(|spec| {
-                    spec.resource_selectors.is_empty() || selects_kind(&spec.resource_selectors, &object.kind)
-                })
-        };
-        let bound = self.bindings.iter().filter(|(key, _)| touched(key));
-        let mut dispatch: Vec<_> =
-            bound.flat_map(|(key, binding)| binding.inventory().map(|cluster| (cluster, key.clone()))).collect();
-        for name in self.namespaces.keys() {
-            let key = ObjectKey::of_namespace(name);
-            if touched(&key) {
-                dispatch.extend(self.views.keys().map(|cluster| (cluster.clone(), key.clone())));
-            }
-        }
-        Effects { dispatch, ..Effects::default() }
-    }
-
-    /// Names of the override policies of one kind that are known.
-    #[must_use]
-    pub fn override_keys(&self, namespaced: bool) -> Vec<PolicyKey> {
-        self.overrides.keys().filter(|(namespace, _)| namespace.is_some() == namespaced).cloned().collect()
     }
 
     /// A namespace is there, or changed.

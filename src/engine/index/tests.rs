@@ -55,7 +55,9 @@ fn name(text: &str) -> ClusterName {
 /// Carries out what a plan says, as the plane would.
 fn carry_out(index: &mut Index, key: &Key, version: u64) -> Step {
     let plan = plan(index, key);
-    index.decided(key, plan.wanted, plan.refusal.clone());
+    if let Some(wanted) = plan.wanted {
+        index.decided(key, wanted, plan.refusal.clone());
+    }
     let mut object = match &plan.step {
         Step::Nothing => return plan.step,
         Step::Create(body) => {
@@ -265,6 +267,31 @@ fn heartbeats_have_no_effects() {
     assert!(effects.schedule.is_empty() && effects.dispatch.is_empty());
     assert_eq!(effects.clusters, [name("a")]);
     assert!(!index.put_cluster(at_version(cluster("a", "False"), 3), false).schedule.is_empty());
+}
+
+#[test]
+fn a_policy_that_is_not_understood_takes_nothing_away() {
+    let (mut index, key) = world();
+    let (a, policy_key) = (name("a"), (Some("shop".to_owned()), "p".to_owned()));
+    // It was understood before: that holds.
+    index.obscure_policy(policy_key.clone());
+    assert!(matches!(carry_out(&mut index, &key, 11), Step::Nothing));
+    assert!(matches!(want(&index, &a, &key), Want::Apply(_)));
+    // The same after a start.
+    index.set_policy(policy_key.clone(), None);
+    index.decisions.clear();
+    index.obscure_policy(policy_key.clone());
+    assert_eq!(index.policy_keys(true), std::slice::from_ref(&policy_key), "its end would not be noticed in a list");
+    assert!(matches!(carry_out(&mut index, &key, 12), Step::Nothing));
+    assert!(matches!(want(&index, &a, &key), Want::Keep));
+    assert!(index.decision(&key).is_none());
+    // Gone, it is gone; and a template that goes needs no policy.
+    let template = index.template(&key).unwrap().clone();
+    index.remove_template(&key, None);
+    assert!(matches!(plan(&index, &key).step, Step::Delete { .. }));
+    index.put_template(key.clone(), template, true);
+    assert_eq!(index.set_policy(policy_key, None).schedule, std::slice::from_ref(&key));
+    assert!(matches!(plan(&index, &key).step, Step::Delete { .. }));
 }
 
 #[test]
