@@ -96,7 +96,7 @@ pub fn want(index: &Index, cluster: &ClusterName, key: &Key) -> Want {
 /// Whether nothing of the plane stands for an object that has no binding.
 fn is_unwanted(index: &Index, key: &ObjectKey) -> bool {
     // All namespaces are known before members are; those that are there do not come this far.
-    key.kind.is_namespace() || index.is_wanted(key) == Some(false)
+    key.kind.is_namespace() || (index.is_wanted(key) == Some(false) && !index.is_bound_otherwise(key))
 }
 
 /// Namespaces of the plane go to every member by themselves.

@@ -229,6 +229,27 @@ fn a_binding_that_somebody_deletes_costs_members_nothing() {
 }
 
 #[test]
+fn two_versions_of_a_kind_do_not_fight() {
+    with_world("versions", async |case| {
+        let traffic = case.start_counted();
+        for (version, name) in [("autoscaling/v1", "one"), ("autoscaling/v2", "two")] {
+            let selector = json!({"apiVersion": version, "kind": "HorizontalPodAutoscaler", "name": name});
+            case.apply(case.policy(name, json!({"resourceSelectors": [selector]}))).await;
+            case.apply(json!({"apiVersion": version, "kind": "HorizontalPodAutoscaler",
+                "metadata": {"name": name, "namespace": case.namespace}, "spec": {"maxReplicas": 3,
+                    "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}}))
+                .await;
+        }
+        for name in ["one", "two"] {
+            case.until_applied(&format!("{name}-horizontalpodautoscaler")).await;
+        }
+        case.until_quiet(&traffic).await;
+        let deletes: Vec<String> = traffic.writes().into_iter().filter(|write| write.contains("DELETE")).collect();
+        assert_eq!(deletes, [""; 0]);
+    });
+}
+
+#[test]
 fn preserved_when_asked() {
     with_world("preserve", async |case| {
         case.start_counted();

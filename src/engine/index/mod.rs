@@ -151,6 +151,8 @@ pub struct Index {
     templates: HashMap<Key, Template>,
     synced: HashSet<Arc<KindKey>>,
     bindings: HashMap<Key, Binding>,
+    // How many bindings each kind has.
+    bound_kinds: BTreeMap<Arc<KindKey>, usize>,
     decisions: HashMap<Key, Decision>,
     members: HashMap<ClusterName, Member>,
     graves: Graves,
@@ -218,6 +220,13 @@ impl Index {
         }
     }
 
+    /// Whether an object is bound by another version of its kind. Who watches both versions sees it twice.
+    #[must_use]
+    pub fn is_bound_otherwise(&self, key: &ObjectKey) -> bool {
+        let mut versions = self.bound_kinds.keys().filter(|kind| kind.is_other_version_of(&key.kind));
+        versions.any(|kind| self.bindings.contains_key(&ObjectKey { kind: kind.clone(), ..key.clone() }))
+    }
+
     /// Whether a cluster may hold an object; nothing while that is not known.
     #[must_use]
     pub fn holds(&self, cluster: &ClusterName, key: &Key) -> Option<bool> {
@@ -278,7 +287,7 @@ impl Index {
     pub fn plane_kinds(&self) -> BTreeSet<Arc<KindKey>> {
         let selected = self.policies.values().flat_map(|spec| &spec.resource_selectors);
         let selected = selected.map(|selector| KindKey::new(&selector.api_version, &selector.kind));
-        selected.chain(self.bindings.keys().map(|key| key.kind.clone())).collect()
+        selected.chain(self.bound_kinds.keys().cloned()).collect()
     }
 
     /// Kinds to watch in a member: those of its bindings, and namespaces.

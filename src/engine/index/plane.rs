@@ -215,7 +215,10 @@ impl Index {
             effects.report.push(key.clone());
             effects.kinds = true;
         }
-        self.bindings.insert(key, binding);
+        let kind = key.kind.clone();
+        if self.bindings.insert(key, binding).is_none() {
+            *self.bound_kinds.entry(kind).or_default() += 1;
+        }
         effects
     }
 
@@ -226,6 +229,10 @@ impl Index {
         }
         let mut effects = Effects { schedule: vec![key.clone()], kinds: true, ..Effects::default() };
         if let Some(binding) = self.bindings.remove(key) {
+            if let Some(count) = self.bound_kinds.get_mut(&key.kind) {
+                *count -= 1;
+            }
+            self.bound_kinds.retain(|_, count| *count > 0);
             effects.clusters = binding.inventory().filter(|c| self.views.get(c).is_some_and(|v| v.leaving)).collect();
             effects.dispatch = binding.inventory().map(|cluster| (cluster, key.clone())).collect();
         }

@@ -344,6 +344,29 @@ fn orphans_of_this_plane_are_removed_and_those_of_others_are_not() {
 }
 
 #[test]
+fn an_object_that_is_bound_by_another_version_of_its_kind_stays() {
+    let (mut index, bound) = world();
+    let a = name("a");
+    let hpa = |api_version: &str, name: &str| {
+        let kind = KindKey::new(api_version, "HorizontalPodAutoscaler");
+        Arc::new(ObjectKey { kind, namespace: Some("shop".into()), name: name.into() })
+    };
+    let binding = index.binding(&bound).unwrap().clone();
+    index.put_binding(hpa("autoscaling/v2", "x"), binding.clone(), false);
+    for version in ["autoscaling/v1", "other/v1"] {
+        index.kind_synced(&hpa(version, "x").kind);
+    }
+    assert!(matches!(want(&index, &a, &hpa("autoscaling/v1", "x")), Want::Keep));
+    for other in [hpa("autoscaling/v1", "y"), hpa("other/v1", "x")] {
+        assert!(matches!(want(&index, &a, &other), Want::Remove { .. }), "{other}");
+    }
+    assert!(index.plane_kinds().contains(&hpa("autoscaling/v2", "x").kind));
+    index.remove_binding(&hpa("autoscaling/v2", "x"), None);
+    assert!(matches!(want(&index, &a, &hpa("autoscaling/v1", "x")), Want::Remove { .. }));
+    assert!(!index.plane_kinds().contains(&hpa("autoscaling/v2", "x").kind));
+}
+
+#[test]
 fn who_may_be_taken_over() {
     let (mut index, key) = world();
     let manifest = |index: &Index, key: &Key| match want(index, &name("a"), key) {
