@@ -244,7 +244,7 @@ pub(super) async fn write_status(engine: &Engine, name: &ClusterName, observed: 
 
 fn ingest(engine: &Engine, object: Value) {
     match serde_json::from_value::<Cluster>(object) {
-        Ok(cluster) => engine.change(|index| index.put_cluster(cluster)),
+        Ok(cluster) => engine.change(|index| index.put_cluster(cluster, false)),
         Err(error) => tracing::warn!(%error, "cluster is not understood"),
     }
 }

@@ -13,10 +13,9 @@ use super::member::Session;
 use super::model::{Live, is_create_entry, parse, unstamp, version};
 use super::queue::Outcome;
 use super::rest::{Target, is_kind_missing, is_namespace_missing, is_refused, is_unanswered, message};
-use super::want::{Manifest, Want, is_named, may_take, patience, want};
+use super::want::{Manifest, Want, holds, is_named, may_take, patience, want};
 use crate::interpret;
 use crate::karmada::MANAGED_LABEL;
-use crate::runtime::contains::contains;
 use crate::runtime::error::is_conflict;
 
 /// How long an object is left alone that is not to be taken over: nothing tells when it goes.
@@ -93,7 +92,7 @@ fn begin(engine: &Engine, session: &Session, key: &Key) -> Begin {
                 // It is made anew when it is gone.
                 return Begin::Nothing;
             }
-            if let Err(why) = may_take(&live, true, &engine.plane, manifest.overwrite, &session.cluster) {
+            if let Err(why) = may_take(&live, true, &engine.plane, &manifest, &session.cluster) {
                 return Begin::Refused(why);
             }
             if live.settled == Some(manifest.hash) || holds(&live, &manifest) {
@@ -107,15 +106,6 @@ fn begin(engine: &Engine, session: &Session, key: &Key) -> Begin {
             Begin::Apply { manifest, live: Some(live), repair, taken: false }
         }
     }
-}
-
-/// Whether a live object already holds a manifest.
-fn holds(live: &Live, manifest: &Manifest) -> bool {
-    let Some(body) = &live.body else { return false };
-    let body = parse(body);
-    let mut wanted = manifest.value.clone();
-    interpret::retain(&mut wanted, &body);
-    contains(&body, &wanted)
 }
 
 /// The kind as the member serves it.
@@ -191,7 +181,7 @@ async fn adopt(
     let labels = object.pointer("/metadata/labels");
     let labelled = labels.and_then(|all| all.get(MANAGED_LABEL)).and_then(Value::as_str) == Some("true");
     let live = Live::of(object.clone());
-    if let Err(why) = may_take(&live, labelled, &engine.plane, manifest.overwrite, &session.cluster) {
+    if let Err(why) = may_take(&live, labelled, &engine.plane, manifest, &session.cluster) {
         engine.change(|index| index.attempted(&session.cluster, key, Attempt::Taken(why)));
         return Ok(Outcome::Again(CONFLICT_RECHECK));
     }

@@ -24,6 +24,15 @@ impl KindKey {
         Arc::new(Self { api_version: api_version.to_owned(), kind: kind.to_owned() })
     }
 
+    /// Whether it is another version of the same kind: the same objects, served once more.
+    #[must_use]
+    pub fn is_other_version_of(&self, other: &Self) -> bool {
+        let group = |api_version: &str| api_version.rsplit_once('/').map(|(group, _)| group.to_owned());
+        self.kind == other.kind
+            && self.api_version != other.api_version
+            && group(&self.api_version) == group(&other.api_version)
+    }
+
     /// Whether it is `v1` `Namespace`.
     #[must_use]
     pub fn is_namespace(&self) -> bool {
@@ -88,6 +97,14 @@ impl fmt::Display for ObjectKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn versions() {
+        let is = |a: &str, b: &str| KindKey::new(a, "K").is_other_version_of(&KindKey::new(b, "K"));
+        assert!(is("autoscaling/v1", "autoscaling/v2"));
+        assert!(!is("autoscaling/v2", "autoscaling/v2") && !is("other/v1", "autoscaling/v2") && !is("v1", "apps/v1"));
+        assert!(!KindKey::new("apps/v1", "K").is_other_version_of(&KindKey::new("apps/v2", "L")));
+    }
 
     #[test]
     fn binding_names() {

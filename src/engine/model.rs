@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::key::{ClusterName, ObjectKey};
 use super::rest::MANAGER;
@@ -34,7 +35,11 @@ pub const CLUSTER_POLICY_NAME_ANNOTATION: &str = "clusterpropagationpolicy.karma
 /// may belong to several planes; none touches what another one made.
 pub const PLANE_ANNOTATION: &str = "airdock.dev/plane";
 
-/// Annotation on objects in members: uid of the template.
+/// Annotation on objects in members: fingerprint of the manifest that was last applied. Fields that the next one no longer
+/// has are seen by it alone: what a member's object has beyond its manifest may be anybody's.
+pub const MANIFEST_ANNOTATION: &str = "airdock.dev/manifest";
+
+/// Annotation on objects in members: uid of the template. Karmada's own controllers set it too.
 pub const TEMPLATE_UID_ANNOTATION: &str = "resourcetemplate.karmada.io/uid";
 
 /// Annotations on objects in members that lead back to the binding.
@@ -176,8 +181,8 @@ pub struct Live {
     pub deleting: bool,
     /// Which plane it came from.
     pub plane: Option<String>,
-    /// Which binding it came from, as namespace and name.
-    pub binding: Option<(Option<String>, String)>,
+    /// Uid of the template that it came from.
+    pub template: Option<String>,
     /// Hash of the object without its status and what the server counts.
     pub hash: u64,
     /// The wanted state that this one is known to hold.
@@ -200,11 +205,7 @@ impl Live {
             let annotations = object.pointer("/metadata/annotations");
             annotations.and_then(|all| all.get(name)).and_then(Value::as_str).map(str::to_owned)
         };
-        let binding = match (annotation(BINDING_NAMESPACE_ANNOTATION), annotation(BINDING_NAME_ANNOTATION)) {
-            (Some(namespace), Some(name)) => Some((Some(namespace), name)),
-            _ => annotation(CLUSTER_BINDING_NAME_ANNOTATION).map(|name| (None, name)),
-        };
-        let plane = annotation(PLANE_ANNOTATION);
+        let (plane, template) = (annotation(PLANE_ANNOTATION), annotation(TEMPLATE_UID_ANNOTATION));
         let (uid, version, deleting) = (text(&object, "/metadata/uid"), version(&object), is_deleting(&object));
         let created = created_only(&object);
         let (status, health) = (interpret::reflect(&object), interpret::health(&object));
@@ -215,7 +216,7 @@ impl Live {
             version,
             deleting,
             plane,
-            binding,
+            template,
             hash: hash(&body),
             settled: None,
             body: Some(body.into()),
@@ -252,7 +253,7 @@ fn strip(object: &mut Value) {
     }
 }
 
-/// Marks a manifest as managed, and says where it came from.
+/// Marks a manifest as managed, and says where it came from and what it is.
 pub fn stamp(manifest: &mut Value, key: &ObjectKey, plane: &str, template: Option<&Template>) {
     let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     let mut put = |map: &str, name: &str, value: &str| {
@@ -263,18 +264,28 @@ pub fn stamp(manifest: &mut Value, key: &ObjectKey, plane: &str, template: Optio
     };
     put("labels", MANAGED_LABEL, "true");
     put("annotations", PLANE_ANNOTATION, plane);
-    let Some(template) = template else { return };
-    put("annotations", TEMPLATE_UID_ANNOTATION, &template.uid);
-    if template.generation > 0 {
-        put("annotations", TEMPLATE_GENERATION_ANNOTATION, &template.generation.to_string());
-    }
-    match &key.namespace {
-        Some(namespace) => {
-            put("annotations", BINDING_NAMESPACE_ANNOTATION, namespace);
-            put("annotations", BINDING_NAME_ANNOTATION, &key.binding_name());
+    if let Some(template) = template {
+        put("annotations", TEMPLATE_UID_ANNOTATION, &template.uid);
+        if template.generation > 0 {
+            put("annotations", TEMPLATE_GENERATION_ANNOTATION, &template.generation.to_string());
         }
-        None => put("annotations", CLUSTER_BINDING_NAME_ANNOTATION, &key.binding_name()),
+        match &key.namespace {
+            Some(namespace) => {
+                put("annotations", BINDING_NAMESPACE_ANNOTATION, namespace);
+                put("annotations", BINDING_NAME_ANNOTATION, &key.binding_name());
+            }
+            None => put("annotations", CLUSTER_BINDING_NAME_ANNOTATION, &key.binding_name()),
+        }
     }
+    let fingerprint = fingerprint(&manifest.to_string());
+    if let Some(annotations) = manifest.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
+        annotations.insert(MANIFEST_ANNOTATION.to_owned(), Value::String(fingerprint));
+    }
+}
+
+/// Fingerprint of a text, the same in every process.
+fn fingerprint(text: &str) -> String {
+    Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A merge patch that takes back what [`stamp`] put on an object.
@@ -282,6 +293,7 @@ pub fn stamp(manifest: &mut Value, key: &ObjectKey, plane: &str, template: Optio
 pub fn unstamp(uid: &str) -> Value {
     let annotations = [
         PLANE_ANNOTATION,
+        MANIFEST_ANNOTATION,
         TEMPLATE_UID_ANNOTATION,
         TEMPLATE_GENERATION_ANNOTATION,
         BINDING_NAMESPACE_ANNOTATION,
@@ -356,12 +368,30 @@ mod tests {
         stamp(&mut manifest, &key, "plane-1", Some(&template));
         let live = Live::of(manifest.clone());
         assert_eq!(live.plane.as_deref(), Some("plane-1"));
-        assert_eq!(live.binding, Some((Some("shop".into()), "x-configmap".into())));
+        assert_eq!(live.template.as_deref(), Some("t"));
+        let annotations = &manifest["metadata"]["annotations"];
+        assert_eq!(
+            (&annotations[BINDING_NAMESPACE_ANNOTATION], &annotations[BINDING_NAME_ANNOTATION]),
+            (&json!("shop"), &json!("x-configmap"))
+        );
         assert_eq!(manifest["metadata"]["labels"][MANAGED_LABEL], "true");
         let patch = unstamp("u");
         for (name, _) in manifest["metadata"]["annotations"].as_object().unwrap() {
             assert_eq!(patch["metadata"]["annotations"].get(name), Some(&Value::Null), "{name} is left behind");
         }
+    }
+
+    #[test]
+    fn a_stamp_tells_manifests_apart() {
+        let key = ObjectKey { kind: KindKey::new("v1", "ConfigMap"), namespace: Some("shop".into()), name: "x".into() };
+        let stamped = |mut manifest: Value| {
+            stamp(&mut manifest, &key, "plane-1", None);
+            text(&manifest, "/metadata/annotations/airdock.dev~1manifest")
+        };
+        let first = stamped(json!({"metadata": {"name": "x"}, "data": {"a": "1", "b": "2"}}));
+        // Other processes, and later ones, come to the same.
+        assert_eq!(first, "80ba6987f6ecdc5236a5b7c2246c122f");
+        assert_ne!(first, stamped(json!({"metadata": {"name": "x"}, "data": {"a": "1"}})));
     }
 
     #[test]

@@ -116,13 +116,13 @@ async fn clusters(engine: Arc<Engine>) {
     let (put, remove, known) = (engine.clone(), engine.clone(), engine.clone());
     let rules = Mirror::<ClusterName> {
         key: |object| Some(text(object, "/metadata/name").into()),
-        put: Box::new(move |name, object, _| {
+        put: Box::new(move |name, object, relist| {
             if let Some(cluster) = parsed::<Cluster>(object) {
-                put.change(|index| index.put_cluster(cluster));
+                put.change(|index| index.put_cluster(cluster, relist));
                 put.connection_changed(&name);
             }
         }),
-        remove: Box::new(move |name, _| remove.change(|index| index.remove_cluster(name))),
+        remove: Box::new(move |name, told| remove.change(|index| index.remove_cluster(name, told))),
         known: Box::new(move || known.index().clusters.keys().cloned().collect()),
     };
     mirror(&engine, ApiResource::erase::<Cluster>(&()), None, rules).await;
@@ -142,7 +142,14 @@ async fn policies<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced
             let deleting = object.pointer("/metadata/deletionTimestamp").is_some();
             let spec = object.get_mut("spec").map(Value::take).unwrap_or_default();
             let spec = if deleting { None } else { parsed::<PropagationSpec>(spec) };
-            put.change(|index| index.set_policy(key, spec));
+            put.change(|index| match spec {
+                // One that is not understood is not one that is gone: what it placed must not be removed.
+                None if !deleting => {
+                    index.obscure_policy(key);
+                    Effects::default()
+                }
+                spec => index.set_policy(key, spec),
+            });
         }),
         remove: Box::new(move |key, _| remove.change(|index| index.set_policy(key.clone(), None))),
         known: Box::new(move || known.index().policy_keys(namespaced)),

@@ -32,7 +32,7 @@ impl Target<'_> {
         let root = if self.resource.group.is_empty() { "/api" } else { "/apis" };
         let (api_version, plural) = (&self.resource.api_version, &self.resource.plural);
         match self.namespace {
-            Some(namespace) => format!("{root}/{api_version}/namespaces/{namespace}/{plural}"),
+            Some(namespace) => format!("{root}/{api_version}/namespaces/{}/{plural}", escaped(namespace)),
             None => format!("{root}/{api_version}/{plural}"),
         }
     }
@@ -42,7 +42,7 @@ impl Target<'_> {
     }
 }
 
-/// Escapes a name for a path: names of RBAC objects may hold almost anything.
+/// Escapes a name for a path: names of RBAC objects may hold almost anything, and what a binding names is anybody's word.
 fn escaped(name: &str) -> String {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b':' | b'~');
     name.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
@@ -206,6 +206,8 @@ mod tests {
         let roles = resource("rbac.authorization.k8s.io", "rbac.authorization.k8s.io/v1", "clusterroles");
         let pod = Target { resource: &pods, namespace: Some("n"), name: "p" };
         assert_eq!(pod.object(), "/api/v1/namespaces/n/pods/p");
+        let stray = Target { resource: &pods, namespace: Some("n/secrets?"), name: "p" };
+        assert_eq!(stray.object(), "/api/v1/namespaces/n%2Fsecrets%3F/pods/p");
         let role = Target { resource: &roles, namespace: None, name: "system:a b/c" };
         assert_eq!(role.object(), "/apis/rbac.authorization.k8s.io/v1/clusterroles/system:a%20b%2Fc");
     }

@@ -51,19 +51,22 @@ pub struct Plan {
     pub step: Step,
     /// Why the template goes nowhere.
     pub refusal: Option<(&'static str, String)>,
-    /// Whether the template is claimed.
-    pub wanted: bool,
+    /// Whether the template is claimed; nothing when that cannot be told.
+    pub wanted: Option<bool>,
 }
 
 /// Decides about a template. Pure.
 #[must_use]
 pub fn plan(index: &Index, key: &Key) -> Plan {
-    let idle = |step| Plan { step, refusal: None, wanted: false };
+    let idle = |step| Plan { step, refusal: None, wanted: Some(false) };
     let binding = index.binding(key);
     let Some(template) = index.template(key) else {
         let gone = index.is_synced(&key.kind);
         return idle(binding.filter(|_| gone).map_or(Step::Nothing, |binding| ending(index, key, binding)));
     };
+    if !template.deleting && binding.is_some_and(|binding| index.is_obscure(binding)) {
+        return Plan { step: Step::Nothing, refusal: None, wanted: None };
+    }
     let claim = if template.deleting { None } else { index.claim(key, &template.parsed()) };
     let Some((policy, spec)) = claim else {
         return idle(binding.map_or(Step::Nothing, |binding| ending(index, key, binding)));
@@ -71,10 +74,10 @@ pub fn plan(index: &Index, key: &Key) -> Plan {
     match binding {
         // Somebody deleted the binding of a template that is still wanted: it is let go and made anew, and the members
         // notice nothing.
-        Some(binding) if binding.deleting => Plan { step: release(binding), refusal: None, wanted: true },
+        Some(binding) if binding.deleting => Plan { step: release(binding), refusal: None, wanted: Some(true) },
         binding => {
             let (step, refusal) = place(index, key, template, &policy, &spec, binding);
-            Plan { step, refusal, wanted: true }
+            Plan { step, refusal, wanted: Some(true) }
         }
     }
 }
@@ -206,7 +209,9 @@ pub fn binding_resource(key: &ObjectKey) -> ApiResource {
 /// Brings a template's binding to what it should be. IO.
 pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
     let plan = plan(&engine.index(), &key);
-    engine.change(|index| index.decided(&key, plan.wanted, plan.refusal.clone()));
+    if let Some(wanted) = plan.wanted {
+        engine.change(|index| index.decided(&key, wanted, plan.refusal.clone()));
+    }
     let resource = binding_resource(&key);
     let name = key.binding_name();
     let target = Target { resource: &resource, namespace: key.namespace.as_deref(), name: &name };
@@ -270,9 +275,11 @@ pub fn binding_key(binding: &Value) -> Option<Key> {
         namespace: text("namespace").map(str::to_owned),
         name: text("name")?.to_owned(),
     });
-    // A binding by another name is somebody's own invention, and none of ours.
-    let named = binding.pointer("/metadata/name").and_then(Value::as_str) == Some(&key.binding_name());
-    named.then_some(key)
+    // A binding by another name or in another namespace is somebody's own invention, and none of ours. Who may write
+    // bindings in one namespace is not to speak for objects of another.
+    let of = |field: &str| binding.pointer(field).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let placed = of("/metadata/namespace") == key.namespace.as_deref();
+    (placed && of("/metadata/name") == Some(&key.binding_name())).then_some(key)
 }
 
 fn ingest(engine: &Engine, key: &Key, object: Value, relist: bool) {
@@ -286,5 +293,29 @@ fn ingest(engine: &Engine, key: &Key, object: Value, relist: bool) {
             }
         }
         Err(error) => tracing::warn!(object = %key, %error, "binding is not understood"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_binding_speaks_for_objects_of_its_own_namespace() {
+        let binding = |name: &str, namespace: Option<&str>, of: Option<&str>| {
+            binding_key(&json!({"metadata": {"name": name, "namespace": namespace},
+                "spec": {"resource": {"apiVersion": "v1", "kind": "ConfigMap", "namespace": of, "name": "x"}}}))
+        };
+        let key = binding("x-configmap", Some("shop"), Some("shop")).unwrap();
+        assert_eq!((key.namespace.as_deref(), key.name.as_str()), (Some("shop"), "x"));
+        assert!(binding("x-configmap", None, None).is_some());
+        for (name, namespace, of) in [
+            ("x-configmap", Some("evil"), Some("shop")),
+            ("x-configmap", Some("evil"), None),
+            ("x-configmap", None, Some("shop")),
+            ("y-configmap", Some("shop"), Some("shop")),
+        ] {
+            assert_eq!(binding(name, namespace, of), None, "{name} {namespace:?} {of:?}");
+        }
     }
 }

@@ -7,13 +7,15 @@ use serde_json::Value;
 
 use super::index::{Index, PolicyKey, as_override};
 use super::key::{ClusterName, Key, ObjectKey};
-use super::model::{Live, Template, hash, stamp, text};
+use super::model::{Live, Template, hash, parse, stamp, text};
 use crate::distribute;
+use crate::interpret;
 use crate::karmada::CONFLICT_RESOLUTION_ANNOTATION;
 use crate::karmada::binding::BindingSpec;
 use crate::karmada::policy::{ConflictResolution, OverrideSpec};
 use crate::overrides::{self, OverrideError};
 use crate::placement::ClusterView;
+use crate::runtime::contains::contains;
 
 /// What is wanted of one object in one member.
 #[derive(Debug)]
@@ -50,6 +52,8 @@ pub struct Manifest {
     pub hash: u64,
     /// Whether an object that is not managed is taken over.
     pub overwrite: bool,
+    /// Uid of the template.
+    pub template: String,
 }
 
 /// What is wanted of one object in one member.
@@ -81,7 +85,18 @@ pub fn want(index: &Index, cluster: &ClusterName, key: &Key) -> Want {
             _ => Want::Keep,
         };
     }
-    of_namespace(index, cluster, key, &recipe).unwrap_or(Want::Remove { preserve: orphan })
+    of_namespace(index, cluster, key, &recipe).unwrap_or_else(|| match (view.leaving, is_unwanted(index, key)) {
+        (true, _) => Want::Remove { preserve: orphan },
+        (false, true) => Want::Remove { preserve: false },
+        // Its binding is on its way (somebody deleted the last one), or nothing was decided yet.
+        (false, false) => Want::Keep,
+    })
+}
+
+/// Whether nothing of the plane stands for an object that has no binding.
+fn is_unwanted(index: &Index, key: &ObjectKey) -> bool {
+    // All namespaces are known before members are; those that are there do not come this far.
+    key.kind.is_namespace() || (index.is_wanted(key) == Some(false) && !index.is_bound_otherwise(key))
 }
 
 /// Namespaces of the plane go to every member by themselves.
@@ -123,23 +138,33 @@ impl Recipe {
             _ => binding.conflict_resolution == Some(ConflictResolution::Overwrite),
         };
         let json = value.to_string();
-        Ok(Manifest { hash: hash(&json), value, json, overwrite })
+        Ok(Manifest { hash: hash(&json), value, json, overwrite, template: self.template.uid.clone() })
     }
 }
 
-/// Whether an existing object may be written; if not, why.
-pub fn may_take(live: &Live, labelled: bool, plane: &str, overwrite: bool, cluster: &str) -> Result<(), String> {
+/// Whether an existing object may be written; if not, why. The label alone says only that some Karmada manages it.
+pub fn may_take(live: &Live, labelled: bool, plane: &str, manifest: &Manifest, cluster: &str) -> Result<(), String> {
     let remedy = "delete it there, or set conflictResolution: Overwrite in the policy or the annotation \
                   work.karmada.io/conflict-resolution: overwrite on the template";
-    match &live.plane {
-        _ if overwrite => Ok(()),
-        Some(other) if other != plane => {
-            Err(format!("exists in cluster {cluster} already and is managed by another control plane: {remedy}"))
-        }
-        Some(_) => Ok(()),
-        None if labelled => Ok(()),
-        None => Err(format!("exists in cluster {cluster} already and is not managed: {remedy}")),
+    let comes_from_here = match &live.plane {
+        Some(mark) => mark == plane,
+        None => !manifest.template.is_empty() && live.template.as_deref() == Some(&manifest.template),
+    };
+    if manifest.overwrite || comes_from_here {
+        return Ok(());
     }
+    let state = if labelled || live.plane.is_some() { "managed by another control plane" } else { "not managed" };
+    Err(format!("exists in cluster {cluster} already and is {state}: {remedy}"))
+}
+
+/// Whether a live object already holds a manifest, and nothing of an earlier one: the stamp is among what it has to hold.
+#[must_use]
+pub fn holds(live: &Live, manifest: &Manifest) -> bool {
+    let Some(body) = &live.body else { return false };
+    let body = parse(body);
+    let mut wanted = manifest.value.clone();
+    interpret::retain(&mut wanted, &body);
+    contains(&body, &wanted)
 }
 
 /// How long to wait before an object that was found changed is put right once more: at once, unless somebody else keeps

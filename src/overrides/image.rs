@@ -5,6 +5,7 @@ use std::str::FromStr;
 
 use serde_json::Value;
 
+use super::patch::holds_identity;
 use crate::interpret::pod_spec_pointer;
 use crate::karmada::policy::{ImageComponent, ImageOverrider, OverriderOperator};
 
@@ -141,6 +142,10 @@ pub(super) fn apply(object: &mut Value, overrider: &ImageOverrider) -> Result<()
 /// Where the images are that an overrider means. Kinds without containers have none.
 fn pointers(object: &Value, overrider: &ImageOverrider) -> Result<Vec<String>, String> {
     if let Some(predicate) = &overrider.predicate {
+        if holds_identity(&predicate.path) {
+            let path = &predicate.path;
+            return Err(format!("predicate.path {path:?}: the identity of an object cannot be overridden"));
+        }
         return match object.pointer(&predicate.path) {
             Some(Value::String(_)) => Ok(vec![predicate.path.clone()]),
             Some(_) => Err(format!("predicate.path {:?}: the value there is not a text", predicate.path)),
@@ -255,7 +260,7 @@ mod tests {
 
     #[test]
     fn predicate_and_errors() {
-        let object = json!({"apiVersion": "x/v1", "kind": "Special", "spec": {"image": "r.io/a:1", "count": 1}});
+        let object = json!({"apiVersion": "x/v1", "kind": "Special", "metadata": {"name": "x"}, "spec": {"image": "r.io/a:1", "count": 1}});
         let overrider = |path: &str, component: &str, operator: &str, value: &str| {
             from_value::<ImageOverrider>(
                 json!({"predicate": {"path": path}, "component": component, "operator": operator, "value": value}),
@@ -268,6 +273,8 @@ mod tests {
         for (overrider, words) in [
             (overrider("/spec/none", "Tag", "replace", "2"), "nothing at this path"),
             (overrider("/spec/count", "Tag", "replace", "2"), "not a text"),
+            (overrider("/metadata/name", "Tag", "add", "2"), "identity"),
+            (overrider("/kind", "Repository", "replace", "other"), "identity"),
             (overrider("/spec/image", "Repository", "remove", ""), "not an image reference"),
             (overrider("/spec/image", "Tag", "replace", "a b"), "not an image reference"),
             (overrider("/spec/image", "Registry", "add", ""), "a value is needed"),

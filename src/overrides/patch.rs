@@ -9,6 +9,11 @@ use crate::karmada::policy::{OverriderOperator, PlaintextOverrider};
 /// Paths that hold an object's identity: an override that changed them would make another object of it.
 const IDENTITY: [&str; 4] = ["/apiVersion", "/kind", "/metadata/name", "/metadata/namespace"];
 
+/// Whether a change at a path may make another object of an object.
+pub(super) fn holds_identity(path: &str) -> bool {
+    path.is_empty() || path == "/metadata" || IDENTITY.contains(&path)
+}
+
 pub(super) fn apply(object: &mut Value, overrider: &PlaintextOverrider) -> Result<(), String> {
     let verb = match overrider.operator {
         OverriderOperator::Add => "add",
@@ -18,7 +23,7 @@ pub(super) fn apply(object: &mut Value, overrider: &PlaintextOverrider) -> Resul
     let problem = |problem: &str| format!("{verb} at {:?}: {problem}", overrider.path);
     let path = PointerBuf::parse(overrider.path.clone())
         .map_err(|_| problem("this is not a JSON pointer: it must start with / and escape ~ as ~0, / as ~1"))?;
-    if overrider.path.is_empty() || overrider.path == "/metadata" || IDENTITY.contains(&overrider.path.as_str()) {
+    if holds_identity(&overrider.path) {
         return Err(problem("the identity of an object cannot be overridden"));
     }
     let value = || overrider.value.clone().ok_or_else(|| problem("a value is needed"));

@@ -120,6 +120,21 @@ fn drift_is_put_right_and_nothing_is_written_without_need() {
         assert_eq!(traffic.writes(), [""; 0], "written by a new engine although all is as it should be");
         let settings = case.in_member("alpha", "v1", "ConfigMap", "settings").await.unwrap();
         assert_eq!(settings["metadata"]["annotations"]["theirs"], "1");
+
+        // What a template loses while no engine runs is taken away by the next one.
+        let mut more = case.config("settings", "v");
+        more["data"]["lost"] = json!("1");
+        case.apply(more).await;
+        case.until_in("alpha", "v1", "ConfigMap", "settings", |new| new["data"]["lost"] == "1").await;
+        case.kill();
+        case.apply(case.config("settings", "v")).await;
+        let traffic = case.start_counted();
+        for name in NAMES {
+            case.until_in(name, "v1", "ConfigMap", "settings", |new| new["data"] == json!({"k": "v"})).await;
+        }
+        case.until_quiet(&traffic).await;
+        let settings = case.in_member("alpha", "v1", "ConfigMap", "settings").await.unwrap();
+        assert_eq!(settings["metadata"]["annotations"]["theirs"], "1");
     });
 }
 
@@ -188,6 +203,53 @@ fn goes_away_with_template_placement_and_policy() {
 }
 
 #[test]
+fn a_binding_that_somebody_deletes_costs_members_nothing() {
+    with_world("rebound", async |case| {
+        let traffic = case.start_counted();
+        case.apply(case.policy("all", json!({}))).await;
+        case.apply(case.config("kept", "v")).await;
+        let binding = case.until_applied("kept-configmap").await;
+        let mut before = Vec::new();
+        for name in NAMES {
+            before.push(case.in_member(name, "v1", "ConfigMap", "kept").await.unwrap()["metadata"].clone());
+        }
+        case.until_quiet(&traffic).await;
+        case.delete(BINDING.0, BINDING.1, "kept-configmap").await;
+        case.until(BINDING.0, BINDING.1, "kept-configmap", |new| {
+            new["metadata"]["uid"].is_string() && new["metadata"]["uid"] != binding["metadata"]["uid"]
+        })
+        .await;
+        case.until_applied("kept-configmap").await;
+        case.until_quiet(&traffic).await;
+        for (name, before) in NAMES.iter().zip(before) {
+            let after = case.in_member(name, "v1", "ConfigMap", "kept").await.unwrap();
+            assert_eq!(after["metadata"], before, "{name}");
+        }
+    });
+}
+
+#[test]
+fn two_versions_of_a_kind_do_not_fight() {
+    with_world("versions", async |case| {
+        let traffic = case.start_counted();
+        for (version, name) in [("autoscaling/v1", "one"), ("autoscaling/v2", "two")] {
+            let selector = json!({"apiVersion": version, "kind": "HorizontalPodAutoscaler", "name": name});
+            case.apply(case.policy(name, json!({"resourceSelectors": [selector]}))).await;
+            case.apply(json!({"apiVersion": version, "kind": "HorizontalPodAutoscaler",
+                "metadata": {"name": name, "namespace": case.namespace}, "spec": {"maxReplicas": 3,
+                    "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "web"}}}))
+                .await;
+        }
+        for name in ["one", "two"] {
+            case.until_applied(&format!("{name}-horizontalpodautoscaler")).await;
+        }
+        case.until_quiet(&traffic).await;
+        let deletes: Vec<String> = traffic.writes().into_iter().filter(|write| write.contains("DELETE")).collect();
+        assert_eq!(deletes, [""; 0]);
+    });
+}
+
+#[test]
 fn preserved_when_asked() {
     with_world("preserve", async |case| {
         case.start_counted();
@@ -252,6 +314,26 @@ fn others_objects_are_not_taken_over() {
         objects::apply(&alpha, foreign).await;
         tokio::time::sleep(Duration::from_millis(800)).await;
         assert!(case.in_member("alpha", "v1", "ConfigMap", "foreign").await.is_some(), "deleted as an orphan");
+
+        // Another Karmada sets no mark, but the same label and the name of its binding.
+        let mut upstream = case.config("upstream", "theirs");
+        upstream["metadata"]["labels"] = json!({"karmada.io/managed": "true"});
+        upstream["metadata"]["annotations"] = json!({"resourcetemplate.karmada.io/uid": "another",
+            "resourcebinding.karmada.io/namespace": case.namespace, "resourcebinding.karmada.io/name": "upstream-configmap"});
+        objects::apply(&alpha, upstream).await;
+        case.apply(case.policy("all", json!({}))).await;
+        case.apply(case.config("upstream", "ours")).await;
+        let binding = case
+            .until(BINDING.0, BINDING.1, "upstream-configmap", |binding| {
+                binding["status"]["aggregatedStatus"].as_array().is_some_and(|items| items.len() == 3)
+            })
+            .await;
+        let message = binding["status"]["aggregatedStatus"][0]["appliedMessage"].as_str().unwrap();
+        assert!(message.contains("managed by another control plane"), "{message}");
+        case.delete("v1", "ConfigMap", "upstream").await;
+        case.until(BINDING.0, BINDING.1, "upstream-configmap", Value::is_null).await;
+        let theirs = case.in_member("alpha", "v1", "ConfigMap", "upstream").await.expect("deleted with our template");
+        assert_eq!(theirs["data"]["k"], "theirs");
     });
 }
 

@@ -117,6 +117,10 @@ impl Index {
     /// A member can be reached, or cannot. What was known of it when it went away is kept for reports.
     pub fn set_reachable(&mut self, cluster: &ClusterName, reachable: bool) -> Effects {
         let member = self.member_mut(cluster);
+        // Probes say every second that a member is still away.
+        if !reachable && !member.reachable {
+            return Effects::default();
+        }
         member.reachable = reachable;
         if !reachable {
             member.synced.clear();

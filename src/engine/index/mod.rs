@@ -3,6 +3,7 @@
 
 mod members;
 mod plane;
+mod policies;
 #[cfg(test)]
 mod tests;
 
@@ -10,18 +11,16 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
 use std::time::Instant;
 
-use serde_json::Value;
-
 use super::key::{ClusterName, Key, KindKey, ObjectKey};
 use super::model::{Binding, Live, Template};
 use crate::karmada::cluster::Cluster;
-use crate::karmada::policy::{OverrideSpec, PropagationSpec, ResourceSelector};
-use crate::overrides::Override;
-use crate::placement::{self, ClusterView, Policy};
+use crate::karmada::policy::{OverrideSpec, PropagationSpec};
+use crate::placement::ClusterView;
 
 /// Namespace (nothing for the cluster-scoped kinds) and name of a policy.
 pub type PolicyKey = (Option<String>, String);
 
+pub use self::policies::as_override;
 pub use crate::karmada::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
 
 /// Keys that must be looked at.
@@ -146,34 +145,21 @@ pub struct Index {
     /// The same as placement sees them.
     pub views: BTreeMap<ClusterName, Arc<ClusterView>>,
     policies: BTreeMap<PolicyKey, Arc<PropagationSpec>>,
+    obscure: BTreeSet<PolicyKey>,
     overrides: BTreeMap<PolicyKey, Arc<OverrideSpec>>,
     namespaces: BTreeMap<String, Namespace>,
     templates: HashMap<Key, Template>,
     synced: HashSet<Arc<KindKey>>,
     bindings: HashMap<Key, Binding>,
+    // How many bindings each kind has.
+    bound_kinds: BTreeMap<Arc<KindKey>, usize>,
     decisions: HashMap<Key, Decision>,
     members: HashMap<ClusterName, Member>,
     graves: Graves,
 }
 
-/// Whether objects of a namespace (or cluster-scoped ones) may be claimed at all.
-fn is_claimable(key: &ObjectKey) -> bool {
-    if key.namespace.as_deref().is_some_and(is_reserved) || key.kind.api_version.contains(".karmada.io/") {
-        return false;
-    }
-    // What every cluster makes for itself in each namespace.
-    !matches!(
-        (key.kind.api_version.as_str(), key.kind.kind.as_str(), key.name.as_str()),
-        ("v1", "ConfigMap", "kube-root-ca.crt") | ("v1", "ServiceAccount", "default")
-    )
-}
-
 fn is_reserved(namespace: &str) -> bool {
     namespace.starts_with("kube-") || namespace.starts_with("karmada-")
-}
-
-fn selects_kind(selectors: &[ResourceSelector], kind: &KindKey) -> bool {
-    selectors.iter().any(|selector| selector.api_version == kind.api_version && selector.kind == kind.kind)
 }
 
 impl Index {
@@ -224,45 +210,21 @@ impl Index {
         self.decisions.get(key)
     }
 
-    /// The policy that claims an object.
-    #[must_use]
-    pub fn claim(&self, key: &Key, object: &Value) -> Option<(PolicyKey, Arc<PropagationSpec>)> {
-        if !is_claimable(key) {
-            return None;
-        }
-        let policies = self.policies.iter().filter(|((namespace, _), spec)| {
-            (namespace.is_none() || *namespace == key.namespace) && selects_kind(&spec.resource_selectors, &key.kind)
-        });
-        let policies = policies.map(|((namespace, name), spec)| Policy {
-            namespace: namespace.as_deref(),
-            name: name.as_str(),
-            spec,
-        });
-        let current = self.bindings.get(key).and_then(Binding::policy);
-        let claim = placement::claim(object, policies, current)?;
-        let policy = (claim.namespace.map(str::to_owned), claim.name.to_owned());
-        let spec = self.policies.get(&policy)?.clone();
-        Some((policy, spec))
-    }
-
-    /// The override policies that may have a say about an object.
-    #[must_use]
-    pub fn overrides_of(&self, key: &ObjectKey) -> Vec<(PolicyKey, Arc<OverrideSpec>)> {
-        let may = self.overrides.iter().filter(|((namespace, _), spec)| {
-            (namespace.is_none() || *namespace == key.namespace)
-                && (spec.resource_selectors.is_empty() || selects_kind(&spec.resource_selectors, &key.kind))
-        });
-        may.map(|(key, spec)| (key.clone(), spec.clone())).collect()
-    }
-
     /// Whether a template is there, claimed and not on its way out; nothing while that is not known or decided.
     #[must_use]
-    pub fn is_wanted(&self, key: &Key) -> Option<bool> {
+    pub fn is_wanted(&self, key: &ObjectKey) -> Option<bool> {
         if self.templates.contains_key(key) {
             self.decisions.get(key).map(|decision| decision.wanted)
         } else {
             self.synced.contains(&key.kind).then_some(false)
         }
+    }
+
+    /// Whether an object is bound by another version of its kind. Who watches both versions sees it twice.
+    #[must_use]
+    pub fn is_bound_otherwise(&self, key: &ObjectKey) -> bool {
+        let mut versions = self.bound_kinds.keys().filter(|kind| kind.is_other_version_of(&key.kind));
+        versions.any(|kind| self.bindings.contains_key(&ObjectKey { kind: kind.clone(), ..key.clone() }))
     }
 
     /// Whether a cluster may hold an object; nothing while that is not known.
@@ -277,6 +239,13 @@ impl Index {
             return self.given_up(cluster, view, member.reachable);
         }
         Some(member.live.get(key).is_some_and(|live| self.is_ours(live, key)))
+    }
+
+    /// Clusters that are known to have a managed object of this key.
+    fn holders(&self, key: &Key) -> impl Iterator<Item = ClusterName> + '_ {
+        let key = key.clone();
+        let holding = self.members.iter().filter(move |(_, member)| member.live.contains_key(&key));
+        holding.map(|(cluster, _)| cluster.clone())
     }
 
     fn given_up(&self, cluster: &ClusterName, view: &ClusterView, reachable: bool) -> Option<bool> {
@@ -300,16 +269,16 @@ impl Index {
         annotations.get(name).map(String::as_str)
     }
 
-    /// Whether the engine may delete an object: it carries this plane's mark, or that of the binding and no plane's (it
-    /// came here under the Full profile).
+    /// Whether the engine may delete an object: it carries this plane's mark, or none and the uid of the binding's
+    /// template. Names prove nothing: another Karmada that the member belongs to may have a binding of the same name.
     #[must_use]
     pub fn is_ours(&self, live: &Live, key: &ObjectKey) -> bool {
         match &live.plane {
             Some(plane) => *plane == self.plane,
-            None => live
-                .binding
-                .as_ref()
-                .is_some_and(|(namespace, name)| *namespace == key.namespace && *name == key.binding_name()),
+            None => {
+                let bound = self.bindings.get(key).and_then(|binding| binding.spec.resource.uid.as_deref());
+                bound.is_some_and(|uid| !uid.is_empty() && live.template.as_deref() == Some(uid))
+            }
         }
     }
 
@@ -318,7 +287,7 @@ impl Index {
     pub fn plane_kinds(&self) -> BTreeSet<Arc<KindKey>> {
         let selected = self.policies.values().flat_map(|spec| &spec.resource_selectors);
         let selected = selected.map(|selector| KindKey::new(&selector.api_version, &selector.kind));
-        selected.chain(self.bindings.keys().map(|key| key.kind.clone())).collect()
+        selected.chain(self.bound_kinds.keys().cloned()).collect()
     }
 
     /// Kinds to watch in a member: those of its bindings, and namespaces.
@@ -369,10 +338,4 @@ impl Effects {
         self.clusters.extend(other.clusters);
         self.kinds |= other.kinds;
     }
-}
-
-/// An override policy as the pure functions take it.
-#[must_use]
-pub fn as_override((key, spec): &(PolicyKey, Arc<OverrideSpec>)) -> Override<'_> {
-    Override { namespace: key.0.as_deref(), name: &key.1, spec }
 }

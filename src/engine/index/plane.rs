@@ -8,16 +8,29 @@ use serde_json::Value;
 
 use super::super::key::{ClusterName, Key, KindKey, ObjectKey};
 use super::super::model::{Binding, Template, text};
-use super::{Decision, Effects, Index, Namespace, PolicyKey, Told, is_reserved, selects_kind};
+use super::{Decision, Effects, Index, Namespace, Told, is_reserved};
 use crate::karmada::SKIP_AUTO_PROPAGATION_LABEL;
 use crate::karmada::cluster::Cluster;
-use crate::karmada::policy::{OverrideSpec, PropagationSpec};
 use crate::placement::ClusterView;
 
+/// Uid and version of a cluster.
+fn identity(cluster: &Cluster) -> (&str, u64) {
+    let version = cluster.metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
+    (cluster.metadata.uid.as_deref().unwrap_or_default(), version.unwrap_or(0))
+}
+
 impl Index {
-    /// A cluster is there, or changed.
-    pub fn put_cluster(&mut self, cluster: Cluster) -> Effects {
+    /// A cluster is there, or changed. `relist` accepts an older version: the plane may have been restored.
+    pub fn put_cluster(&mut self, cluster: Cluster, relist: bool) -> Effects {
         let name = ClusterName::from(cluster.metadata.name.clone().unwrap_or_default());
+        // The answer to a status may be read after the watch told of a taint, or of the cluster's end.
+        if !relist {
+            let (uid, version) = identity(&cluster);
+            let known = self.clusters.get(&name).map(|known| identity(known));
+            if known.is_some_and(|known| known.0 == uid && version <= known.1) || self.graves.hold(uid, version) {
+                return Effects::default();
+            }
+        }
         let view = Arc::new(ClusterView::of_cluster(&cluster));
         self.clusters.insert(name.clone(), Arc::new(cluster));
         let mut effects = Effects { clusters: vec![name.clone()], ..Effects::default() };
@@ -37,8 +50,12 @@ impl Index {
         effects
     }
 
-    /// A cluster is gone.
-    pub fn remove_cluster(&mut self, name: &str) -> Effects {
+    /// A cluster is gone; with its uid and version if the watch told.
+    pub fn remove_cluster(&mut self, name: &str, told: Told<'_>) -> Effects {
+        let known = self.clusters.get(name).map(|known| identity(known).0);
+        if self.graves.dig_for(known, told) {
+            return Effects::default();
+        }
         self.clusters.remove(name);
         self.views.remove(name);
         self.members.remove(name);
@@ -66,69 +83,6 @@ impl Index {
         effects.report = effects.schedule.clone();
         effects.clusters = vec![cluster.clone()];
         effects
-    }
-
-    /// A propagation policy is there, changed, or gone.
-    pub fn set_policy(&mut self, key: PolicyKey, spec: Option<PropagationSpec>) -> Effects {
-        let after = spec.map(Arc::new);
-        let before = match after.clone() {
-            Some(spec) => self.policies.insert(key.clone(), spec),
-            None => self.policies.remove(&key),
-        };
-        if before == after {
-            return Effects::default();
-        }
-        let namespace = key.0;
-        let touched = |object: &Key| {
-            (namespace.is_none() || namespace == object.namespace)
-                && [&before, &after]
-                    .into_iter()
-                    .flatten()
-                    .any(|spec| selects_kind(&spec.resource_selectors, &object.kind))
-        };
-        let schedule = self.templates.keys().filter(|key| touched(key)).cloned().collect();
-        Effects { schedule, kinds: true, ..Effects::default() }
-    }
-
-    /// Names of the policies of one kind that are known.
-    #[must_use]
-    pub fn policy_keys(&self, namespaced: bool) -> Vec<PolicyKey> {
-        self.policies.keys().filter(|(namespace, _)| namespace.is_some() == namespaced).cloned().collect()
-    }
-
-    /// An override policy is there, changed, or gone.
-    pub fn set_override(&mut self, key: PolicyKey, spec: Option<OverrideSpec>) -> Effects {
-        let after = spec.map(Arc::new);
-        let before = match after.clone() {
-            Some(spec) => self.overrides.insert(key.clone(), spec),
-            None => self.overrides.remove(&key),
-        };
-        if before == after {
-            return Effects::default();
-        }
-        let namespace = key.0;
-        let touched = |object: &ObjectKey| {
-            (namespace.is_none() || namespace == object.namespace)
-                && [&before, &after].into_iter().flatten().any(|spec| {
-                    spec.resource_selectors.is_empty() || selects_kind(&spec.resource_selectors, &object.kind)
-                })
-        };
-        let bound = self.bindings.iter().filter(|(key, _)| touched(key));
-        let mut dispatch: Vec<_> =
-            bound.flat_map(|(key, binding)| binding.inventory().map(|cluster| (cluster, key.clone()))).collect();
-        for name in self.namespaces.keys() {
-            let key = ObjectKey::of_namespace(name);
-            if touched(&key) {
-                dispatch.extend(self.views.keys().map(|cluster| (cluster.clone(), key.clone())));
-            }
-        }
-        Effects { dispatch, ..Effects::default() }
-    }
-
-    /// Names of the override policies of one kind that are known.
-    #[must_use]
-    pub fn override_keys(&self, namespaced: bool) -> Vec<PolicyKey> {
-        self.overrides.keys().filter(|(namespace, _)| namespace.is_some() == namespaced).cloned().collect()
     }
 
     /// A namespace is there, or changed.
@@ -212,7 +166,11 @@ impl Index {
     pub fn kind_synced(&mut self, kind: &Arc<KindKey>) -> Effects {
         self.synced.insert(kind.clone());
         let bound = self.bindings.keys().filter(|key| key.kind == *kind);
-        Effects { schedule: bound.cloned().collect(), ..Effects::default() }
+        // Only now is it known of objects without a binding whether they have a template.
+        let live = self.members.iter().flat_map(|(cluster, member)| member.live.keys().map(move |key| (cluster, key)));
+        let orphans = live.filter(|(_, key)| key.kind == *kind && !self.bindings.contains_key(*key));
+        let dispatch = orphans.map(|(cluster, key)| (cluster.clone(), key.clone())).collect();
+        Effects { schedule: bound.cloned().collect(), dispatch, ..Effects::default() }
     }
 
     /// A kind of the plane is no longer watched.
@@ -251,11 +209,16 @@ impl Index {
             }
         } else {
             effects.schedule.push(key.clone());
-            effects.dispatch.extend(binding.inventory().map(|cluster| (cluster, key.clone())));
+            // Those that hold it and are not meant by it were left alone while there was no binding.
+            let concerned: BTreeSet<_> = binding.inventory().chain(self.holders(&key)).collect();
+            effects.dispatch.extend(concerned.into_iter().map(|cluster| (cluster, key.clone())));
             effects.report.push(key.clone());
             effects.kinds = true;
         }
-        self.bindings.insert(key, binding);
+        let kind = key.kind.clone();
+        if self.bindings.insert(key, binding).is_none() {
+            *self.bound_kinds.entry(kind).or_default() += 1;
+        }
         effects
     }
 
@@ -266,6 +229,10 @@ impl Index {
         }
         let mut effects = Effects { schedule: vec![key.clone()], kinds: true, ..Effects::default() };
         if let Some(binding) = self.bindings.remove(key) {
+            if let Some(count) = self.bound_kinds.get_mut(&key.kind) {
+                *count -= 1;
+            }
+            self.bound_kinds.retain(|_, count| *count > 0);
             effects.clusters = binding.inventory().filter(|c| self.views.get(c).is_some_and(|v| v.leaving)).collect();
             effects.dispatch = binding.inventory().map(|cluster| (cluster, key.clone())).collect();
         }
@@ -291,9 +258,18 @@ impl Index {
         let at = before.map_or_else(Instant::now, |known| known.at);
         let changed = before.is_none_or(|known| known.refusal != refusal);
         let report = if changed { vec![key.clone()] } else { Vec::new() };
-        self.decisions.insert(key.clone(), Decision { wanted, refusal, at });
-        let inventory = self.bindings.get(key).map(|binding| binding.inventory().collect::<Vec<_>>());
-        let dispatch = inventory.into_iter().flatten().map(|cluster| (cluster, key.clone())).collect();
+        let binding = self.bindings.get(key);
+        let concerned: Vec<_> = match binding {
+            Some(binding) => binding.inventory().collect(),
+            None => self.holders(key).collect(),
+        };
+        // Of what is gone altogether nothing is to be remembered.
+        if binding.is_some() || self.templates.contains_key(key) {
+            self.decisions.insert(key.clone(), Decision { wanted, refusal, at });
+        } else {
+            self.decisions.remove(key);
+        }
+        let dispatch = concerned.into_iter().map(|cluster| (cluster, key.clone())).collect();
         Effects { report, dispatch, ..Effects::default() }
     }
 }

@@ -3,7 +3,7 @@ use serde_json::{Value, from_value, json};
 use super::super::key::KindKey;
 use super::super::model::{BINDING_FINALIZER, Binding, Live, Template};
 use super::super::schedule::{Step, plan};
-use super::super::want::{Want, want};
+use super::super::want::{Want, holds, may_take, want};
 use super::*;
 
 const PLANE: &str = "plane-uid";
@@ -13,10 +13,15 @@ fn key(name: &str) -> Key {
 }
 
 fn cluster(name: &str, ready: &str) -> Cluster {
-    from_value(json!({"apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster", "metadata": {"name": name, "uid": name},
+    from_value(json!({"apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster", "metadata": {"name": name, "uid": name, "resourceVersion": "1"},
         "spec": {"syncMode": "Push"}, "status": {"kubernetesVersion": "v1.36.3", "conditions": [{"type": "Ready", "status": ready, "reason": "R",
             "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}}))
     .unwrap()
+}
+
+fn at_version(mut cluster: Cluster, version: u64) -> Cluster {
+    cluster.metadata.resource_version = Some(version.to_string());
+    cluster
 }
 
 fn template(name: &str, uid: &str, version: &str) -> Template {
@@ -36,6 +41,13 @@ fn live(uid: &str, version: &str, plane: &str) -> Live {
     )
 }
 
+/// An object in a member as another Karmada leaves it.
+fn unmarked(template: &str) -> Live {
+    Live::of(json!({"metadata": {"name": "x", "uid": "l", "resourceVersion": "1",
+        "labels": {"karmada.io/managed": "true"}, "annotations": {"resourcetemplate.karmada.io/uid": template,
+            "resourcebinding.karmada.io/namespace": "shop", "resourcebinding.karmada.io/name": "x-configmap"}}}))
+}
+
 fn name(text: &str) -> ClusterName {
     ClusterName::from(text)
 }
@@ -43,7 +55,9 @@ fn name(text: &str) -> ClusterName {
 /// Carries out what a plan says, as the plane would.
 fn carry_out(index: &mut Index, key: &Key, version: u64) -> Step {
     let plan = plan(index, key);
-    index.decided(key, plan.wanted, plan.refusal.clone());
+    if let Some(wanted) = plan.wanted {
+        index.decided(key, wanted, plan.refusal.clone());
+    }
     let mut object = match &plan.step {
         Step::Nothing => return plan.step,
         Step::Create(body) => {
@@ -85,7 +99,7 @@ fn world() -> (Index, Key) {
     let mut index = Index::of(PLANE.to_owned());
     let key = key("x");
     for cluster_name in ["a", "b", "c"] {
-        index.put_cluster(cluster(cluster_name, "True"));
+        index.put_cluster(cluster(cluster_name, "True"), false);
         index.set_reachable(&name(cluster_name), true);
         index.member_synced(&name(cluster_name), &key.kind, &[]);
         index.member_synced(&name(cluster_name), &KindKey::new("v1", "Namespace"), &[]);
@@ -112,7 +126,7 @@ fn what_is_not_known_is_not_touched() {
     let mut index = Index::of(PLANE.to_owned());
     let (mut full, key) = world();
     let binding = full.binding(&key).unwrap().clone();
-    index.put_cluster(cluster("a", "True"));
+    index.put_cluster(cluster("a", "True"), false);
     index.put_binding(key.clone(), binding, false);
     // The binding is known, its template is not yet: neither is a reason to delete the other.
     assert!(matches!(plan(&index, &key).step, Step::Nothing));
@@ -174,9 +188,44 @@ fn a_binding_that_somebody_deleted_is_made_anew_and_members_notice_nothing() {
     binding.version = 40;
     index.put_binding(key.clone(), binding, false);
     assert!(matches!(want(&index, &name("a"), &key), Want::Apply(_)));
+    index.put_live(&name("a"), &key, live("l", "5", PLANE), false);
     assert!(matches!(carry_out(&mut index, &key, 41), Step::Change { .. }));
     assert!(index.binding(&key).is_none());
+    assert!(matches!(want(&index, &name("a"), &key), Want::Keep), "its next binding is on the way");
     assert!(matches!(carry_out(&mut index, &key, 42), Step::Create(_)));
+    assert!(matches!(want(&index, &name("a"), &key), Want::Apply(_)));
+}
+
+#[test]
+fn objects_without_a_binding_wait_for_a_decision() {
+    let (mut index, key) = world();
+    let (a, held) = (name("a"), vec![(name("a"), key.clone())]);
+    index.put_live(&a, &key, live("l", "5", PLANE), false);
+    index.remove_binding(&key, None);
+    // As after a start: nothing is known of the kind, then nothing decided of the template.
+    let template = index.template(&key).unwrap().clone();
+    index.decisions.clear();
+    index.forget_kind(&key.kind);
+    assert!(matches!(want(&index, &a, &key), Want::Keep));
+    index.put_template(key.clone(), template, true);
+    assert_eq!(index.kind_synced(&key.kind).dispatch, held);
+    assert!(matches!(want(&index, &a, &key), Want::Keep));
+    assert_eq!(index.decided(&key, false, None).dispatch, held);
+    assert!(matches!(want(&index, &a, &key), Want::Remove { preserve: false }));
+    // A binding that does not mean the cluster has it looked at too.
+    index.decided(&key, true, None);
+    let only_b = json!({"placement": {"clusterAffinity": {"clusterNames": ["b"]}}});
+    index.set_policy((Some("shop".into()), "p".into()), Some(policy(only_b)));
+    let Step::Create(mut body) = plan(&index, &key).step else { panic!("no binding is made") };
+    body["metadata"]["uid"] = json!("again");
+    let effects = index.put_binding(key.clone(), Binding::of(body).unwrap(), false);
+    assert_eq!(effects.dispatch, [(a.clone(), key.clone()), (name("b"), key.clone())]);
+    assert!(matches!(want(&index, &a, &key), Want::Remove { .. }));
+    // A template that goes with nobody having heard of it leaves nothing behind.
+    index.remove_binding(&key, None);
+    index.remove_template(&key, Some(("t", 20)));
+    assert_eq!(index.decided(&key, false, None).dispatch, held);
+    assert!(index.decision(&key).is_none());
 }
 
 #[test]
@@ -214,29 +263,165 @@ fn old_news_do_not_undo_what_is_known() {
 #[test]
 fn heartbeats_have_no_effects() {
     let (mut index, _) = world();
-    let mut same = cluster("a", "True");
-    same.metadata.resource_version = Some("99".into());
-    let effects = index.put_cluster(same);
+    let effects = index.put_cluster(at_version(cluster("a", "True"), 2), false);
     assert!(effects.schedule.is_empty() && effects.dispatch.is_empty());
-    assert!(!index.put_cluster(cluster("a", "False")).schedule.is_empty());
+    assert_eq!(effects.clusters, [name("a")]);
+    assert!(!index.put_cluster(at_version(cluster("a", "False"), 3), false).schedule.is_empty());
+}
+
+#[test]
+fn a_policy_that_is_not_understood_takes_nothing_away() {
+    let (mut index, key) = world();
+    let (a, policy_key) = (name("a"), (Some("shop".to_owned()), "p".to_owned()));
+    // It was understood before: that holds.
+    index.obscure_policy(policy_key.clone());
+    assert!(matches!(carry_out(&mut index, &key, 11), Step::Nothing));
+    assert!(matches!(want(&index, &a, &key), Want::Apply(_)));
+    // The same after a start.
+    index.set_policy(policy_key.clone(), None);
+    index.decisions.clear();
+    index.obscure_policy(policy_key.clone());
+    assert_eq!(index.policy_keys(true), std::slice::from_ref(&policy_key), "its end would not be noticed in a list");
+    assert!(matches!(carry_out(&mut index, &key, 12), Step::Nothing));
+    assert!(matches!(want(&index, &a, &key), Want::Keep));
+    assert!(index.decision(&key).is_none());
+    // Gone, it is gone; and a template that goes needs no policy.
+    let template = index.template(&key).unwrap().clone();
+    index.remove_template(&key, None);
+    assert!(matches!(plan(&index, &key).step, Step::Delete { .. }));
+    index.put_template(key.clone(), template, true);
+    assert_eq!(index.set_policy(policy_key, None).schedule, std::slice::from_ref(&key));
+    assert!(matches!(plan(&index, &key).step, Step::Delete { .. }));
+}
+
+#[test]
+fn a_member_that_stays_away_has_no_effects() {
+    let (mut index, key) = world();
+    assert_eq!(index.set_reachable(&name("a"), false).schedule, std::slice::from_ref(&key));
+    assert_eq!(index.set_reachable(&name("a"), false), Effects::default());
+    assert_eq!(index.set_reachable(&name("a"), true).report, [key]);
+}
+
+#[test]
+fn a_late_answer_undoes_nothing_of_a_cluster() {
+    let (mut index, _) = world();
+    let a = name("a");
+    let mut leaving = at_version(cluster("a", "True"), 5);
+    leaving.metadata.deletion_timestamp = Some(from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+    index.put_cluster(leaving, false);
+    for version in [4, 5] {
+        assert_eq!(index.put_cluster(at_version(cluster("a", "True"), version), false), Effects::default());
+        assert!(index.views[&a].leaving, "it stays again");
+    }
+    // News of one that had the name before are none of this one.
+    assert_eq!(index.remove_cluster("a", Some(("before", 9))), Effects::default());
+    assert!(!index.remove_cluster("a", Some(("a", 6))).schedule.is_empty());
+    index.put_cluster(at_version(cluster("a", "True"), 5), false);
+    assert!(!index.views.contains_key(&a), "a ghost");
+    let mut other = at_version(cluster("a", "True"), 3);
+    other.metadata.uid = Some("other".into());
+    index.put_cluster(other, false);
+    assert!(index.views.contains_key(&a));
+    index.put_cluster(at_version(cluster("b", "True"), 9), false);
+    index.put_cluster(at_version(cluster("b", "False"), 2), true);
+    assert!(!index.clusters["b"].status.as_ref().unwrap().conditions.iter().any(|c| c.status == "True"), "restored");
 }
 
 #[test]
 fn orphans_of_this_plane_are_removed_and_those_of_others_are_not() {
-    let (mut index, _) = world();
+    let (mut index, bound) = world();
     let (orphan, a) = (key("orphan"), name("a"));
     assert!(matches!(want(&index, &a, &orphan), Want::Remove { .. }));
     assert!(index.is_ours(&live("l", "1", PLANE), &orphan));
     assert!(!index.is_ours(&live("l", "1", "another"), &orphan));
-    // One that came under the Full profile carries no plane's mark; its binding's is as good.
-    let mut upstream = live("l", "1", PLANE);
-    upstream.plane = None;
-    assert!(!index.is_ours(&upstream, &orphan));
-    upstream.binding = Some((Some("shop".into()), "orphan-configmap".into()));
-    assert!(index.is_ours(&upstream, &orphan));
+    // Another Karmada sets no mark, but may have a binding of this very name.
+    assert!(!index.is_ours(&unmarked("theirs"), &orphan) && !index.is_ours(&unmarked("theirs"), &bound));
+    assert!(!index.is_ours(&unmarked("t"), &orphan));
+    assert!(index.is_ours(&unmarked("t"), &bound), "only the mark was taken off");
     // Nothing is decided about a cluster that is not there.
-    index.remove_cluster("a");
+    index.remove_cluster("a", None);
     assert!(matches!(want(&index, &a, &orphan), Want::Keep));
+}
+
+#[test]
+fn an_object_that_is_bound_by_another_version_of_its_kind_stays() {
+    let (mut index, bound) = world();
+    let a = name("a");
+    let hpa = |api_version: &str, name: &str| {
+        let kind = KindKey::new(api_version, "HorizontalPodAutoscaler");
+        Arc::new(ObjectKey { kind, namespace: Some("shop".into()), name: name.into() })
+    };
+    let binding = index.binding(&bound).unwrap().clone();
+    index.put_binding(hpa("autoscaling/v2", "x"), binding.clone(), false);
+    for version in ["autoscaling/v1", "other/v1"] {
+        index.kind_synced(&hpa(version, "x").kind);
+    }
+    assert!(matches!(want(&index, &a, &hpa("autoscaling/v1", "x")), Want::Keep));
+    for other in [hpa("autoscaling/v1", "y"), hpa("other/v1", "x")] {
+        assert!(matches!(want(&index, &a, &other), Want::Remove { .. }), "{other}");
+    }
+    assert!(index.plane_kinds().contains(&hpa("autoscaling/v2", "x").kind));
+    index.remove_binding(&hpa("autoscaling/v2", "x"), None);
+    assert!(matches!(want(&index, &a, &hpa("autoscaling/v1", "x")), Want::Remove { .. }));
+    assert!(!index.plane_kinds().contains(&hpa("autoscaling/v2", "x").kind));
+}
+
+#[test]
+fn who_may_be_taken_over() {
+    let (mut index, key) = world();
+    let manifest = |index: &Index, key: &Key| match want(index, &name("a"), key) {
+        Want::Apply(recipe) => recipe.render(key).unwrap(),
+        other => panic!("{other:?}"),
+    };
+    let mut plain = live("l", "1", PLANE);
+    plain.plane = None;
+    let ours = manifest(&index, &key);
+    for (live, labelled, words) in [
+        (live("l", "1", PLANE), true, None),
+        (live("l", "1", PLANE), false, None),
+        (unmarked("t"), true, None),
+        (unmarked("theirs"), true, Some("managed by another control plane")),
+        (live("l", "1", "another"), true, Some("managed by another control plane")),
+        (plain.clone(), true, Some("managed by another control plane")),
+        (plain, false, Some("not managed")),
+    ] {
+        let answer = may_take(&live, labelled, PLANE, &ours, "a");
+        assert_eq!(answer.is_err(), words.is_some(), "{answer:?}");
+        assert!(words.is_none_or(|words| answer.unwrap_err().contains(words)));
+    }
+    // A namespace that another plane brought is no less its own.
+    index.put_namespace(json!({"metadata": {"name": "shop", "uid": "n", "resourceVersion": "1"}}));
+    let namespace = manifest(&index, &ObjectKey::of_namespace("shop"));
+    assert!(may_take(&unmarked("theirs"), true, PLANE, &namespace, "a").is_err());
+    assert!(may_take(&unmarked("n"), true, PLANE, &namespace, "a").is_ok());
+    let overwrite = Some(policy(json!({"conflictResolution": "Overwrite"})));
+    index.set_policy((Some("shop".into()), "p".into()), overwrite);
+    carry_out(&mut index, &key, 11);
+    assert!(may_take(&unmarked("theirs"), true, PLANE, &manifest(&index, &key), "a").is_ok());
+}
+
+#[test]
+fn fields_that_a_template_lost_are_missed_after_a_restart() {
+    let manifest = |data: Value| {
+        let (mut index, key) = world();
+        let mut object = template("x", "t", "2").parsed();
+        object["data"] = data;
+        object["metadata"]["resourceVersion"] = json!("2");
+        index.put_template(key.clone(), Template::of(object), false);
+        match want(&index, &name("a"), &key) {
+            Want::Apply(recipe) => recipe.render(&key).unwrap(),
+            other => panic!("{other:?}"),
+        }
+    };
+    let before = manifest(json!({"kept": "1", "lost": "1"}));
+    let mut object = before.value.clone();
+    object["metadata"]["annotations"]["theirs"] = json!("1");
+    let found = Live::of(object.clone());
+    assert!(holds(&found, &before));
+    assert!(holds(&found, &manifest(json!({"kept": "1", "lost": "1"}))), "another process says the same");
+    assert!(!holds(&found, &manifest(json!({"kept": "1"}))));
+    object["metadata"]["annotations"].as_object_mut().unwrap().remove("airdock.dev/manifest");
+    assert!(!holds(&Live::of(object), &before), "whatever came without a stamp is applied once");
 }
 
 #[test]
@@ -266,9 +451,9 @@ fn a_cluster_that_leaves_is_cleaned_first() {
     let (mut index, key) = world();
     let a = name("a");
     index.put_live(&a, &key, live("l", "5", PLANE), false);
-    let mut leaving = cluster("a", "True");
+    let mut leaving = at_version(cluster("a", "True"), 2);
     leaving.metadata.deletion_timestamp = Some(from_value(json!("2026-01-01T00:00:00Z")).unwrap());
-    let effects = index.put_cluster(leaving.clone());
+    let effects = index.put_cluster(leaving.clone(), false);
     assert!(effects.schedule.contains(&key) && effects.dispatch.contains(&(a.clone(), key.clone())));
     assert!(matches!(want(&index, &a, &key), Want::Remove { preserve: false }));
     assert_eq!(index.is_clean(&a), Some(false));
@@ -279,11 +464,11 @@ fn a_cluster_that_leaves_is_cleaned_first() {
     carry_out(&mut index, &key, 61);
     assert_eq!(index.is_clean(&a), Some(false));
     leaving.metadata.annotations = Some([(FORCE_UNJOIN_ANNOTATION.to_owned(), "true".to_owned())].into());
-    index.put_cluster(leaving.clone());
+    index.put_cluster(at_version(leaving.clone(), 3), false);
     carry_out(&mut index, &key, 62);
     assert_eq!(index.is_clean(&a), Some(true));
     leaving.metadata.annotations = Some([(UNJOIN_POLICY_ANNOTATION.to_owned(), "Orphan".to_owned())].into());
-    index.put_cluster(leaving);
+    index.put_cluster(at_version(leaving, 4), false);
     assert!(matches!(want(&index, &a, &key), Want::Remove { preserve: true }));
 }
 
