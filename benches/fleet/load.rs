@@ -21,7 +21,7 @@ use crate::report::Report;
 pub const COUNT: usize = 200;
 const NAMESPACE: &str = "bench-load";
 /// Between runs.
-const REST: Duration = Duration::from_secs(15);
+const REST: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// How long it took.

@@ -26,7 +26,7 @@ pub const GATHER: Duration = Duration::from_millis(250);
 const FIRST_REPORT: Duration = Duration::from_secs(2);
 
 /// How long a report gives way to objects that are on their way to members.
-const GIVE_WAY: Duration = Duration::from_secs(4);
+const GIVE_WAY: Duration = Duration::from_secs(6);
 
 /// What there is to report about a template.
 #[derive(Debug)]
