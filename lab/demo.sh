@@ -52,6 +52,13 @@ until_ready karmadainstance/fleet 180
 for member in eu us host; do until_ready memberclusterjoin/$member 90; done
 until_ready multicloudapp/hello 120
 until_ready permissionbinding/team-hello 60
+# Nodes and capacity are counted a moment after a member is ready.
+for _ in {1..75}; do
+  nodes=$(kubectl -n $namespace get memberclusterjoins -o jsonpath='{.items[*].status.nodesReady}')
+  clusters=$(kubectl -n $namespace get karmadainstance/fleet -o jsonpath='{.status.overview.clustersReady}')
+  [[ $(wc -w <<<"$nodes") == 3 && $clusters == 3/3 ]] && break
+  sleep 0.2
+done
 # The lab writes the plane's kubeconfig a moment after the instance is Ready.
 for _ in {1..50}; do
   [[ -e $dir/instances/$namespace.fleet.kubeconfig ]] && break
