@@ -35,8 +35,6 @@ const FULL_RUNS: usize = 3;
 const JOINS: [usize; 3] = [1, 3, 10];
 /// The lab's kwok members that take part; `make bench` adds the third of them, [`add_members`] the rest.
 const MEMBERS: [&str; 10] = ["eu", "us", "m03", "m04", "m05", "m06", "m07", "m08", "m09", "m10"];
-/// Where the lab serves Karmada's CRD bundle.
-const BUNDLE: &str = "http://198.18.255.2:8099/crds.tar.gz";
 
 fn main() {
     // Cargo passes flags such as --bench; words choose measurements (install, load, join) and profiles.
@@ -90,7 +88,8 @@ struct Profile {
 fn profiles() -> Vec<Profile> {
     let compact =
         Profile { label: "Compact", name: "compact", manifest: fleet::manifest(NAMESPACE, "compact", ""), runs: RUNS };
-    let full = full_manifest().map(|manifest| Profile { label: "Full", name: "full", manifest, runs: FULL_RUNS });
+    let full = fleet::bundle_sha256().map(|sha256| fleet::full_manifest(NAMESPACE, &fleet::served_bundle(&sha256)));
+    let full = full.map(|manifest| Profile { label: "Full", name: "full", manifest, runs: FULL_RUNS });
     std::iter::once(compact).chain(full).collect()
 }
 
@@ -181,18 +180,6 @@ fn add_members() {
         .status()
         .unwrap();
     assert!(status.success(), "the lab did not add members");
-}
-
-fn full_manifest() -> Option<String> {
-    use sha2::{Digest, Sha256};
-    let folder = std::env::var_os("KARMADA_BIN")?;
-    let bundle = std::fs::read(std::path::Path::new(&folder).join("crds.tar.gz")).unwrap();
-    let sha256: String = Sha256::digest(&bundle).iter().map(|byte| format!("{byte:02x}")).collect();
-    Some(format!(
-        "apiVersion: airdock.dev/v1alpha1\nkind: KarmadaInstance\nmetadata: {{name: full, namespace: {NAMESPACE}}}\n\
-         spec:\n  profile: Full\n  etcd: {{managed: {{storage: {{type: Ephemeral}}}}}}\n  \
-         crds: {{source: {{url: '{BUNDLE}', sha256: '{sha256}'}}}}\n"
-    ))
 }
 
 /// Memberships applied together until all are Ready.

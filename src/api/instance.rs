@@ -377,3 +377,12 @@ pub enum DeletionPolicy {
     /// The volumes stay, and an instance of the same name takes them up again.
     Retain,
 }
+
+impl KarmadaInstance {
+    /// Whether objects of a namespace may refer to the instance: those of its own, and of those that it allows.
+    #[must_use]
+    pub fn admits(&self, namespace: &str) -> bool {
+        self.metadata.namespace.as_deref() == Some(namespace)
+            || self.spec.tenancy.allowed_namespaces.iter().any(|allowed| allowed == namespace)
+    }
+}

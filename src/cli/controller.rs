@@ -39,7 +39,7 @@ pub struct ControllerArgs {
     #[arg(long, env = "POD_NAME")]
     pub identity: Option<String>,
     /// Image of the engine of Compact instances.
-    #[arg(long, env = "AIRDOCK_IMAGE", default_value = concat!("ghcr.io/airdock-dev/airdock:v", env!("CARGO_PKG_VERSION")))]
+    #[arg(long, env = "AIRDOCK_IMAGE", default_value = super::DEFAULT_IMAGE)]
     pub image: String,
     /// How Services are reached; cluster-ip is for running outside the cluster on a machine that routes to its
     /// Service network.

@@ -1,8 +1,11 @@
 //! One Compact instance with three members, shared by the tests that need a plane.
 
+use std::path::Path;
+
 use airdock::api::{KarmadaInstance, MemberClusterJoin};
 use kube::Client;
 use kube::api::Api;
+use sha2::{Digest, Sha256};
 
 use crate::lab;
 
@@ -50,6 +53,26 @@ pub fn manifest(namespace: &str, name: &str, more: &str) -> String {
         "apiVersion: airdock.dev/v1alpha1\nkind: KarmadaInstance\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
          spec:\n  profile: Compact\n  etcd: {{managed: {{storage: {{type: Ephemeral}}}}}}\n{more}"
     )
+}
+
+/// The manifest of the Full instance `full`; `source` is where its definitions come from.
+pub fn full_manifest(namespace: &str, source: &str) -> String {
+    format!(
+        "apiVersion: airdock.dev/v1alpha1\nkind: KarmadaInstance\nmetadata: {{name: full, namespace: {namespace}}}\n\
+         spec:\n  profile: Full\n  etcd: {{managed: {{storage: {{type: Ephemeral}}}}}}\n  crds: {{source: {{{source}}}}}\n"
+    )
+}
+
+/// Karmada's bundle where the lab serves it, as a source with this checksum.
+pub fn served_bundle(sha256: &str) -> String {
+    format!("url: 'http://198.18.255.2:8099/crds.tar.gz', sha256: '{sha256}'")
+}
+
+/// Checksum of the bundle in the folder that `KARMADA_BIN` names; nothing when it names none.
+pub fn bundle_sha256() -> Option<String> {
+    let folder = std::env::var_os("KARMADA_BIN")?;
+    let bundle = std::fs::read(Path::new(&folder).join("crds.tar.gz")).unwrap();
+    Some(Sha256::digest(&bundle).iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// Applies a membership and the Secret that it needs.

@@ -3,23 +3,8 @@
 use airdock::api::{KarmadaInstance, MemberClusterJoin, MultiCloudApp};
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::Api;
-use sha2::{Digest, Sha256};
 
 use crate::{fleet, lab};
-
-/// Where the lab serves Karmada's CRD bundle to the host cluster.
-pub const BUNDLE: &str = "http://198.18.255.2:8099/crds.tar.gz";
-
-fn manifest(namespace: &str, source: &str) -> String {
-    format!(
-        "apiVersion: airdock.dev/v1alpha1\nkind: KarmadaInstance\nmetadata: {{name: full, namespace: {namespace}}}\n\
-         spec:\n  profile: Full\n  etcd: {{managed: {{storage: {{type: Ephemeral}}}}}}\n  crds: {{source: {{{source}}}}}\n"
-    )
-}
-
-fn from_url(sha256: &str) -> String {
-    format!("url: '{BUNDLE}', sha256: '{sha256}'")
-}
 
 #[tokio::test]
 async fn upstreams_components_install_join_and_propagate() {
@@ -27,15 +12,14 @@ async fn upstreams_components_install_join_and_propagate() {
         println!("SKIPPED: profile Full was not tested, since KARMADA_BIN does not name upstream's binaries");
         return;
     };
-    let bundle = std::fs::read(std::path::Path::new(&folder).join("crds.tar.gz")).unwrap();
-    let sha256: String = Sha256::digest(&bundle).iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = fleet::bundle_sha256().unwrap();
     let host = lab::host().await;
     let namespace = "e2e-full";
     lab::namespace(&host, namespace).await;
     let instances: Api<KarmadaInstance> = Api::namespaced(host.clone(), namespace);
 
     // A wrong checksum is named; nothing of the bundle is used.
-    lab::apply(&manifest(namespace, &from_url(&"0".repeat(64))));
+    lab::apply(&fleet::full_manifest(namespace, &fleet::served_bundle(&"0".repeat(64))));
     lab::until_condition(&instances, "full", "Stalled", "True", "sha256", 120).await;
     // From a ConfigMap it installs; the same from the URL changes nothing.
     let file = std::path::Path::new(&folder).join("crds.tar.gz");
@@ -48,9 +32,9 @@ async fn upstreams_components_install_join_and_propagate() {
         &format!("--from-file=crds.tar.gz={}", file.display()),
     ]);
     assert!(ok, "{text}");
-    lab::apply(&manifest(namespace, "configMapRef: {name: bundle}"));
+    lab::apply(&fleet::full_manifest(namespace, "configMapRef: {name: bundle}"));
     lab::until_ready(&instances, "full", 240).await;
-    lab::apply(&manifest(namespace, &from_url(&sha256)));
+    lab::apply(&fleet::full_manifest(namespace, &fleet::served_bundle(&sha256)));
     let instance = lab::until_ready(&instances, "full", 240).await;
     assert_eq!(instance.status.unwrap().version.as_deref(), Some("v1.18.2"));
 

@@ -78,9 +78,8 @@ pub fn tenancy(app: &MultiCloudApp, key: &InstanceKey, instance: Option<&Karmada
     if key.namespace == namespace {
         return instance.map(|_| Tenancy::Owner).ok_or_else(|| Error::InstanceNotFound(key.clone()));
     }
-    let consents = |instance: &KarmadaInstance| instance.spec.tenancy.allowed_namespaces.contains(&namespace);
     match instance {
-        Some(instance) if consents(instance) => Ok(Tenancy::Guest),
+        Some(instance) if instance.admits(&namespace) => Ok(Tenancy::Guest),
         _ => Err(Error::InstanceNotShared(key.clone(), namespace)),
     }
 }

@@ -235,14 +235,10 @@ where
     let kind = K::kind(&());
     let all = Api::<Guarded<K>>::all(client.clone()).list(&ListParams::default()).await;
     let all = all.map_err(|source| InstanceError::Read { what: "who refers to the instance", source })?;
-    let may_mean = |namespace: Option<String>| {
-        namespace == instance.namespace()
-            || namespace.is_some_and(|namespace| instance.spec.tenancy.allowed_namespaces.contains(&namespace))
-    };
     let users = all.items.iter().filter(|guarded| guarded.finalizers().iter().any(|held| held == held_by));
     let users = users.filter(|guarded| match &guarded.0 {
         Ok(object) => refers(object),
-        Err(_) => may_mean(guarded.namespace()),
+        Err(_) => instance.admits(&guarded.namespace().unwrap_or_default()),
     });
     Ok(users.map(|user| format!("{kind} {}/{}", user.namespace().unwrap_or_default(), user.name_any())).collect())
 }

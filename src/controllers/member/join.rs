@@ -85,7 +85,8 @@ impl Members {
         let (all, key) = (self.joins.state(), &plane.key);
         // Whoever is not let in, and never was, takes no name from those who are.
         let others = all.iter().filter_map(|guarded| guarded.0.as_ref().ok()).filter(|other| {
-            other.finalizers().iter().any(|held| held == FINALIZER) || validate::is_allowed(other, instance)
+            other.finalizers().iter().any(|held| held == FINALIZER)
+                || instance.admits(&other.namespace().unwrap_or_default())
         });
         let older = validate::older_claim(join, others);
         let taken = |holder: String| Error::NameTaken {

@@ -33,9 +33,7 @@ pub fn instance(
 ) -> Result<KarmadaInstance, Error> {
     let missing = || Error::InstanceMissing { instance: key.to_string() };
     let instance = watch::instance(instances, key)?.ok_or_else(missing)?;
-    if key.namespace != namespace
-        && !instance.spec.tenancy.allowed_namespaces.iter().any(|allowed| allowed == namespace)
-    {
+    if !instance.admits(namespace) {
         return Err(Error::NotAllowed { instance: key.to_string(), namespace: namespace.to_owned() });
     }
     Ok(instance)

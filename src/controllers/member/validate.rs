@@ -4,7 +4,7 @@ use kube::ResourceExt;
 
 use super::error::Error;
 use crate::api::member::{MemberClusterJoin, MemberClusterJoinSpec};
-use crate::api::{GROUP, KarmadaInstance, MANAGED_BY_LABEL};
+use crate::api::{GROUP, MANAGED_BY_LABEL};
 use crate::controllers::names::{is_label_value, is_qualified_name};
 pub use crate::runtime::hosts::LocalEndpoints;
 use crate::runtime::hosts::refused_host;
@@ -113,14 +113,6 @@ fn prefix(key: &str) -> Option<&str> {
 #[must_use]
 pub fn instance_key(join: &MemberClusterJoin) -> InstanceKey {
     InstanceKey::of(&join.spec.instance_ref, &join.namespace().unwrap_or_default())
-}
-
-/// Whether an instance takes members from a membership's namespace.
-#[must_use]
-pub fn is_allowed(join: &MemberClusterJoin, instance: &KarmadaInstance) -> bool {
-    let namespace = join.namespace();
-    namespace == instance.namespace()
-        || namespace.is_some_and(|namespace| instance.spec.tenancy.allowed_namespaces.contains(&namespace))
 }
 
 /// Whoever else has the cluster name in the same instance with an older right to it, as `namespace/name`.

@@ -89,7 +89,7 @@ fn allowed(
     if key.namespace == own {
         return Ok(());
     }
-    if !instance.spec.tenancy.allowed_namespaces.iter().any(|allowed| allowed == own) {
+    if !instance.admits(own) {
         return Err(InstanceError::NotAllowed { instance: key.to_string(), namespace: own.to_owned() });
     }
     if binding.spec.scope.namespaces.iter().any(|namespace| namespace != own) {
