@@ -13,7 +13,7 @@ use airdock::api::MultiCloudApp;
 use airdock::controllers::app;
 use airdock::karmada::{OverridePolicy, PropagationPolicy, ResourceBinding};
 use airdock::runtime::conditions::find;
-use harness::crash::{Crash, Moment};
+use harness::crash::{FaultInjector, Moment};
 use harness::operator::Operator;
 use harness::{ApiServer, Etcd, eventually, objects};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -26,19 +26,19 @@ use tokio::sync::{Mutex, MutexGuard, OnceCell};
 const SOON: Duration = Duration::from_secs(30);
 
 /// One server for all tests, and one test at a time: an operator looks after every namespace.
-struct World {
+struct TestEnv {
     host: ApiServer,
     _etcd: Etcd,
 }
 
-async fn world() -> (MutexGuard<'static, World>, Client) {
-    static WORLD: OnceCell<Mutex<World>> = OnceCell::const_new();
-    let world = WORLD.get_or_init(async || Mutex::new(begin().await)).await.lock().await;
-    let client = world.host.client();
-    (world, client)
+async fn env() -> (MutexGuard<'static, TestEnv>, Client) {
+    static TEST_ENV: OnceCell<Mutex<TestEnv>> = OnceCell::const_new();
+    let env = TEST_ENV.get_or_init(async || Mutex::new(begin().await)).await.lock().await;
+    let client = env.host.client();
+    (env, client)
 }
 
-async fn begin() -> World {
+async fn begin() -> TestEnv {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let etcd = Etcd::start();
     let mut host = ApiServer::start(&etcd, "host");
@@ -53,18 +53,18 @@ async fn begin() -> World {
         });
         objects::apply(&client, cluster).await;
     }
-    World { host, _etcd: etcd }
+    TestEnv { host, _etcd: etcd }
 }
 
-fn operator(host: &ApiServer, crash: &Arc<Crash>) -> Operator {
+fn operator(host: &ApiServer, crash: &Arc<FaultInjector>) -> Operator {
     Operator::start(host, crash, |context| {
         tokio::spawn(app::run(context));
     })
 }
 
 /// Makes an instance that is installed; its plane is the host.
-async fn instance(world: &World, namespace: &str, name: &str, spec: Value) {
-    objects::ready_instance(&world.host.client(), namespace, name, spec, &world.host.kubeconfig()).await;
+async fn instance(env: &TestEnv, namespace: &str, name: &str, spec: Value) {
+    objects::ready_instance(&env.host.client(), namespace, name, spec, &env.host.kubeconfig()).await;
 }
 
 /// Waits until an object is gone.
@@ -168,10 +168,10 @@ async fn selectors(client: &Client, namespace: &str) -> usize {
 
 #[tokio::test]
 async fn an_application_reaches_its_plane_and_is_kept_there() {
-    let (world, client) = world().await;
-    instance(&world, "story", "fleet", json!({})).await;
-    let crash = Arc::new(Crash::never());
-    let operator = operator(&world.host, &crash);
+    let (env, client) = env().await;
+    instance(&env, "story", "fleet", json!({})).await;
+    let crash = Arc::new(FaultInjector::never());
+    let operator = operator(&env.host, &crash);
     let apps = Api::<MultiCloudApp>::namespaced(client.clone(), "story");
     let web = Api::<Deployment>::namespaced(client.clone(), "shop");
     let configs = Api::<ConfigMap>::namespaced(client.clone(), "shop");
@@ -248,12 +248,12 @@ async fn an_application_reaches_its_plane_and_is_kept_there() {
 
 #[tokio::test]
 async fn what_cannot_be_carried_out_is_named_and_recovers() {
-    let (world, client) = world().await;
-    instance(&world, "wrong", "fleet", json!({})).await;
-    instance(&world, "landlord", "house", json!({"tenancy": {"allowedNamespaces": ["guest"]}})).await;
+    let (env, client) = env().await;
+    instance(&env, "wrong", "fleet", json!({})).await;
+    instance(&env, "landlord", "house", json!({"tenancy": {"allowedNamespaces": ["guest"]}})).await;
     objects::namespace(&client, "guest").await;
-    let crash = Arc::new(Crash::never());
-    let operator = operator(&world.host, &crash);
+    let crash = Arc::new(FaultInjector::never());
+    let operator = operator(&env.host, &crash);
     let apps = Api::<MultiCloudApp>::namespaced(client.clone(), "wrong");
     let refused = |name: &str, manifest: Value| application("wrong", name, json!([manifest]), json!({}));
 
@@ -325,7 +325,7 @@ async fn what_cannot_be_carried_out_is_named_and_recovers() {
 /// Kills the operator at each of its writes, before it is sent and after it was carried out, and lets another go on.
 #[tokio::test]
 async fn killed_at_any_write_it_ends_the_same() {
-    let (world, client) = world().await;
+    let (env, client) = env().await;
     let manifests = json!([deployment("nginx"), config("one")]);
     let more = json!({"namespace": "crash-shop", "differences": [{"replicas": 3}]});
     let mut k = 0;
@@ -334,15 +334,15 @@ async fn killed_at_any_write_it_ends_the_same() {
         let mut reached = false;
         for moment in [Moment::Before, Moment::After] {
             let team = format!("crash-{k}-{moment:?}").to_lowercase();
-            instance(&world, &team, "fleet", json!({})).await;
+            instance(&env, &team, "fleet", json!({})).await;
             let apps = Api::<MultiCloudApp>::namespaced(client.clone(), &team);
             let mut more = more.clone();
             more["namespace"] = json!(format!("{team}-shop"));
             let shop = format!("{team}-shop");
 
             // Install, killed at the k-th write.
-            let crash = Arc::new(Crash::at(k, moment));
-            let first = operator(&world.host, &crash);
+            let crash = Arc::new(FaultInjector::at(k, moment));
+            let first = operator(&env.host, &crash);
             put(&apps, application(&team, "shop", manifests.clone(), more.clone())).await;
             let installed = async { until_ready(&apps, "shop", "Unknown", "waiting for the plane").await };
             tokio::select! {
@@ -352,7 +352,7 @@ async fn killed_at_any_write_it_ends_the_same() {
             first.kill();
             // The spec changes while nobody looks: what was begun must not be forgotten.
             put(&apps, application(&team, "shop", json!([deployment("nginx"), config("two")]), more.clone())).await;
-            let second = operator(&world.host, &Arc::new(Crash::never()));
+            let second = operator(&env.host, &Arc::new(FaultInjector::never()));
             eventually(&format!("{team} is installed"), SOON, async || {
                 let found = names::<ConfigMap>(&client, &shop).await;
                 if found == BTreeSet::from(["two".to_owned()]) { Ok(()) } else { Err(format!("{found:?}")) }
@@ -367,15 +367,15 @@ async fn killed_at_any_write_it_ends_the_same() {
             second.kill();
 
             // Removal, killed at the k-th write.
-            let crash = Arc::new(Crash::at(k, moment));
-            let third = operator(&world.host, &crash);
+            let crash = Arc::new(FaultInjector::at(k, moment));
+            let third = operator(&env.host, &crash);
             apps.delete("shop", &DeleteParams::default()).await.unwrap();
             tokio::select! {
                 () = crash.happened() => reached = true,
                 () = until_gone(&apps, "shop") => {}
             }
             third.kill();
-            let fourth = operator(&world.host, &Arc::new(Crash::never()));
+            let fourth = operator(&env.host, &Arc::new(FaultInjector::never()));
             until_gone(&apps, "shop").await;
             fourth.kill();
             assert_eq!(names::<Deployment>(&client, &shop).await.len(), 0, "leaked by {team}");

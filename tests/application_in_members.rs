@@ -15,7 +15,7 @@ use airdock::engine;
 use airdock::karmada::CLUSTER_NAMESPACE;
 use airdock::runtime::conditions::find;
 use airdock::runtime::metrics::Metrics;
-use harness::crash::Crash;
+use harness::crash::FaultInjector;
 use harness::operator::Operator;
 use harness::{ADMIN, ApiServer, Etcd, eventually, objects};
 use k8s_openapi::api::apps::v1::Deployment;
@@ -58,7 +58,7 @@ async fn fleet(host: &ApiServer, members: &[ApiServer]) {
 
 /// The engine and the controller of applications.
 fn start(host: &ApiServer) -> Operator {
-    Operator::start(host, &Arc::new(Crash::never()), |context| {
+    Operator::start(host, &Arc::new(FaultInjector::never()), |context| {
         let options = engine::Options {
             factory: context.factory.clone(),
             metrics: Metrics::new(),

@@ -25,7 +25,7 @@ const REST: Duration = Duration::from_secs(30);
 const LIMIT: Duration = Duration::from_secs(300);
 
 /// How long it took.
-pub struct Took {
+pub struct Timings {
     /// Every member has every Deployment.
     pub present: Duration,
     /// Every Deployment is ready in every member, by its own status there.
@@ -76,7 +76,7 @@ fn deployment(index: usize) -> Deployment {
 }
 
 /// Creates the Deployments in a plane and waits until every member has them, and every template its members' status.
-pub async fn deployments(plane: &Client, members: &[&str]) -> Took {
+pub async fn deployments(plane: &Client, members: &[&str]) -> Timings {
     lab::namespace(plane, NAMESPACE).await;
     let policies: Api<PropagationPolicy> = Api::namespaced(plane.clone(), NAMESPACE);
     let _ = policies.create(&PostParams::default(), &everything(members)).await.unwrap();
@@ -107,7 +107,7 @@ pub async fn deployments(plane: &Client, members: &[&str]) -> Took {
     lab::delete(&policies, "everything", 120).await;
     // Servers have work to do after all is gone; users' load does not begin then, nor does the next run's.
     tokio::time::sleep(REST).await;
-    Took { present, ready, aggregated }
+    Timings { present, ready, aggregated }
 }
 
 /// Waits until a member is rid of the load and of what its own controllers made for it: clearing that away takes them

@@ -101,7 +101,7 @@ fn plan_of(
     let tenancy = match instance {
         Some(instance) => crate::controllers::app::observe::tenancy(app, &key, Some(instance)).map_err(Failed::App)?,
         None if key.namespace == namespace => Tenancy::Owner,
-        None => Tenancy::Guest,
+        None => Tenancy::CrossNamespace,
     };
     let application = validate(app, tenancy).map_err(|faults| Failed::App(Error::Invalid(faults)))?;
     let clusters = clusters(fleet, &key).map_err(Failed::Input)?;

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 
 use super::Engine;
-use super::index::Effects;
+use super::index::Requeues;
 use super::key::ClusterName;
 use super::model::{CLUSTER_FINALIZER, version};
 use super::queue::Outcome;
@@ -274,9 +274,9 @@ pub(super) async fn run(engine: Arc<Engine>, name: ClusterName) -> Outcome {
             if engine.index().is_clean(&name) != Some(true) {
                 engine.change(|index| {
                     let schedule = index.bindings_in(&name).cloned().collect();
-                    let mut effects = Effects { schedule, ..Effects::default() };
-                    effects.merge(index.look_at_member(&name));
-                    effects
+                    let mut requeues = Requeues { schedule, ..Requeues::default() };
+                    requeues.merge(index.look_at_member(&name));
+                    requeues
                 });
                 return Outcome::Again(LEAVING_RECHECK);
             }

@@ -7,13 +7,13 @@ use kube::core::ApiResource;
 use serde_json::{Map, Value, json};
 
 use super::Engine;
-use super::index::{Attempt, Effects, Repair};
+use super::desired::{DesiredState, Manifest, check_adoption, desired_state, holds, is_named, repair_backoff};
+use super::index::{Attempt, Repair, Requeues};
 use super::key::{Key, ObjectKey};
 use super::member::Session;
 use super::model::{Live, is_create_entry, parse, unstamp, version};
 use super::queue::Outcome;
 use super::rest::{Target, is_kind_missing, is_namespace_missing, is_refused, is_unanswered, message};
-use super::want::{Manifest, Want, holds, is_named, may_take, patience, want};
 use crate::interpret;
 use crate::karmada::MANAGED_LABEL;
 use crate::runtime::error::is_conflict;
@@ -39,7 +39,7 @@ pub(super) async fn run(engine: Arc<Engine>, session: Arc<Session>, key: Key) ->
         }
         Begin::Remove { live, preserve } => remove(&engine, &session, &key, &live, preserve).await,
         Begin::Apply { manifest, live, repair, taken } => {
-            let wait = repair.map(|repair| patience(repair.count, repair.at, Instant::now())).unwrap_or_default();
+            let wait = repair.map(|repair| repair_backoff(repair.count, repair.at, Instant::now())).unwrap_or_default();
             if !wait.is_zero() {
                 return Outcome::Again(wait);
             }
@@ -71,18 +71,18 @@ fn begin(engine: &Engine, session: &Session, key: &Key) -> Begin {
         }
         let live = member.live.get(key).cloned();
         let (repair, attempt) = (member.repairs.get(key).copied(), member.attempts.get(key).cloned());
-        (want(&index, &session.cluster, key), live, repair, attempt)
+        (desired_state(&index, &session.cluster, key), live, repair, attempt)
     };
     match step {
-        Want::Keep => Begin::Nothing,
-        Want::Remove { preserve } => match live {
+        DesiredState::Keep => Begin::Nothing,
+        DesiredState::Remove { preserve } => match live {
             Some(live) if (preserve || !live.deleting) && engine.index().is_ours(&live, key) => {
                 Begin::Remove { live, preserve }
             }
             _ => Begin::Nothing,
         },
-        Want::Apply(recipe) => {
-            let manifest = match recipe.render(key) {
+        DesiredState::Apply(inputs) => {
+            let manifest = match inputs.render(key) {
                 Ok(manifest) => manifest,
                 Err(error) => return Begin::Refused(error.to_string()),
             };
@@ -92,7 +92,7 @@ fn begin(engine: &Engine, session: &Session, key: &Key) -> Begin {
                 // It is made anew when it is gone.
                 return Begin::Nothing;
             }
-            if let Err(why) = may_take(&live, true, &engine.plane, &manifest, &session.cluster) {
+            if let Err(why) = check_adoption(&live, true, &engine.plane, &manifest, &session.cluster) {
                 return Begin::Refused(why);
             }
             if live.settled == Some(manifest.hash) || holds(&live, &manifest) {
@@ -181,7 +181,7 @@ async fn adopt(
     let labels = object.pointer("/metadata/labels");
     let labelled = labels.and_then(|all| all.get(MANAGED_LABEL)).and_then(Value::as_str) == Some("true");
     let live = Live::of(object.clone());
-    if let Err(why) = may_take(&live, labelled, &engine.plane, manifest, &session.cluster) {
+    if let Err(why) = check_adoption(&live, labelled, &engine.plane, manifest, &session.cluster) {
         engine.change(|index| index.attempted(&session.cluster, key, Attempt::Taken(why)));
         return Ok(Outcome::Again(CONFLICT_RECHECK));
     }
@@ -368,7 +368,7 @@ impl Drop for InFlight<'_> {
             // Who waited for it may go on.
             let binding = index.binding(&self.key);
             let waiting = binding.is_some_and(|binding| binding.deleting || !binding.removing.is_empty());
-            Effects { schedule: waiting.then(|| self.key.clone()).into_iter().collect(), ..Effects::default() }
+            Requeues { schedule: waiting.then(|| self.key.clone()).into_iter().collect(), ..Requeues::default() }
         });
     }
 }

@@ -93,7 +93,7 @@ impl Session {
 }
 
 /// Looks after a member until it is dropped.
-pub(super) async fn look_after(engine: Arc<Engine>, cluster: ClusterName, changed: Arc<Notify>) {
+pub(super) async fn run_member(engine: Arc<Engine>, cluster: ClusterName, changed: Arc<Notify>) {
     loop {
         let connection = engine.connection(&cluster).await;
         let session = match &connection {
@@ -119,7 +119,7 @@ pub(super) async fn look_after(engine: Arc<Engine>, cluster: ClusterName, change
         match session {
             Ok(session) => {
                 tokio::select! {
-                    () = visit(engine.clone(), session) => {}
+                    () = probe_loop(engine.clone(), session) => {}
                     () = other => {}
                 }
             }
@@ -142,7 +142,7 @@ async fn report(engine: &Engine, cluster: &ClusterName, readiness: Readiness) {
 }
 
 /// Probes a member for ever; whatever runs while it can be reached starts and stops here.
-async fn visit(engine: Arc<Engine>, session: Arc<Session>) {
+async fn probe_loop(engine: Arc<Engine>, session: Arc<Session>) {
     let mut up: Option<Up> = None;
     let mut failures = 0;
     let mut reported: Option<Readiness> = None;
@@ -366,7 +366,7 @@ async fn follow_kinds(engine: Arc<Engine>, session: Arc<Session>) {
                 watch.abort();
                 engine.change(|index| {
                     index.forget_member_kind(&session.cluster, &kind);
-                    super::index::Effects::default()
+                    super::index::Requeues::default()
                 });
             }
         }
@@ -412,8 +412,8 @@ async fn follow_kind(engine: Arc<Engine>, session: Arc<Session>, kind: Arc<KindK
         }
         News::Gone(object) => {
             let key = ObjectKey::of(&kind, &object);
-            let told = (text(&object, "/metadata/uid"), version(&object));
-            engine.change(|index| index.remove_live(&cluster, &key, Some((&told.0, told.1))));
+            let deleted = (text(&object, "/metadata/uid"), version(&object));
+            engine.change(|index| index.remove_live(&cluster, &key, Some((&deleted.0, deleted.1))));
         }
     })
     .await;

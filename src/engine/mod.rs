@@ -10,6 +10,7 @@
 //! any moment.
 
 mod cluster;
+mod desired;
 mod discovery;
 mod dispatch;
 mod index;
@@ -22,7 +23,6 @@ mod report;
 mod rest;
 mod schedule;
 mod summary;
-mod want;
 mod watch;
 
 use std::collections::HashMap;
@@ -41,7 +41,7 @@ use tokio::sync::{Notify, watch as channel};
 use tokio::task::JoinSet;
 
 use self::cluster::Readiness;
-use self::index::{Effects, Index};
+use self::index::{Index, Requeues};
 use self::key::{ClusterName, Key, KindKey};
 use self::queue::Queue;
 use self::rest::{Rest, message};
@@ -99,7 +99,7 @@ struct Engine {
     clusters: Arc<Queue<ClusterName>>,
     dispatch: Mutex<HashMap<ClusterName, Arc<Queue<Key>>>>,
     dispatch_depth: Gauge,
-    members: Mutex<HashMap<ClusterName, Caretaker>>,
+    members: Mutex<HashMap<ClusterName, MemberHandle>>,
     credentials: Mutex<HashMap<String, Credential>>,
     plane_served: Mutex<HashMap<Arc<KindKey>, (ApiResource, bool)>>,
     kinds: channel::Sender<()>,
@@ -123,12 +123,12 @@ struct Credential {
 }
 
 /// The task that looks after a member; it ends with this.
-struct Caretaker {
+struct MemberHandle {
     changed: Arc<Notify>,
     task: tokio::task::AbortHandle,
 }
 
-impl Drop for Caretaker {
+impl Drop for MemberHandle {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -215,31 +215,31 @@ impl Engine {
         lock(&self.index)
     }
 
-    fn members(&self) -> MutexGuard<'_, HashMap<ClusterName, Caretaker>> {
+    fn members(&self) -> MutexGuard<'_, HashMap<ClusterName, MemberHandle>> {
         lock(&self.members)
     }
 
     /// Puts news into the index and queues what follows from them.
-    fn change(&self, news: impl FnOnce(&mut Index) -> Effects) {
-        let effects = {
+    fn change(&self, news: impl FnOnce(&mut Index) -> Requeues) {
+        let requeues = {
             let mut index = self.index();
-            let mut effects = news(&mut index);
-            effects.dispatch.retain(|(cluster, _)| index.views.contains_key(cluster));
-            effects
+            let mut requeues = news(&mut index);
+            requeues.dispatch.retain(|(cluster, _)| index.views.contains_key(cluster));
+            requeues
         };
-        for key in effects.schedule {
+        for key in requeues.schedule {
             self.schedule.add(key);
         }
-        for (cluster, key) in effects.dispatch {
+        for (cluster, key) in requeues.dispatch {
             self.queue_of(&cluster).add(key);
         }
-        for key in effects.report {
+        for key in requeues.report {
             self.report.add_after(key, report::GATHER);
         }
-        for cluster in effects.clusters {
+        for cluster in requeues.clusters {
             self.clusters.add(cluster);
         }
-        if effects.kinds {
+        if requeues.kinds {
             self.kinds.send_replace(());
         }
     }
@@ -264,8 +264,8 @@ impl Engine {
         let Some(engine) = self.this.get().and_then(std::sync::Weak::upgrade) else { return };
         self.members().entry(name.clone()).or_insert_with(|| {
             let changed = Arc::new(Notify::new());
-            let task = tokio::spawn(member::look_after(engine, name.clone(), changed.clone())).abort_handle();
-            Caretaker { changed, task }
+            let task = tokio::spawn(member::run_member(engine, name.clone(), changed.clone())).abort_handle();
+            MemberHandle { changed, task }
         });
     }
 
@@ -276,8 +276,8 @@ impl Engine {
 
     /// The address or the credentials of a member may have changed.
     fn connection_changed(&self, name: &str) {
-        if let Some(caretaker) = self.members().get(name) {
-            caretaker.changed.notify_one();
+        if let Some(handle) = self.members().get(name) {
+            handle.changed.notify_one();
         }
     }
 

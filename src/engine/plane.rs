@@ -19,7 +19,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
 use super::discovery::discover;
-use super::index::{Effects, PolicyKey, Told};
+use super::index::{DeletedObject, PolicyKey, Requeues};
 use super::key::{ClusterName, Key, KindKey, ObjectKey};
 use super::model::{Binding, Template, text, version};
 use super::rest::message;
@@ -61,8 +61,8 @@ struct Mirror<K> {
     key: fn(&Value) -> Option<K>,
     /// An object is there, or changed; the flag tells whether it was listed.
     put: Box<dyn Fn(K, Value, bool) + Send + Sync>,
-    /// An object is gone; with its uid and version if the watch told.
-    remove: Box<dyn Fn(&K, Told<'_>) + Send + Sync>,
+    /// An object is gone; with its uid and version if the watch deleted.
+    remove: Box<dyn Fn(&K, DeletedObject<'_>) + Send + Sync>,
     /// Everything that is known.
     known: Box<dyn Fn() -> Vec<K> + Send + Sync>,
 }
@@ -122,7 +122,7 @@ async fn clusters(engine: Arc<Engine>) {
                 put.connection_changed(&name);
             }
         }),
-        remove: Box::new(move |name, told| remove.change(|index| index.remove_cluster(name, told))),
+        remove: Box::new(move |name, deleted| remove.change(|index| index.remove_cluster(name, deleted))),
         known: Box::new(move || known.index().clusters.keys().cloned().collect()),
     };
     mirror(&engine, ApiResource::erase::<Cluster>(&()), None, rules).await;
@@ -145,8 +145,8 @@ async fn policies<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced
             put.change(|index| match spec {
                 // One that is not understood is not one that is gone: what it placed must not be removed.
                 None if !deleting => {
-                    index.obscure_policy(key);
-                    Effects::default()
+                    index.mark_policy_unreadable(key);
+                    Requeues::default()
                 }
                 spec => index.set_policy(key, spec),
             });
@@ -183,7 +183,7 @@ async fn bindings<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced
             Ok(binding) => put.change(|index| index.put_binding(key, binding, relist)),
             Err(error) => tracing::warn!(object = %key, %error, "binding is not understood; it is passed over"),
         }),
-        remove: Box::new(move |key, told| remove.change(|index| index.remove_binding(key, told))),
+        remove: Box::new(move |key, deleted| remove.change(|index| index.remove_binding(key, deleted))),
         known: Box::new(move || known.index().binding_keys(namespaced)),
     };
     mirror(&engine, ApiResource::erase::<K>(&()), None, rules).await;
@@ -300,12 +300,12 @@ async fn templates(engine: Arc<Engine>, kind: Arc<KindKey>, resource: ApiResourc
             engine.change(|index| index.put_template(key, Template::of(object), true));
         }
         News::Complete => engine.change(|index| {
-            let mut effects = Effects::default();
+            let mut requeues = Requeues::default();
             for key in unseen.drain() {
-                effects.merge(index.remove_template(&key, None));
+                requeues.merge(index.remove_template(&key, None));
             }
-            effects.merge(index.kind_synced(&kind));
-            effects
+            requeues.merge(index.kind_synced(&kind));
+            requeues
         }),
         News::Changed(object) => {
             let key = ObjectKey::of(&kind, &object);
@@ -313,8 +313,8 @@ async fn templates(engine: Arc<Engine>, kind: Arc<KindKey>, resource: ApiResourc
         }
         News::Gone(object) => {
             let key = ObjectKey::of(&kind, &object);
-            let told = (text(&object, "/metadata/uid"), version(&object));
-            engine.change(|index| index.remove_template(&key, Some((&told.0, told.1))));
+            let deleted = (text(&object, "/metadata/uid"), version(&object));
+            engine.change(|index| index.remove_template(&key, Some((&deleted.0, deleted.1))));
         }
     })
     .await;

@@ -64,7 +64,7 @@ pub fn plan(index: &Index, key: &Key) -> Plan {
         let gone = index.is_synced(&key.kind);
         return idle(binding.filter(|_| gone).map_or(Step::Nothing, |binding| ending(index, key, binding)));
     };
-    if !template.deleting && binding.is_some_and(|binding| index.is_obscure(binding)) {
+    if !template.deleting && binding.is_some_and(|binding| index.is_policy_unreadable(binding)) {
         return Plan { step: Step::Nothing, refusal: None, wanted: None };
     }
     let claim = if template.deleting { None } else { index.claim(key, &template.parsed()) };

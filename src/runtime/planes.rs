@@ -16,7 +16,7 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::keeper::Keeper;
+use self::keeper::PlaneClientCache;
 pub use self::triggers::PromptBackoff;
 use super::client::ClientFactory;
 use super::error::{Class, Classified};
@@ -131,7 +131,7 @@ impl Planes {
         shutdown: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, state) = watch::channel(State::default());
-        let keeper = Keeper::new(host, factory, access, sender);
+        let keeper = PlaneClientCache::new(host, factory, access, sender);
         let task = async move {
             tokio::select! {
                 () = keeper.run() => {}

@@ -16,7 +16,7 @@ use k8s_openapi::api::coordination::v1::Lease;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 
-use crate::crash::{Crash, Moment};
+use crate::crash::{FaultInjector, Moment};
 use crate::fleet;
 use crate::lab;
 
@@ -40,7 +40,7 @@ fn args() -> ControllerArgs {
 /// whether it was killed.
 async fn operator_until(writes: usize, moment: Moment, done: &mut impl AsyncFnMut() -> bool) -> bool {
     // So many go through, and the next one never ends.
-    let crash = Arc::new(Crash::at(writes + 1, moment).counting(is_work));
+    let crash = Arc::new(FaultInjector::at(writes + 1, moment).counting(is_work));
     let hook = crash.clone();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     runtime.spawn(async move {

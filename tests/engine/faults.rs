@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::env::{Case, SOON, with_env};
 use crate::harness::{OTHER_ADMIN, eventually, objects};
-use crate::world::{Case, SOON, with_world};
 
 const BINDING: (&str, &str) = ("work.karmada.io/v1alpha2", "ResourceBinding");
 const CLUSTER: (&str, &str) = ("cluster.karmada.io/v1alpha1", "Cluster");
@@ -17,7 +17,7 @@ fn reason(cluster: &Value) -> String {
 
 #[test]
 fn a_member_goes_away_and_comes_back() {
-    with_world("away", async |case| {
+    with_env("away", async |case| {
         case.start_counted();
         case.apply(case.policy("all", json!({}))).await;
         case.apply(case.config("early", "v")).await;
@@ -57,7 +57,7 @@ fn a_member_goes_away_and_comes_back() {
 
 #[test]
 fn credentials_change() {
-    with_world("credentials", async |case| {
+    with_env("credentials", async |case| {
         case.start_counted();
         case.until_ready("beta", "True", SOON).await;
         let secret = |token: &str| json!({"data": {"token": objects::encoded(token)}});
@@ -82,7 +82,7 @@ fn credentials_change() {
 
 #[test]
 fn capacity_is_counted() {
-    with_world("capacity", async |case| {
+    with_env("capacity", async |case| {
         case.start_counted();
         let alpha = &case.clients["alpha"];
         let node = json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "n1"}});
@@ -143,7 +143,7 @@ async fn until_left(case: &Case<'_>, member: &str) {
 
 #[test]
 fn a_cluster_leaves() {
-    with_world("leaving", async |case| {
+    with_env("leaving", async |case| {
         case.start_counted();
         case.apply(case.policy("all", json!({}))).await;
         case.apply(case.config("settings", "v")).await;

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::crash::{Crash, Moment};
+use crate::env::{Case, NAMES, with_env};
+use crate::harness::crash::{FaultInjector, Moment};
 use crate::harness::objects;
-use crate::world::{Case, NAMES, with_world};
 
 const BINDING: (&str, &str) = ("work.karmada.io/v1alpha2", "ResourceBinding");
 
 /// Runs the engine until it dies of its own accord; false when it got through without.
-async fn dies(case: &mut Case<'_>, crash: &Arc<Crash>) -> bool {
+async fn dies(case: &mut Case<'_>, crash: &Arc<FaultInjector>) -> bool {
     case.start(crash);
     let died = tokio::select! {
         () = crash.happened() => true,
@@ -30,7 +30,7 @@ async fn managed(case: &Case<'_>, member: &str) -> Vec<String> {
 
 #[test]
 fn killed_at_each_write_while_propagating_and_deleting() {
-    with_world("killed", async |case| {
+    with_env("killed", async |case| {
         // Let the clusters be ready, so that only the work in question is written.
         let traffic = case.start_counted();
         for name in NAMES {
@@ -45,7 +45,7 @@ fn killed_at_each_write_while_propagating_and_deleting() {
             let name = format!("object-{k}");
             case.apply(case.policy("all", json!({}))).await;
             case.apply(case.config(&name, "v")).await;
-            points += usize::from(dies(case, &Arc::new(Crash::at(k, first))).await);
+            points += usize::from(dies(case, &Arc::new(FaultInjector::at(k, first))).await);
             case.start_counted();
             let binding = case.until_applied(&format!("{name}-configmap")).await;
             assert_eq!(binding["status"]["aggregatedStatus"].as_array().unwrap().len(), 3);
@@ -63,7 +63,7 @@ fn killed_at_each_write_while_propagating_and_deleting() {
             } else {
                 case.delete("policy.karmada.io/v1alpha1", "PropagationPolicy", "all").await;
             }
-            points += usize::from(dies(case, &Arc::new(Crash::at(k, second))).await);
+            points += usize::from(dies(case, &Arc::new(FaultInjector::at(k, second))).await);
             case.start_counted();
             case.until(BINDING.0, BINDING.1, &format!("{name}-configmap"), Value::is_null).await;
             case.kill();

@@ -4,10 +4,10 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
+mod env;
 mod faults;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod kill;
 mod propagate;
 mod scale;
-mod world;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::env::{Case, NAMES, condition, with_env};
 use crate::harness::objects;
-use crate::world::{Case, NAMES, condition, with_world};
 
 const BINDING: (&str, &str) = ("work.karmada.io/v1alpha2", "ResourceBinding");
 const POLICY: (&str, &str) = ("policy.karmada.io/v1alpha1", "PropagationPolicy");
@@ -26,7 +26,7 @@ fn only(names: &[&str]) -> Value {
 
 #[test]
 fn weights_differences_and_status() {
-    with_world("weights", async |case| {
+    with_env("weights", async |case| {
         case.start_counted();
         case.apply(json!({"apiVersion": "policy.karmada.io/v1alpha1", "kind": "OverridePolicy",
             "metadata": {"name": "us", "namespace": case.namespace},
@@ -82,7 +82,7 @@ fn weights_differences_and_status() {
 
 #[test]
 fn drift_is_put_right_and_nothing_is_written_without_need() {
-    with_world("drift", async |case| {
+    with_env("drift", async |case| {
         let traffic = case.start_counted();
         case.apply(case.policy("all", json!({}))).await;
         case.apply(case.deployment("web", 2)).await;
@@ -140,7 +140,7 @@ fn drift_is_put_right_and_nothing_is_written_without_need() {
 
 #[test]
 fn one_watch_serves_all_objects_of_a_kind_in_a_member() {
-    with_world("watches", async |case| {
+    with_env("watches", async |case| {
         case.start_counted();
         // Two policies and several objects for one kind; the server's own components do not watch Deployments.
         for name in ["one", "two", "three"] {
@@ -168,7 +168,7 @@ fn one_watch_serves_all_objects_of_a_kind_in_a_member() {
 
 #[test]
 fn goes_away_with_template_placement_and_policy() {
-    with_world("removal", async |case| {
+    with_env("removal", async |case| {
         case.start_counted();
         case.apply(case.policy("all", json!({}))).await;
         for name in ["one", "two", "three"] {
@@ -204,7 +204,7 @@ fn goes_away_with_template_placement_and_policy() {
 
 #[test]
 fn a_binding_that_somebody_deletes_costs_members_nothing() {
-    with_world("rebound", async |case| {
+    with_env("rebound", async |case| {
         let traffic = case.start_counted();
         case.apply(case.policy("all", json!({}))).await;
         case.apply(case.config("kept", "v")).await;
@@ -230,7 +230,7 @@ fn a_binding_that_somebody_deletes_costs_members_nothing() {
 
 #[test]
 fn two_versions_of_a_kind_do_not_fight() {
-    with_world("versions", async |case| {
+    with_env("versions", async |case| {
         let traffic = case.start_counted();
         for (version, name) in [("autoscaling/v1", "one"), ("autoscaling/v2", "two")] {
             let selector = json!({"apiVersion": version, "kind": "HorizontalPodAutoscaler", "name": name});
@@ -251,7 +251,7 @@ fn two_versions_of_a_kind_do_not_fight() {
 
 #[test]
 fn preserved_when_asked() {
-    with_world("preserve", async |case| {
+    with_env("preserve", async |case| {
         case.start_counted();
         case.apply(case.policy("all", json!({"preserveResourcesOnDeletion": true}))).await;
         case.apply(case.config("kept", "v")).await;
@@ -268,7 +268,7 @@ fn preserved_when_asked() {
 
 #[test]
 fn others_objects_are_not_taken_over() {
-    with_world("conflict", async |case| {
+    with_env("conflict", async |case| {
         case.start_counted();
         case.until_ready("alpha", "True", Duration::from_secs(10)).await;
         let alpha = case.clients["alpha"].clone();
@@ -339,7 +339,7 @@ fn others_objects_are_not_taken_over() {
 
 #[test]
 fn kinds_with_fields_of_the_members_own() {
-    with_world("retain", async |case| {
+    with_env("retain", async |case| {
         let traffic = case.start_counted();
         let selectors = json!({"resourceSelectors": [{"apiVersion": "v1", "kind": "Service"}, {"apiVersion": "batch/v1", "kind": "Job"},
             {"apiVersion": "v1", "kind": "ServiceAccount"}, {"apiVersion": "apps/v1", "kind": "Deployment"}]});
@@ -393,7 +393,7 @@ fn kinds_with_fields_of_the_members_own() {
 
 #[test]
 fn nowhere_to_go_and_bad_differences_are_told() {
-    with_world("refused", async |case| {
+    with_env("refused", async |case| {
         case.start_counted();
         case.apply(case.policy("all", only(&["delta"]))).await;
         case.apply(case.config("lost", "v")).await;
@@ -431,7 +431,7 @@ fn nowhere_to_go_and_bad_differences_are_told() {
 
 #[test]
 fn cluster_scoped_objects_and_namespaces() {
-    with_world("scoped", async |case| {
+    with_env("scoped", async |case| {
         case.start_counted();
         case.apply(json!({"apiVersion": "policy.karmada.io/v1alpha1", "kind": "ClusterPropagationPolicy", "metadata": {"name": "roles"},
             "spec": {"resourceSelectors": [{"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "name": "team:viewer"}]}}))
@@ -442,7 +442,7 @@ fn cluster_scoped_objects_and_namespaces() {
             .await;
         let in_beta =
             async |case: &Case<'_>| objects::get(&case.clients["beta"], role.0, role.1, "", "team:viewer").await;
-        crate::harness::eventually("role in beta", crate::world::SOON, async || {
+        crate::harness::eventually("role in beta", crate::env::SOON, async || {
             in_beta(case).await.ok_or_else(String::new)
         })
         .await;
@@ -452,7 +452,7 @@ fn cluster_scoped_objects_and_namespaces() {
             .await;
         case.apply(json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "scoped-goes"}})).await;
         let ns = async |name: &str| objects::get(&case.clients["gamma"], "v1", "Namespace", "", name).await;
-        crate::harness::eventually("namespace in gamma", crate::world::SOON, async || {
+        crate::harness::eventually("namespace in gamma", crate::env::SOON, async || {
             ns("scoped-goes").await.ok_or_else(String::new)
         })
         .await;
@@ -460,12 +460,12 @@ fn cluster_scoped_objects_and_namespaces() {
             assert!(ns(name).await.is_none(), "{name}");
         }
         objects::delete(&case.plane, role.0, role.1, "", "team:viewer").await;
-        crate::harness::eventually("role gone", crate::world::SOON, async || {
+        crate::harness::eventually("role gone", crate::env::SOON, async || {
             in_beta(case).await.map_or(Ok(()), |role| Err(role.to_string()))
         })
         .await;
         let bindings = objects::api(&case.plane, "work.karmada.io/v1alpha2", "ClusterResourceBinding", "");
-        crate::harness::eventually("binding gone", crate::world::SOON, async || {
+        crate::harness::eventually("binding gone", crate::env::SOON, async || {
             let left = bindings.list(&Default::default()).await.unwrap().items.len();
             if left == 0 { Ok(()) } else { Err(format!("{left} left")) }
         })

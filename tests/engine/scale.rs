@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 use kube::api::ListParams;
 use serde_json::json;
 
+use crate::env::{NAMES, with_env};
 use crate::harness::objects;
-use crate::world::{NAMES, with_world};
 
 /// Deployments × members. A CI machine runs a tenth of the benchmark.
 fn count() -> usize {
@@ -15,7 +15,7 @@ fn count() -> usize {
 
 #[test]
 fn many_deployments_in_three_members() {
-    with_world("scale", async |case| {
+    with_env("scale", async |case| {
         let count = count();
         let traffic = case.start_counted();
         for name in NAMES {
@@ -46,7 +46,7 @@ fn many_deployments_in_three_members() {
         loop {
             let list = bindings.list(&ListParams::default()).await.unwrap();
             let values: Vec<_> = list.items.into_iter().map(|b| serde_json::to_value(b).unwrap()).collect();
-            if values.iter().filter(|b| crate::world::condition(b, "FullyApplied") == "True").count() == count {
+            if values.iter().filter(|b| crate::env::condition(b, "FullyApplied") == "True").count() == count {
                 break;
             }
             assert!(started.elapsed() < Duration::from_secs(60));

@@ -20,7 +20,7 @@ pub enum Moment {
 
 /// Sees every request of a process, and from one write on lets none go on. Who then drops the process' runtime has
 /// killed it.
-pub struct Crash {
+pub struct FaultInjector {
     at: usize,
     moment: Moment,
     counts: fn(&str) -> bool,
@@ -30,7 +30,7 @@ pub struct Crash {
     happened: watch::Sender<bool>,
 }
 
-impl Crash {
+impl FaultInjector {
     /// Happens at the n-th write, counted from 1.
     pub fn at(n: usize, moment: Moment) -> Self {
         Self {
@@ -85,7 +85,7 @@ impl Crash {
     }
 }
 
-impl RequestHook for Crash {
+impl RequestHook for FaultInjector {
     fn before(&self, method: &Method, host: &str, path: &str) -> BoxFuture<'static, ()> {
         if is_write(method) && !self.has_happened() {
             self.log.lock().unwrap().push(format!("{method} {host}{path}"));

@@ -12,7 +12,7 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use super::ApiServer;
-use super::crash::Crash;
+use super::crash::FaultInjector;
 
 /// Controllers on a runtime of their own. Dropped, they are gone as after kill -9: nothing is finished.
 pub struct Operator {
@@ -21,7 +21,7 @@ pub struct Operator {
 
 impl Operator {
     /// Starts an operator of a host cluster. `start` is given the context and spawns the controllers.
-    pub fn start(host: &ApiServer, crash: &Arc<Crash>, start: impl FnOnce(Context)) -> Self {
+    pub fn start(host: &ApiServer, crash: &Arc<FaultInjector>, start: impl FnOnce(Context)) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let guard = runtime.enter();
         let factory = ClientFactory::default().with_hook(crash.clone());

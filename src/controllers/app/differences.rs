@@ -17,7 +17,7 @@ use crate::karmada::policy::{
     ClusterAffinity, ImageComponent, ImageOverrider, OverrideRule, OverriderOperator, Overriders, PlaintextOverrider,
 };
 
-use super::validate::{Fault, Template, applies};
+use super::validate::{FieldError, Template, applies};
 use super::workload;
 
 /// The clusters that a placement selects, whether or not their taints are tolerated.
@@ -33,18 +33,18 @@ pub(super) fn placed<'a>(app: &'a MultiCloudApp, clusters: &'a [Cluster]) -> imp
 ///
 /// # Errors
 /// The first operation that does not fit the object.
-pub fn in_cluster(template: &Template, differences: &[Difference], cluster: &Cluster) -> Result<Value, Fault> {
+pub fn in_cluster(template: &Template, differences: &[Difference], cluster: &Cluster) -> Result<Value, FieldError> {
     let matching = differences.iter().enumerate().filter(|(_, difference)| selects(&difference.matches, cluster));
     changed(template, matching).map_err(|fault| {
         let name = cluster.metadata.name.as_deref().unwrap_or_default();
-        Fault::new(fault.field, format!("{} (in cluster {name})", fault.problem))
+        FieldError::new(fault.field, format!("{} (in cluster {name})", fault.problem))
     })
 }
 
 fn changed<'a>(
     template: &Template,
     differences: impl Iterator<Item = (usize, &'a Difference)>,
-) -> Result<Value, Fault> {
+) -> Result<Value, FieldError> {
     let mut object = template.object.clone();
     let mut images = Images::default();
     for (d, difference) in differences.filter(|(_, difference)| applies(difference, template)) {
@@ -55,7 +55,7 @@ fn changed<'a>(
                     PatchOp::Remove => "remove",
                     PatchOp::Replace => "replace",
                 };
-                Fault::new(source, format!("{verb} {} of {template}: {problem}", operation.path))
+                FieldError::new(source, format!("{verb} {} of {template}: {problem}", operation.path))
             })?;
         }
     }
@@ -131,7 +131,7 @@ fn apply(object: &mut Value, operation: &PatchOperation) -> Result<(), String> {
 /// # Errors
 /// The first operation that does not fit the object, in any of the clusters where the app is placed, or on its
 /// own when the difference matches none of them.
-pub fn rules(app: &MultiCloudApp, template: &Template, clusters: &[Cluster]) -> Result<Vec<OverrideRule>, Fault> {
+pub fn rules(app: &MultiCloudApp, template: &Template, clusters: &[Cluster]) -> Result<Vec<OverrideRule>, FieldError> {
     let differences = &app.spec.differences;
     let known: Vec<&Cluster> = placed(app, clusters).collect();
     for (d, difference) in differences.iter().enumerate() {

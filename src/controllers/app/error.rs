@@ -6,7 +6,7 @@ use crate::runtime::conditions::Verdict;
 use crate::runtime::error::{Class, Classified};
 use crate::runtime::planes::{InstanceKey, PlaneError};
 
-use super::validate::Fault;
+use super::validate::FieldError;
 
 /// How many faults of a spec are told at once.
 const FAULTS_TOLD: usize = 5;
@@ -16,7 +16,7 @@ const FAULTS_TOLD: usize = 5;
 pub enum Error {
     /// The spec cannot be carried out.
     #[error("{}", told(.0))]
-    Invalid(Vec<Fault>),
+    Invalid(Vec<FieldError>),
     /// There is no such instance in the app's namespace.
     #[error("spec.instanceRef: there is no KarmadaInstance {0}; create it, or name another")]
     InstanceNotFound(InstanceKey),
@@ -96,8 +96,8 @@ impl From<ApplyError> for Error {
     }
 }
 
-impl From<Fault> for Error {
-    fn from(fault: Fault) -> Self {
+impl From<FieldError> for Error {
+    fn from(fault: FieldError) -> Self {
         Self::Invalid(vec![fault])
     }
 }
@@ -149,7 +149,7 @@ impl Error {
     }
 }
 
-fn told(faults: &[Fault]) -> String {
+fn told(faults: &[FieldError]) -> String {
     let mut text = faults.iter().take(FAULTS_TOLD).map(ToString::to_string).collect::<Vec<_>>().join("; ");
     if faults.len() > FAULTS_TOLD {
         text.push_str(&format!("; and {} more", faults.len() - FAULTS_TOLD));

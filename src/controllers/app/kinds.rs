@@ -6,7 +6,7 @@ use serde_json::{Map, Value};
 
 use crate::karmada::CONFLICT_RESOLUTION_ANNOTATION;
 
-use super::validate::{Application, Fault};
+use super::validate::{Application, FieldError};
 
 /// Why a kind cannot be part of an app, from its name alone.
 pub(super) fn refused_kind(api_version: &str, kind: &str) -> Option<String> {
@@ -89,11 +89,11 @@ pub type Served = BTreeMap<(String, String), Option<bool>>;
 ///
 /// # Errors
 /// The first kind that is cluster-scoped after all.
-pub fn check_served(application: &Application, served: &Served) -> Result<(), Fault> {
+pub fn check_served(application: &Application, served: &Served) -> Result<(), FieldError> {
     for template in &application.templates {
         let known = served.get(&(template.api_version.clone(), template.kind.clone()));
         if known == Some(&Some(false)) {
-            return Err(Fault::new(format!("spec.components ({template})"), cluster_scoped(&template.kind)));
+            return Err(FieldError::new(format!("spec.components ({template})"), cluster_scoped(&template.kind)));
         }
     }
     Ok(())

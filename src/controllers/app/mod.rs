@@ -27,7 +27,7 @@ use kube::{Client, ResourceExt};
 
 use self::access::{Access, Accesses};
 use self::error::Error;
-use self::status::Standing;
+use self::status::RolloutStatus;
 use super::watch::instance;
 use super::{Context, finalizer};
 use crate::api::app::MultiCloudAppStatus;
@@ -77,8 +77,8 @@ impl Reconcile for AppReconciler {
             self.advance(&app, &mut status).await
         };
         let (verdict, next) = match result {
-            Ok(Round { verdict: None, .. }) => return Ok(Next::OnEvent),
-            Ok(Round { verdict: Some(verdict), next }) => (verdict, Ok(next)),
+            Ok(ReconcileState { verdict: None, .. }) => return Ok(Next::OnEvent),
+            Ok(ReconcileState { verdict: Some(verdict), next }) => (verdict, Ok(next)),
             Err(error) => (error.verdict(), Err(error)),
         };
         verdict.write(&mut status.conditions, app.metadata.generation);
@@ -91,12 +91,12 @@ impl Reconcile for AppReconciler {
 }
 
 /// What came of one round. Without a verdict the app is gone.
-struct Round {
+struct ReconcileState {
     verdict: Option<Verdict>,
     next: Next,
 }
 
-impl Round {
+impl ReconcileState {
     fn of(verdict: Verdict) -> Self {
         Self { verdict: Some(verdict), next: Next::OnEvent }
     }
@@ -104,7 +104,7 @@ impl Round {
 
 impl AppReconciler {
     /// Brings the plane to what the spec asks for, and the status to what the plane tells.
-    async fn advance(&self, app: &App, status: &mut MultiCloudAppStatus) -> Result<Round, Error> {
+    async fn advance(&self, app: &App, status: &mut MultiCloudAppStatus) -> Result<ReconcileState, Error> {
         let key = self.key(app);
         let instance = self.instance(&key).await?;
         let tenancy = observe::tenancy(app, &key, instance.as_ref())?;
@@ -135,30 +135,34 @@ impl AppReconciler {
                 return Err(error);
             }
         }
-        let standings: Vec<Standing<'_>> = application
+        let rollouts: Vec<RolloutStatus<'_>> = application
             .templates
             .iter()
             .zip(observed.templates.iter().zip(generations))
-            .map(|(template, (live, generation))| Standing { template, generation, binding: live.binding.as_ref() })
+            .map(|(template, (live, generation))| RolloutStatus {
+                template,
+                generation,
+                binding: live.binding.as_ref(),
+            })
             .collect();
-        let verdict = status::read(app, &observed.clusters, &standings, status);
+        let verdict = status::read(app, &observed.clusters, &rollouts, status);
         Ok(match verdict {
-            _ if app.spec.suspend && !apply::is_written(&plan, &observed) => Round::of(Verdict::NotReady {
+            _ if app.spec.suspend && !apply::is_written(&plan, &observed) => ReconcileState::of(Verdict::NotReady {
                 reason: "Suspended",
                 message:
                     "suspended while the spec and the plane differ; nothing is written until spec.suspend is false"
                         .to_owned(),
             }),
             // What was just written is not in the bindings that were just read.
-            Verdict::Ready { .. } if changed => Round {
+            Verdict::Ready { .. } if changed => ReconcileState {
                 verdict: Some(Verdict::Progressing {
                     reason: "Distributing",
                     message: "the change is on its way to the clusters".to_owned(),
                 }),
                 next: Next::After(Duration::from_secs(1)),
             },
-            verdict if changed => Round { verdict: Some(verdict), next: Next::After(Duration::from_secs(1)) },
-            verdict => Round::of(verdict),
+            verdict if changed => ReconcileState { verdict: Some(verdict), next: Next::After(Duration::from_secs(1)) },
+            verdict => ReconcileState::of(verdict),
         })
     }
 

@@ -79,7 +79,7 @@ pub fn tenancy(app: &MultiCloudApp, key: &InstanceKey, instance: Option<&Karmada
         return instance.map(|_| Tenancy::Owner).ok_or_else(|| Error::InstanceNotFound(key.clone()));
     }
     match instance {
-        Some(instance) if instance.admits(&namespace) => Ok(Tenancy::Guest),
+        Some(instance) if instance.admits(&namespace) => Ok(Tenancy::CrossNamespace),
         _ => Err(Error::InstanceNotShared(key.clone(), namespace)),
     }
 }

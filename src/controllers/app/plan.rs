@@ -17,7 +17,7 @@ use crate::karmada::{Cluster, OverridePolicy, PropagationPolicy};
 
 use super::differences::{placed, rules};
 use super::observe::Live;
-use super::validate::{Application, Fault, Template};
+use super::validate::{Application, FieldError, Template};
 
 /// What an app needs in its plane.
 #[derive(Clone, Debug, PartialEq)]
@@ -60,7 +60,7 @@ pub fn binding_name(kind: &str, name: &str) -> String {
 ///
 /// # Errors
 /// What cannot be carried out in these clusters.
-pub fn plan(app: &MultiCloudApp, application: &Application, clusters: &[Cluster]) -> Result<Plan, Fault> {
+pub fn plan(app: &MultiCloudApp, application: &Application, clusters: &[Cluster]) -> Result<Plan, FieldError> {
     let mut overrides = Vec::new();
     for template in &application.templates {
         let rules = rules(app, template, clusters)?;
@@ -148,7 +148,7 @@ fn hash(parts: &[&str]) -> String {
     digest.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn placement(app: &MultiCloudApp, clusters: &[Cluster]) -> Result<Placement, Fault> {
+fn placement(app: &MultiCloudApp, clusters: &[Cluster]) -> Result<Placement, FieldError> {
     let placement = &app.spec.placement;
     let tolerations = placement.tolerations.iter().map(|toleration| Toleration {
         key: Some(toleration.key.clone()),
@@ -182,7 +182,7 @@ fn placement(app: &MultiCloudApp, clusters: &[Cluster]) -> Result<Placement, Fau
 
 /// Airdock gives a cluster the first weight that matches, Karmada the highest. The entries are passed on as they
 /// are while that is the same for every cluster there is, and by the names of the clusters otherwise.
-fn weights(app: &MultiCloudApp, clusters: &[Cluster]) -> Result<Option<WeightPreference>, Fault> {
+fn weights(app: &MultiCloudApp, clusters: &[Cluster]) -> Result<Option<WeightPreference>, FieldError> {
     let weights = &app.spec.placement.replicas.weights;
     if weights.is_empty() {
         return Ok(None);
@@ -194,7 +194,7 @@ fn weights(app: &MultiCloudApp, clusters: &[Cluster]) -> Result<Option<WeightPre
     if !known.is_empty() && known.iter().all(|(_, weights)| weights.is_empty()) {
         let problem = "matches none of the clusters that the placement selects, so none would get a replica; \
                        add a weight for them";
-        return Err(Fault::new("spec.placement.replicas.weights", problem));
+        return Err(FieldError::new("spec.placement.replicas.weights", problem));
     }
     let agree = known.iter().all(|(_, weights)| weights.first() == weights.iter().max());
     let static_weight_list = if agree {

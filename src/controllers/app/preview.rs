@@ -13,7 +13,7 @@ use crate::overrides::Override;
 use crate::placement::{self, ClusterView};
 
 use super::plan::{Plan, plan};
-use super::validate::{Application, Fault, Template, applies};
+use super::validate::{Application, FieldError, Template, applies};
 use super::workload;
 
 /// What would become of an app.
@@ -83,7 +83,11 @@ pub struct LeftOut {
 ///
 /// # Errors
 /// What cannot be carried out in these clusters.
-pub fn preview(app: &MultiCloudApp, application: &Application, clusters: &[Cluster]) -> Result<(Plan, Preview), Fault> {
+pub fn preview(
+    app: &MultiCloudApp,
+    application: &Application,
+    clusters: &[Cluster],
+) -> Result<(Plan, Preview), FieldError> {
     let plan = plan(app, application, clusters)?;
     let views: Vec<ClusterView> = clusters.iter().map(view).collect();
     let overrides: Vec<Override<'_>> = plan.overrides.iter().map(Override::from).collect();
@@ -94,7 +98,8 @@ pub fn preview(app: &MultiCloudApp, application: &Application, clusters: &[Clust
     for template in &plan.templates {
         let Some(distribution) = distribute(&template.object, &rules, &[]) else { continue };
         for (name, manifest) in distribution.manifests {
-            let manifest = manifest.map_err(|error| Fault::new(format!("{template} in {name}"), error.to_string()))?;
+            let manifest =
+                manifest.map_err(|error| FieldError::new(format!("{template} in {name}"), error.to_string()))?;
             let Some(cluster) = clusters.iter().find(|cluster| cluster.metadata.name.as_ref() == Some(&name)) else {
                 continue;
             };

@@ -9,7 +9,7 @@ use super::access::{self, Access};
 use super::error::Error;
 use super::observe::{self, Observed};
 use super::validate::Application;
-use super::{AppReconciler, FINALIZER, Round, apply};
+use super::{AppReconciler, FINALIZER, ReconcileState, apply};
 use crate::api::MultiCloudApp as App;
 use crate::api::instance::Phase;
 use crate::controllers::finalizer;
@@ -23,9 +23,9 @@ const DELETION_RECHECK: Duration = Duration::from_secs(2);
 
 impl AppReconciler {
     /// Takes everything of the app out of the plane, and lets go once the members are clean.
-    pub(super) async fn remove(&self, app: &App) -> Result<Round, Error> {
+    pub(super) async fn remove(&self, app: &App) -> Result<ReconcileState, Error> {
         if !app.finalizers().iter().any(|held| held == FINALIZER) {
-            return Ok(Round { verdict: None, next: Next::OnEvent });
+            return Ok(ReconcileState { verdict: None, next: Next::OnEvent });
         }
         let key = self.key(app);
         let instance = self.instance(&key).await?;
@@ -53,18 +53,18 @@ impl AppReconciler {
             None => self.let_go(app, &key).await,
             Some(message) => {
                 let verdict = Verdict::Progressing { reason: "Deleting", message };
-                Ok(Round { verdict: Some(verdict), next: Next::After(DELETION_RECHECK) })
+                Ok(ReconcileState { verdict: Some(verdict), next: Next::After(DELETION_RECHECK) })
             }
         }
     }
 
-    async fn let_go(&self, app: &App, key: &InstanceKey) -> Result<Round, Error> {
+    async fn let_go(&self, app: &App, key: &InstanceKey) -> Result<ReconcileState, Error> {
         let released = finalizer::remove(&self.host, app, FINALIZER).await;
         released.map_err(|source| Error::Host { verb: "remove the finalizer", source })?;
         if self.planes.get(key).is_err() {
             self.accesses.forget(key);
         }
-        Ok(Round { verdict: None, next: Next::OnEvent })
+        Ok(ReconcileState { verdict: None, next: Next::OnEvent })
     }
 }
 

@@ -21,7 +21,7 @@ const MESSAGE_LIMIT: usize = 256;
 
 /// A template as it stands in the plane.
 #[derive(Clone, Copy, Debug)]
-pub struct Standing<'a> {
+pub struct RolloutStatus<'a> {
     /// The template.
     pub template: &'a Template,
     /// Generation of the object in the plane, when it is there.
@@ -64,7 +64,7 @@ impl State {
 pub fn read(
     app: &MultiCloudApp,
     clusters: &[Cluster],
-    standings: &[Standing<'_>],
+    rollouts: &[RolloutStatus<'_>],
     status: &mut MultiCloudAppStatus,
 ) -> Verdict {
     let by_name: BTreeMap<&str, &Cluster> =
@@ -74,19 +74,19 @@ pub fn read(
     let mut replicas: BTreeMap<&str, ReadyCount> = BTreeMap::new();
     let mut components: BTreeMap<&str, (Health, ReadyCount)> = BTreeMap::new();
 
-    for standing in standings {
+    for rollout in rollouts {
         let component =
-            components.entry(&standing.template.component).or_insert((Health::Healthy, ReadyCount::default()));
-        let targets = standing.binding.map(|binding| binding.spec.binding.clusters.as_slice()).unwrap_or_default();
+            components.entry(&rollout.template.component).or_insert((Health::Healthy, ReadyCount::default()));
+        let targets = rollout.binding.map(|binding| binding.spec.binding.clusters.as_slice()).unwrap_or_default();
         if targets.is_empty() {
             component.0 = component.0.max(Health::Unknown);
         }
         for target in targets {
             let cluster = by_name.get(target.name.as_str()).copied();
-            let item = standing.binding.and_then(|binding| item(binding, &target.name));
-            let count = count(app, standing.template, cluster, target.replicas, item);
-            let state = state(standing, cluster, item, count);
-            let is_applied = item.is_some_and(|item| item.applied) && !is_outdated(standing, item);
+            let item = rollout.binding.and_then(|binding| item(binding, &target.name));
+            let count = count(app, rollout.template, cluster, target.replicas, item);
+            let state = state(rollout, cluster, item, count);
+            let is_applied = item.is_some_and(|item| item.applied) && !is_outdated(rollout, item);
             *applied.entry(&target.name).or_insert(true) &= is_applied;
             component.0 = component.0.max(state.health());
             if let Some(count) = count {
@@ -123,7 +123,7 @@ pub fn read(
     let mut total = ReadyCount::default();
     replicas.values().for_each(|count| add(&mut total, *count));
     status.replicas_ready = Some(format!("{}/{}", total.ready, total.total));
-    verdict(standings, &places)
+    verdict(rollouts, &places)
 }
 
 fn add(sum: &mut ReadyCount, more: ReadyCount) {
@@ -164,18 +164,18 @@ fn count(
 }
 
 /// Karmada reports which generation of the template a member's status speaks of, for the kinds that have one.
-fn is_outdated(standing: &Standing<'_>, item: Option<&AggregatedStatusItem>) -> bool {
+fn is_outdated(rollout: &RolloutStatus<'_>, item: Option<&AggregatedStatusItem>) -> bool {
     let reported = || item?.status.as_ref()?.get("resourceTemplateGeneration").and_then(Value::as_i64);
-    matches!((standing.generation, reported()), (Some(now), Some(then)) if then < now)
+    matches!((rollout.generation, reported()), (Some(now), Some(then)) if then < now)
 }
 
 fn state(
-    standing: &Standing<'_>,
+    rollout: &RolloutStatus<'_>,
     cluster: Option<&Cluster>,
     item: Option<&AggregatedStatusItem>,
     count: Option<ReadyCount>,
 ) -> State {
-    let template = standing.template;
+    let template = rollout.template;
     if let Some(problem) = cluster.and_then(unreachable) {
         return State::Unreachable(problem);
     }
@@ -186,7 +186,7 @@ fn state(
             None => State::Waiting(format!("{template} is not applied yet")),
         };
     }
-    if is_outdated(standing, Some(item)) {
+    if is_outdated(rollout, Some(item)) {
         return State::Waiting(format!("{template} is being updated"));
     }
     match item.health.as_deref() {
@@ -222,8 +222,8 @@ fn worst(states: &[State]) -> Option<&State> {
     states.iter().rev().max_by_key(rank)
 }
 
-fn verdict(standings: &[Standing<'_>], places: &BTreeMap<&str, Vec<State>>) -> Verdict {
-    for Standing { template, binding, .. } in standings {
+fn verdict(rollouts: &[RolloutStatus<'_>], places: &BTreeMap<&str, Vec<State>>) -> Verdict {
+    for RolloutStatus { template, binding, .. } in rollouts {
         let Some(binding) = binding else {
             return progressing(format!("waiting for the plane to place {template}"));
         };

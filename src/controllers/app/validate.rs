@@ -51,20 +51,20 @@ impl fmt::Display for Template {
 
 /// Something in a spec that cannot be carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
+pub struct FieldError {
     /// The field, as a path from the top of the object.
     pub field: String,
     /// What is wrong with it, and what to do.
     pub problem: String,
 }
 
-impl Fault {
+impl FieldError {
     pub(super) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { field: field.into(), problem: problem.into() }
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for FieldError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.field, self.problem)
     }
@@ -76,14 +76,14 @@ pub enum Tenancy {
     /// The instance is of the app's own namespace.
     Owner,
     /// The instance is of another namespace, which consents.
-    Guest,
+    CrossNamespace,
 }
 
 /// Checks the spec and brings it into the form that everything else works with.
 ///
 /// # Errors
 /// Everything that is wrong, in the order of the spec.
-pub fn validate(app: &MultiCloudApp, tenancy: Tenancy) -> Result<Application, Vec<Fault>> {
+pub fn validate(app: &MultiCloudApp, tenancy: Tenancy) -> Result<Application, Vec<FieldError>> {
     let name = app.metadata.name.clone().unwrap_or_default();
     let host_namespace = app.metadata.namespace.clone().unwrap_or_default();
     let namespace = app.spec.namespace.clone().unwrap_or_else(|| host_namespace.clone());
@@ -102,7 +102,7 @@ pub fn validate(app: &MultiCloudApp, tenancy: Tenancy) -> Result<Application, Ve
                 Ok(template) => {
                     let group = template.api_version.rsplit_once('/').map_or("", |(group, _)| group).to_owned();
                     if !seen.insert((group, template.kind.clone(), template.name.clone())) {
-                        faults.push(Fault::new(&field, format!("{template} is given twice; keep one of them")));
+                        faults.push(FieldError::new(&field, format!("{template} is given twice; keep one of them")));
                     }
                     templates.push(template);
                 }
@@ -111,7 +111,7 @@ pub fn validate(app: &MultiCloudApp, tenancy: Tenancy) -> Result<Application, Ve
     }
     if size > MANIFESTS_LIMIT {
         let problem = format!("the manifests are {size} bytes together, more than {MANIFESTS_LIMIT}; split the app");
-        faults.push(Fault::new("spec.components", problem));
+        faults.push(FieldError::new("spec.components", problem));
     }
     faults.extend(check_differences(app, &templates, tenancy));
     if !faults.is_empty() {
@@ -125,17 +125,17 @@ pub fn validate(app: &MultiCloudApp, tenancy: Tenancy) -> Result<Application, Ve
     Ok(Application { name, host_namespace, namespace, templates })
 }
 
-fn check_namespace(namespace: &str, host_namespace: &str, tenancy: Tenancy) -> Option<Fault> {
+fn check_namespace(namespace: &str, host_namespace: &str, tenancy: Tenancy) -> Option<FieldError> {
     if namespace.starts_with("kube-") || namespace.starts_with("karmada-") {
         let problem = format!("{namespace} belongs to the system and is never propagated; choose another");
-        return Some(Fault::new("spec.namespace", problem));
+        return Some(FieldError::new("spec.namespace", problem));
     }
-    (tenancy == Tenancy::Guest && namespace != host_namespace).then(|| {
+    (tenancy == Tenancy::CrossNamespace && namespace != host_namespace).then(|| {
         let problem = format!(
             "{namespace} is not this object's namespace {host_namespace}, and the instance is of another namespace, \
              which lets each guest use its own name only; remove the field"
         );
-        Fault::new("spec.namespace", problem)
+        FieldError::new("spec.namespace", problem)
     })
 }
 
@@ -145,7 +145,7 @@ fn template(
     component: &str,
     namespace: &str,
     tenancy: Tenancy,
-) -> Result<Template, Vec<Fault>> {
+) -> Result<Template, Vec<FieldError>> {
     let object = without_nulls(&manifest.0);
     let text = |key: &str| object.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (api_version, kind) = (text("apiVersion"), text("kind"));
@@ -154,7 +154,7 @@ fn template(
     let name = metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
 
     let mut faults = Vec::new();
-    let mut fault = |path: &str, problem: String| faults.push(Fault::new(format!("{field}{path}"), problem));
+    let mut fault = |path: &str, problem: String| faults.push(FieldError::new(format!("{field}{path}"), problem));
     if api_version.is_empty() {
         fault(".apiVersion", "missing".into());
     }
@@ -199,7 +199,7 @@ fn template(
             Some(_) => fault(&format!(".metadata.{key}"), "must be a map of strings".into()),
         }
     }
-    if tenancy == Tenancy::Guest
+    if tenancy == Tenancy::CrossNamespace
         && let Some((path, problem)) = escalation(&api_version, &kind, &object, namespace)
     {
         fault(path, problem);
@@ -216,12 +216,12 @@ fn template(
     })
 }
 
-fn check_differences(app: &MultiCloudApp, templates: &[Template], tenancy: Tenancy) -> Vec<Fault> {
+fn check_differences(app: &MultiCloudApp, templates: &[Template], tenancy: Tenancy) -> Vec<FieldError> {
     let weighted = app.spec.placement.replicas.mode == ReplicaMode::Weighted;
     let mut faults = Vec::new();
     for (d, difference) in app.spec.differences.iter().enumerate() {
         let field = format!("spec.differences[{d}]");
-        let mut fault = |path: String, problem: String| faults.push(Fault::new(format!("{field}{path}"), problem));
+        let mut fault = |path: String, problem: String| faults.push(FieldError::new(format!("{field}{path}"), problem));
         for component in &difference.components {
             if !app.spec.components.iter().any(|known| known.name == *component) {
                 fault(".components".into(), format!("there is no component {component}"));
@@ -256,7 +256,7 @@ fn check_differences(app: &MultiCloudApp, templates: &[Template], tenancy: Tenan
                 _ => fault(format!(".patches[{p}]"), format!("{} {} is not unique", patch.kind, patch.name)),
             }
             // What it would become in a member is not looked at, so it has to stay what was looked at.
-            if tenancy == Tenancy::Guest && patch.kind == "RoleBinding" {
+            if tenancy == Tenancy::CrossNamespace && patch.kind == "RoleBinding" {
                 let problem = "a RoleBinding of a guest's app is the same in every cluster; use a PermissionBinding";
                 fault(format!(".patches[{p}].kind"), problem.to_owned());
             }

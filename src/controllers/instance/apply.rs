@@ -20,13 +20,13 @@ use super::InstanceController;
 use super::caches::Host;
 use super::error::InstanceError;
 use super::host::owned;
-use super::observe::{self, Belonging, Observed, belonging, key};
-use super::plan::{Progress, Step, all_available, next_step, standing};
+use super::observe::{self, Observed, Ownership, key, ownership};
+use super::plan::{Progress, Step, all_available, next_step, rollout_status};
 use super::{keys, plane};
 
 /// What a round has found and done.
 #[derive(Clone, Debug)]
-pub struct Round {
+pub struct ReconcileState {
     /// How far the instance is.
     pub progress: Progress,
     /// The step at which the round stopped.
@@ -49,7 +49,7 @@ struct Wanted {
 
 impl InstanceController {
     /// Goes through the steps. On an error the round so far is still told, for the status.
-    pub(super) async fn advance(&self, observed: &Observed, round: &mut Round) -> Result<(), InstanceError> {
+    pub(super) async fn advance(&self, observed: &Observed, round: &mut ReconcileState) -> Result<(), InstanceError> {
         let instance = &observed.instance;
         let mut wanted = None;
         loop {
@@ -83,7 +83,7 @@ impl InstanceController {
     }
 
     /// Services, keys, etcd and the API server.
-    async fn base(&self, observed: &Observed, round: &mut Round) -> Result<Wanted, InstanceError> {
+    async fn base(&self, observed: &Observed, round: &mut ReconcileState) -> Result<Wanted, InstanceError> {
         let instance = observed.instance.as_ref();
         let no_digests = BTreeMap::new();
         let services: Vec<Manifest> = self
@@ -114,21 +114,21 @@ impl InstanceController {
         self.refuse_foreign_claims(observed).await?;
         let base: Vec<Manifest> = of_stage(&wanted.manifests, Stage::Base).cloned().collect();
         self.apply_all(observed, &base, &mut round.changes).await?;
-        self.restart_estranged(observed, &digests, round).await?;
+        self.restart_pods_of_another_ca(observed, &digests, round).await?;
         Ok(wanted)
     }
 
     /// Members of etcd under a new authority and those under the old one shut each other out, and a roll-out one by
     /// one would wait for ever: those left behind are restarted together.
-    async fn restart_estranged(
+    async fn restart_pods_of_another_ca(
         &self,
         observed: &Observed,
         digests: &BTreeMap<String, String>,
-        round: &mut Round,
+        round: &mut ReconcileState,
     ) -> Result<(), InstanceError> {
         let instance = observed.instance.as_ref();
         let pods = ApiResource::erase::<Pod>(&());
-        for (name, uid) in estranged(&observed.host, digests.get(&Names::of(instance).object("etcd-ca"))) {
+        for (name, uid) in pods_of_another_ca(&observed.host, digests.get(&Names::of(instance).object("etcd-ca"))) {
             let deleted = self.applier.delete(&pods, instance.namespace().as_deref(), &name, &uid).await;
             deleted.map_err(InstanceError::host)?;
             round.changes.push(format!("restarted Pod {name}"));
@@ -190,10 +190,10 @@ impl InstanceController {
     }
 
     /// Asks the API whether it is ready, once something runs that could answer.
-    async fn look_at_api(&self, observed: &Observed, round: &mut Round) {
+    async fn look_at_api(&self, observed: &Observed, round: &mut ReconcileState) {
         let instance = &observed.instance;
         let host = self.caches.host(instance);
-        if standing(Component::ApiServer, instance, &host).ready == 0 && !round.progress.started {
+        if rollout_status(Component::ApiServer, instance, &host).ready == 0 && !round.progress.started {
             return;
         }
         let Ok(plane) = self.context.planes.get(&key(instance)) else { return };
@@ -215,7 +215,11 @@ impl InstanceController {
     }
 
     /// The objects inside the plane. Tells which kinds it does not serve yet.
-    async fn plane(&self, instance: &KarmadaInstance, round: &mut Round) -> Result<Vec<String>, InstanceError> {
+    async fn plane(
+        &self,
+        instance: &KarmadaInstance,
+        round: &mut ReconcileState,
+    ) -> Result<Vec<String>, InstanceError> {
         let Some(plane) = round.plane.clone() else { return Ok(Vec::new()) };
         let no_digests = BTreeMap::new();
         let inputs = Inputs {
@@ -238,7 +242,7 @@ impl InstanceController {
     }
 
     /// Kinds that the plane forwards to a component count as served only when they are.
-    async fn look_at_forwarded_kinds(&self, instance: &KarmadaInstance, round: &mut Round) {
+    async fn look_at_forwarded_kinds(&self, instance: &KarmadaInstance, round: &mut ReconcileState) {
         let Some(plane) = &round.plane else { return };
         if Component::AggregatedApiServer.is_enabled(instance)
             && !plane::serves(&plane.client, "cluster.karmada.io/v1alpha1", "clusters").await
@@ -290,12 +294,12 @@ impl InstanceController {
         &self,
         observed: &Observed,
         wanted: &Option<Wanted>,
-        round: &mut Round,
+        round: &mut ReconcileState,
     ) -> Result<(), InstanceError> {
         let Some(wanted) = wanted else { return Ok(()) };
         let instance = observed.instance.as_ref();
         let mut components: Vec<Manifest> = of_stage(&wanted.manifests, Stage::Plane).cloned().collect();
-        let api_server = standing(Component::ApiServer, instance, &self.caches.host(instance));
+        let api_server = rollout_status(Component::ApiServer, instance, &self.caches.host(instance));
         if !api_server.is_available(&Component::ApiServer.image(instance, &self.context.image)) {
             keep_image(&mut components, &observed.host, Component::KubeControllerManager);
         }
@@ -309,7 +313,7 @@ impl InstanceController {
         &self,
         observed: &Observed,
         wanted: &Option<Wanted>,
-        round: &mut Round,
+        round: &mut ReconcileState,
     ) -> Result<(), InstanceError> {
         let Some(wanted) = wanted else { return Ok(()) };
         let instance = observed.instance.as_ref();
@@ -330,7 +334,7 @@ impl InstanceController {
 }
 
 /// Pods of an etcd of several members that run under another authority than the wanted one: name and uid. *Pure.*
-fn estranged(host: &Host, authority: Option<&String>) -> Vec<(String, String)> {
+fn pods_of_another_ca(host: &Host, authority: Option<&String>) -> Vec<(String, String)> {
     let members: Vec<_> =
         host.pods.values().filter(|pod| component_of(pod.as_ref()) == Some(Component::Etcd)).collect();
     if members.len() < 2 {
@@ -358,7 +362,7 @@ fn authority(keyring: &Keyring) -> &str {
 fn own_data<'a>(instance: &KarmadaInstance, secrets: impl IntoIterator<Item = &'a Secret>) -> BTreeMap<String, Data> {
     secrets
         .into_iter()
-        .filter(|secret| belonging(&secret.metadata, instance) != Belonging::Foreign)
+        .filter(|secret| ownership(&secret.metadata, instance) != Ownership::Foreign)
         .map(|secret| (secret.name_any(), keys::data(secret)))
         .collect()
 }
@@ -394,12 +398,12 @@ fn keep_image(manifests: &mut [Manifest], host: &Host, component: Component) {
 }
 
 /// A round that has done nothing yet.
-pub(super) fn begin(observed: &Observed) -> Round {
+pub(super) fn begin(observed: &Observed) -> ReconcileState {
     let instance = &observed.instance;
     let started = enabled(instance)
         .filter(|component| component.stage() == Stage::Plane)
-        .any(|component| standing(component, instance, &observed.host).exists);
-    Round {
+        .any(|component| rollout_status(component, instance, &observed.host).exists);
+    ReconcileState {
         progress: Progress {
             base: false,
             api: observe::Api::Starting,
@@ -435,10 +439,10 @@ mod tests {
         let mut host = Host::default();
         let new = "new".to_owned();
         member(&mut host, "a", "old");
-        assert!(estranged(&host, Some(&new)).is_empty(), "one alone is rolled out as any other");
+        assert!(pods_of_another_ca(&host, Some(&new)).is_empty(), "one alone is rolled out as any other");
         member(&mut host, "b", "old");
         member(&mut host, "c", "new");
-        let names: Vec<String> = estranged(&host, Some(&new)).into_iter().map(|(name, _)| name).collect();
+        let names: Vec<String> = pods_of_another_ca(&host, Some(&new)).into_iter().map(|(name, _)| name).collect();
         assert_eq!(names, ["a", "b"]);
     }
 }

@@ -13,7 +13,7 @@ use crate::runtime::apply::{Applied, Change, anybodys};
 use super::InstanceController;
 use super::caches::{Host, Named};
 use super::error::InstanceError;
-use super::observe::{Belonging, Observed, belonging, owner};
+use super::observe::{Observed, Ownership, owner, ownership};
 
 /// Writes at once into the host cluster for one instance.
 const CONCURRENCY: usize = 8;
@@ -55,7 +55,7 @@ impl InstanceController {
             }
         };
         if let Some(live) = &live
-            && belonging(&live.metadata, instance) == Belonging::Foreign
+            && ownership(&live.metadata, instance) == Ownership::Foreign
         {
             return Err(InstanceError::Taken { kind: resource.kind, name: manifest.name().to_owned() });
         }
@@ -91,7 +91,7 @@ pub fn owned(instance: &KarmadaInstance, host: &Host) -> Vec<(ApiResource, Strin
         objects: &Named<K>,
     ) {
         let own = objects.values().filter(|object| {
-            object.meta().deletion_timestamp.is_none() && belonging(object.meta(), instance) == Belonging::Ours
+            object.meta().deletion_timestamp.is_none() && ownership(object.meta(), instance) == Ownership::Ours
         });
         into.extend(
             own.map(|object| (ApiResource::erase::<K>(&()), object.name_any(), object.uid().unwrap_or_default())),

@@ -28,7 +28,7 @@ pub struct Observed {
 
 /// Whose an object of the host cluster is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Belonging {
+pub enum Ownership {
     /// This very instance's.
     Ours,
     /// Left by an earlier instance of this name, to be taken up.
@@ -39,14 +39,14 @@ pub enum Belonging {
 
 /// Whose an object is. *Pure.*
 #[must_use]
-pub fn belonging(object: &ObjectMeta, instance: &KarmadaInstance) -> Belonging {
+pub fn ownership(object: &ObjectMeta, instance: &KarmadaInstance) -> Ownership {
     let controller = object.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
     let label = object.labels.as_ref().and_then(|labels| labels.get(crate::api::INSTANCE_LABEL));
     let retained = object.annotations.as_ref().is_some_and(|a| a.contains_key(RETAINED_ANNOTATION));
     match controller {
-        Some(owner) if Some(&owner.uid) == instance.metadata.uid.as_ref() => Belonging::Ours,
-        None if retained && label == instance.metadata.name.as_ref() => Belonging::Retained,
-        _ => Belonging::Foreign,
+        Some(owner) if Some(&owner.uid) == instance.metadata.uid.as_ref() => Ownership::Ours,
+        None if retained && label == instance.metadata.name.as_ref() => Ownership::Retained,
+        _ => Ownership::Foreign,
     }
 }
 
@@ -116,17 +116,17 @@ mod tests {
     fn only_this_instances_objects_are_its_own() {
         let i = instance("Compact");
         let mut meta = ObjectMeta { owner_references: Some(vec![owner(&i)]), ..ObjectMeta::default() };
-        assert_eq!(belonging(&meta, &i), Belonging::Ours);
+        assert_eq!(ownership(&meta, &i), Ownership::Ours);
         let mut namesake = i.clone();
         namesake.metadata.uid = Some("another".into());
-        assert_eq!(belonging(&meta, &namesake), Belonging::Foreign);
+        assert_eq!(ownership(&meta, &namesake), Ownership::Foreign);
         meta.owner_references = None;
-        assert_eq!(belonging(&meta, &i), Belonging::Foreign);
+        assert_eq!(ownership(&meta, &i), Ownership::Foreign);
         meta.labels = Some([(crate::api::INSTANCE_LABEL.to_owned(), "east".to_owned())].into());
-        assert_eq!(belonging(&meta, &i), Belonging::Foreign);
+        assert_eq!(ownership(&meta, &i), Ownership::Foreign);
         meta.annotations = Some([(RETAINED_ANNOTATION.to_owned(), "true".to_owned())].into());
-        assert_eq!(belonging(&meta, &i), Belonging::Retained);
+        assert_eq!(ownership(&meta, &i), Ownership::Retained);
         meta.labels = Some([(crate::api::INSTANCE_LABEL.to_owned(), "west".to_owned())].into());
-        assert_eq!(belonging(&meta, &i), Belonging::Foreign);
+        assert_eq!(ownership(&meta, &i), Ownership::Foreign);
     }
 }

@@ -74,7 +74,7 @@ pub fn next_step(progress: &Progress) -> Step {
 
 /// How a component stands.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct RolloutStatus {
     /// Whether the workload is there.
     pub exists: bool,
     /// Pods that are wanted.
@@ -89,7 +89,7 @@ pub struct Standing {
     pub failure: Option<String>,
 }
 
-impl Standing {
+impl RolloutStatus {
     /// Whether the component is available as `image` in the number that is wanted.
     #[must_use]
     pub fn is_available(&self, image: &str) -> bool {
@@ -99,20 +99,20 @@ impl Standing {
 
 /// How a component of an instance stands.
 #[must_use]
-pub fn standing(component: Component, instance: &KarmadaInstance, host: &Host) -> Standing {
+pub fn rollout_status(component: Component, instance: &KarmadaInstance, host: &Host) -> RolloutStatus {
     let name = Names::of(instance).component(component);
     let desired = component.replicas(instance);
-    let mut standing = if component.is_stateful() {
+    let mut rollout_status = if component.is_stateful() {
         host.stateful_sets.get(&name).map(|object| of_stateful_set(object))
     } else {
         host.deployments.get(&name).map(|object| of_deployment(object))
     }
     .unwrap_or_default();
-    standing.desired = desired;
-    standing
+    rollout_status.desired = desired;
+    rollout_status
 }
 
-fn of_deployment(object: &Deployment) -> Standing {
+fn of_deployment(object: &Deployment) -> RolloutStatus {
     let spec = object.spec.as_ref();
     let wanted = spec.and_then(|spec| spec.replicas).unwrap_or(1);
     let status = object.status.clone().unwrap_or_default();
@@ -123,7 +123,7 @@ fn of_deployment(object: &Deployment) -> Standing {
         .iter()
         .flatten()
         .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True");
-    Standing {
+    RolloutStatus {
         exists: object.metadata.deletion_timestamp.is_none(),
         desired: wanted,
         ready: if current { updated.min(status.available_replicas.unwrap_or(0)) } else { 0 },
@@ -133,7 +133,7 @@ fn of_deployment(object: &Deployment) -> Standing {
     }
 }
 
-fn of_stateful_set(object: &StatefulSet) -> Standing {
+fn of_stateful_set(object: &StatefulSet) -> RolloutStatus {
     let spec = object.spec.as_ref();
     let wanted = spec.and_then(|spec| spec.replicas).unwrap_or(1);
     let status = object.status.clone().unwrap_or_default();
@@ -141,7 +141,7 @@ fn of_stateful_set(object: &StatefulSet) -> Standing {
     // Once a roll-out is complete, no pod counts as updated apart from the current revision.
     let settled = status.update_revision.is_none() || status.update_revision == status.current_revision;
     let updated = if settled { status.replicas } else { status.updated_replicas.unwrap_or(0) };
-    Standing {
+    RolloutStatus {
         exists: object.metadata.deletion_timestamp.is_none(),
         desired: wanted,
         ready: if current { updated.min(status.ready_replicas.unwrap_or(0)) } else { 0 },
@@ -158,8 +158,9 @@ fn first_image(spec: Option<&k8s_openapi::api::core::v1::PodSpec>) -> Option<Str
 /// Whether every component is available with the wanted image.
 #[must_use]
 pub fn all_available(instance: &KarmadaInstance, host: &Host, engine_image: &str) -> bool {
-    enabled(instance)
-        .all(|component| standing(component, instance, host).is_available(&component.image(instance, engine_image)))
+    enabled(instance).all(|component| {
+        rollout_status(component, instance, host).is_available(&component.image(instance, engine_image))
+    })
 }
 
 #[cfg(test)]
@@ -232,7 +233,7 @@ mod tests {
         panic!("no end");
     }
 
-    fn deployment(status: serde_json::Value) -> Standing {
+    fn deployment(status: serde_json::Value) -> RolloutStatus {
         let object: Deployment = serde_json::from_value(json!({
             "metadata": { "name": "east-engine", "generation": 4 },
             "spec": { "replicas": 2, "selector": {}, "template": { "spec": { "containers": [{ "name": "c", "image": "i:2" }] } } },
@@ -281,8 +282,8 @@ mod tests {
     fn a_missing_workload_stands_nowhere() {
         let i = instance("Compact");
         let mut host = Host::default();
-        let standing = standing(Component::Engine, &i, &host);
-        assert_eq!((standing.exists, standing.desired, standing.ready), (false, 1, 0));
+        let rollout_status = rollout_status(Component::Engine, &i, &host);
+        assert_eq!((rollout_status.exists, rollout_status.desired, rollout_status.ready), (false, 1, 0));
         let object: Deployment = serde_json::from_value(json!({ "metadata": { "name": "east-engine" } })).unwrap();
         host.deployments.insert("east-engine".into(), Arc::new(object));
         assert!(!all_available(&i, &host, "x"));

@@ -32,10 +32,10 @@ pub const BUNDLE_ANNOTATION: &str = "airdock.dev/bundle";
 pub const RECHECK: Duration = Duration::from_secs(20);
 
 /// Annotation with the time at which a definition was last touched.
-const NUDGED_ANNOTATION: &str = "airdock.dev/touched";
+const TOUCHED_ANNOTATION: &str = "airdock.dev/touched";
 
 /// How long a definition may take to be served before it is touched.
-const NUDGE_AFTER_SECONDS: i64 = 5;
+const TOUCH_AFTER_SECONDS: i64 = 5;
 
 /// Writes at once into one plane.
 const CONCURRENCY: usize = 8;
@@ -97,7 +97,7 @@ impl PlaneObjects {
         }
         changes.extend(prune(&known.applier, wanted, &found).await?);
         let unserved = unserved(&plane.client, wanted).await;
-        nudge(&known.applier, wanted, &found, &unserved).await?;
+        touch_unserved(&known.applier, wanted, &found, &unserved).await?;
         if unserved.is_empty() {
             let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
             all.insert(plane.key.clone(), Known { settled: Some(Instant::now()), ..known });
@@ -181,7 +181,7 @@ fn definitions(wanted: &[Manifest]) -> impl Iterator<Item = &CustomResourceDefin
 
 /// Touches definitions that are not served long after they were made. An API server that ends between accepting
 /// the names of a definition and establishing it takes that up again only when the definition changes.
-async fn nudge(
+async fn touch_unserved(
     applier: &Applier,
     wanted: &[Manifest],
     found: &Found,
@@ -190,13 +190,13 @@ async fn nudge(
     let now = Timestamp::now();
     for manifest in wanted.iter().filter(|manifest| unserved.iter().any(|name| name == manifest.name())) {
         let Some((resource, object)) = found.get(&id(manifest)) else { continue };
-        let last = object.annotations().get(NUDGED_ANNOTATION).and_then(|at| at.parse::<Timestamp>().ok());
+        let last = object.annotations().get(TOUCHED_ANNOTATION).and_then(|at| at.parse::<Timestamp>().ok());
         let last = last.or_else(|| object.creation_timestamp().map(|time| time.0));
-        if last.is_some_and(|last| now.as_second() - last.as_second() < NUDGE_AFTER_SECONDS) {
+        if last.is_some_and(|last| now.as_second() - last.as_second() < TOUCH_AFTER_SECONDS) {
             continue;
         }
         tracing::warn!(definition = manifest.name(), "the plane does not serve it yet: touching it");
-        let patch = json!({ "metadata": { "annotations": { NUDGED_ANNOTATION: now.to_string() } } });
+        let patch = json!({ "metadata": { "annotations": { TOUCHED_ANNOTATION: now.to_string() } } });
         let api = applier.api(resource, None);
         api.patch(manifest.name(), &PatchParams::default(), &Patch::Merge(&patch)).await.map_err(|error| {
             InstanceError::Plane { what: format!("touch {}", manifest.id()), source: Box::new(error) }

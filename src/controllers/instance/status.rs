@@ -14,11 +14,11 @@ use crate::runtime::error::Class;
 use crate::runtime::error::Classified as _;
 use crate::runtime::planes::ADMIN_KUBECONFIG;
 
-use super::apply::Round;
+use super::apply::ReconcileState;
 use super::caches::Host;
 use super::error::InstanceError;
 use super::observe::Api;
-use super::plan::{Step, standing};
+use super::plan::{Step, rollout_status};
 use super::remove::{Removal, listed};
 
 /// What a status is made of.
@@ -28,7 +28,7 @@ pub struct Facts<'a> {
     /// What there is of it now.
     pub host: &'a Host,
     /// What the round did.
-    pub round: &'a Round,
+    pub round: &'a ReconcileState,
     /// How the round ended.
     pub error: Option<&'a InstanceError>,
     /// Image of Airdock itself.
@@ -126,7 +126,7 @@ fn phase(verdict: &Verdict, was_ready: bool, invalid: bool) -> Phase {
     }
 }
 
-fn verdict(round: &Round, components: &[ComponentStatus], was_ready: bool) -> Verdict {
+fn verdict(round: &ReconcileState, components: &[ComponentStatus], was_ready: bool) -> Verdict {
     let reason = if was_ready { "Updating" } else { "Installing" };
     let waiting: Vec<String> = components.iter().filter_map(waits).collect();
     let trouble: Vec<String> = components.iter().filter(|c| c.message.is_some()).filter_map(waits).collect();
@@ -186,17 +186,17 @@ fn certificate(info: &CertificateInfo) -> CertificateStatus {
 fn components(instance: &KarmadaInstance, host: &Host, engine_image: &str) -> Vec<ComponentStatus> {
     enabled(instance)
         .map(|component| {
-            let standing = standing(component, instance, host);
+            let rollout_status = rollout_status(component, instance, host);
             let image = component.image(instance, engine_image);
-            let message = if standing.is_available(&image) {
+            let message = if rollout_status.is_available(&image) {
                 None
             } else {
-                trouble(component, host).or(standing.failure.clone())
+                trouble(component, host).or(rollout_status.failure.clone())
             };
             ComponentStatus {
                 name: component.name().to_owned(),
-                ready: standing.ready,
-                desired: standing.desired,
+                ready: rollout_status.ready,
+                desired: rollout_status.desired,
                 version: image_version(&image).map(ToOwned::to_owned),
                 message,
             }

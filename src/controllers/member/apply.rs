@@ -82,17 +82,17 @@ async fn hold_namespace(access: &Access, join: &MemberClusterJoin) -> Result<(),
     if found.is_some_and(|found| found.metadata.deletion_timestamp.is_some()) {
         return Err(Error::MemberNamespaceEnding);
     }
-    hold(&api, access, join, CLUSTER_NAMESPACE, |metadata| Namespace { metadata, ..Namespace::default() }).await
+    claim(&api, access, join, CLUSTER_NAMESPACE, |metadata| Namespace { metadata, ..Namespace::default() }).await
 }
 
 async fn hold_impersonator(access: &Access, join: &MemberClusterJoin) -> Result<(), Error> {
     let api = Api::<ServiceAccount>::namespaced(access.client(), CLUSTER_NAMESPACE);
-    hold(&api, access, join, IMPERSONATOR, |metadata| ServiceAccount { metadata, ..ServiceAccount::default() }).await
+    claim(&api, access, join, IMPERSONATOR, |metadata| ServiceAccount { metadata, ..ServiceAccount::default() }).await
 }
 
 /// Makes an object that several memberships share, or holds on to the one that is there: each user has an annotation
 /// of its own on it. One that somebody else made is used, and never deleted.
-async fn hold<K>(
+async fn claim<K>(
     api: &Api<K>,
     access: &Access,
     join: &MemberClusterJoin,
@@ -276,13 +276,13 @@ pub async fn remove_identity(access: &Access, join: &MemberClusterJoin) -> Resul
     )
     .map_err(|e| access.write_failure(e))?;
     let accounts = Api::<ServiceAccount>::namespaced(access.client(), CLUSTER_NAMESPACE);
-    drop_hold(&accounts, access, join, IMPERSONATOR, async { Ok(true) }).await?;
+    release(&accounts, access, join, IMPERSONATOR, async { Ok(true) }).await?;
     remove_impersonation(access, &accounts).await?;
     let others_there = async {
         let list = accounts.list_metadata(&ListParams::default()).await?;
         Ok(list.items.iter().all(|account| account.name_any() == "default"))
     };
-    drop_hold(&Api::<Namespace>::all(access.client()), access, join, CLUSTER_NAMESPACE, others_there).await
+    release(&Api::<Namespace>::all(access.client()), access, join, CLUSTER_NAMESPACE, others_there).await
 }
 
 /// Removes the rules that upstream (profile Full) gave the impersonator, once that is gone. Upstream does so itself,
@@ -331,7 +331,7 @@ where
 }
 
 /// Lets go of a shared object, and deletes it when nobody holds it any more, Airdock made it and `unused` agrees.
-async fn drop_hold<K>(
+async fn release<K>(
     api: &Api<K>,
     access: &Access,
     join: &MemberClusterJoin,

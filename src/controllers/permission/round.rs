@@ -5,7 +5,7 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 
 use super::error::{Error, InstanceError};
-use super::status::{self, Round, Served};
+use super::status::{self, ReconcileState, Served};
 use super::{FINALIZER, Permissions, apply, observe, plan, validate};
 use crate::api::KarmadaInstance;
 use crate::api::permission::{PermissionBinding, PermissionBindingStatus};
@@ -20,10 +20,14 @@ const PLANE_DEADLINE: Duration = Duration::from_secs(20);
 
 impl Permissions {
     /// One round over all planes: those that are meant are served, the others left.
-    pub(super) async fn round(&self, binding: &PermissionBinding, until: Option<Timestamp>) -> Result<Round, Error> {
+    pub(super) async fn round(
+        &self,
+        binding: &PermissionBinding,
+        until: Option<Timestamp>,
+    ) -> Result<ReconcileState, Error> {
         let expired = until.filter(|until| *until <= Timestamp::now());
         let all = self.instances.state();
-        let mut round = Round { expired, ..Round::default() };
+        let mut round = ReconcileState { expired, ..ReconcileState::default() };
         let mut serve = Vec::new();
         if expired.is_none() {
             match validate::select(binding, all.iter().filter_map(|guarded| guarded.0.as_ref().ok())) {
@@ -105,7 +109,7 @@ impl Permissions {
             let result = within_deadline(self.leave_plane(&key, binding)).await;
             (key, result)
         });
-        let round = Round { left: futures::future::join_all(leaving).await, ..Round::default() };
+        let round = ReconcileState { left: futures::future::join_all(leaving).await, ..ReconcileState::default() };
         if let Some(error) = round.failure() {
             self.write(binding, status::leaving(binding, &round)).await?;
             return Err(error);
@@ -118,7 +122,7 @@ impl Permissions {
 }
 
 /// Whether a plane is meant, and only not to be had now: nothing is taken away there. Pure.
-fn waits(round: &Round, key: &InstanceKey) -> bool {
+fn waits(round: &ReconcileState, key: &InstanceKey) -> bool {
     round.served.iter().any(|(served, result)| {
         served == key && matches!(result, Err(InstanceError::NotReady { .. } | InstanceError::Connecting(_)))
     })

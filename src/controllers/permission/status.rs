@@ -16,7 +16,7 @@ use crate::runtime::planes::InstanceKey;
 
 /// A round over all instances.
 #[derive(Debug, Default)]
-pub struct Round {
+pub struct ReconcileState {
     /// Instances that are meant.
     pub served: Vec<(InstanceKey, Result<Served, InstanceError>)>,
     /// Planes that are meant no longer.
@@ -27,7 +27,7 @@ pub struct Round {
     pub problem: Option<Error>,
 }
 
-impl Round {
+impl ReconcileState {
     /// The failure that decides when to try again: the most pressing class, told by the first that has it.
     #[must_use]
     pub fn failure(&self) -> Option<Error> {
@@ -51,7 +51,7 @@ impl Round {
 
 /// The status after a round.
 #[must_use]
-pub fn status(binding: &PermissionBinding, round: &Round, now: Timestamp) -> PermissionBindingStatus {
+pub fn status(binding: &PermissionBinding, round: &ReconcileState, now: Timestamp) -> PermissionBindingStatus {
     let before = binding.status.clone().unwrap_or_default();
     let generation = binding.metadata.generation;
     // Writing what a changed spec asks for is no repair.
@@ -127,7 +127,7 @@ pub fn status(binding: &PermissionBinding, round: &Round, now: Timestamp) -> Per
     status
 }
 
-fn verdict(round: &Round, synced: usize, all: usize, failed: &[String], pending: &[String]) -> Verdict {
+fn verdict(round: &ReconcileState, synced: usize, all: usize, failed: &[String], pending: &[String]) -> Verdict {
     if let Some(end) = round.expired {
         let still = round.failure().map(|error| format!("; still to be removed: {error}")).unwrap_or_default();
         return Verdict::NotReady { reason: "Expired", message: format!("the role expired at {}{still}", time(end)) };
@@ -244,7 +244,7 @@ pub fn refused(binding: &PermissionBinding, error: &Error) -> PermissionBindingS
 
 /// The status of a binding that is going, and cannot yet.
 #[must_use]
-pub fn leaving(binding: &PermissionBinding, round: &Round) -> PermissionBindingStatus {
+pub fn leaving(binding: &PermissionBinding, round: &ReconcileState) -> PermissionBindingStatus {
     let mut status = binding.status.clone().unwrap_or_default();
     status.observed_generation = binding.metadata.generation;
     let gone = |key: &PlaneInventory| {

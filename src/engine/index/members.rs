@@ -4,21 +4,21 @@ use std::sync::Arc;
 
 use super::super::key::{ClusterName, Key, KindKey};
 use super::super::model::Live;
-use super::{Attempt, Effects, Index, Told};
+use super::{Attempt, DeletedObject, Index, Requeues};
 
 impl Index {
     /// A managed object of a member is there, or changed.
-    pub fn put_live(&mut self, cluster: &ClusterName, key: &Key, mut live: Live, relist: bool) -> Effects {
-        let mut effects = Effects::default();
-        if !relist && self.graves.hold(&live.uid, live.version) {
-            return effects;
+    pub fn put_live(&mut self, cluster: &ClusterName, key: &Key, mut live: Live, relist: bool) -> Requeues {
+        let mut requeues = Requeues::default();
+        if !relist && self.tombstones.covers(&live.uid, live.version) {
+            return requeues;
         }
         let leaving = self.views.get(cluster).is_some_and(|view| view.leaving);
         let member = self.member_mut(cluster);
         let mut look = true;
         if let Some(known) = member.live.get(key).filter(|known| known.uid == live.uid) {
             if !relist && live.version <= known.version {
-                return effects;
+                return requeues;
             }
             if known.hash == live.hash && known.deleting == live.deleting {
                 live.settled = known.settled;
@@ -28,20 +28,20 @@ impl Index {
                 }
             }
             if known.status != live.status || known.health != live.health {
-                effects.report.push(key.clone());
+                requeues.report.push(key.clone());
             }
         } else {
-            effects.report.push(key.clone());
+            requeues.report.push(key.clone());
         }
         member.live.insert(key.clone(), live);
         if look {
-            effects.dispatch.push((cluster.clone(), key.clone()));
+            requeues.dispatch.push((cluster.clone(), key.clone()));
         }
-        effects
+        requeues
     }
 
     /// A live object is known to hold what is wanted.
-    pub fn settle(&mut self, cluster: &ClusterName, key: &Key, hash: u64, wanted: u64) -> Effects {
+    pub fn settle(&mut self, cluster: &ClusterName, key: &Key, hash: u64, wanted: u64) -> Requeues {
         if let Some(live) = self.member_mut(cluster).live.get_mut(key).filter(|live| live.hash == hash) {
             live.settled = Some(wanted);
             live.body = None;
@@ -50,9 +50,9 @@ impl Index {
     }
 
     /// An object was written, and this is what came back.
-    pub fn applied(&mut self, cluster: &ClusterName, key: &Key, mut live: Live, wanted: u64) -> Effects {
-        if self.graves.hold(&live.uid, live.version) {
-            return Effects { dispatch: vec![(cluster.clone(), key.clone())], ..Effects::default() };
+    pub fn applied(&mut self, cluster: &ClusterName, key: &Key, mut live: Live, wanted: u64) -> Requeues {
+        if self.tombstones.covers(&live.uid, live.version) {
+            return Requeues { dispatch: vec![(cluster.clone(), key.clone())], ..Requeues::default() };
         }
         let hash = live.hash;
         live.settled = Some(wanted);
@@ -67,14 +67,14 @@ impl Index {
     }
 
     /// A managed object of a member is gone (or lost its label); with its uid and version if the watch told.
-    pub fn remove_live(&mut self, cluster: &ClusterName, key: &Key, told: Told<'_>) -> Effects {
+    pub fn remove_live(&mut self, cluster: &ClusterName, key: &Key, deleted: DeletedObject<'_>) -> Requeues {
         let known = self.members.get(cluster).and_then(|member| member.live.get(key));
-        if self.graves.dig_for(known.map(|live| live.uid.as_str()), told) {
-            return Effects::default();
+        if self.tombstones.insert_for(known.map(|live| live.uid.as_str()), deleted) {
+            return Requeues::default();
         }
         let member = self.member_mut(cluster);
         member.live.remove(key);
-        Effects {
+        Requeues {
             schedule: vec![key.clone()],
             dispatch: vec![(cluster.clone(), key.clone())],
             report: vec![key.clone()],
@@ -97,14 +97,14 @@ impl Index {
     }
 
     /// All managed objects of a kind in a member are known; these are no longer there.
-    pub fn member_synced(&mut self, cluster: &ClusterName, kind: &Arc<KindKey>, gone: &[Key]) -> Effects {
-        let mut effects = Effects::default();
+    pub fn member_synced(&mut self, cluster: &ClusterName, kind: &Arc<KindKey>, gone: &[Key]) -> Requeues {
+        let mut requeues = Requeues::default();
         for key in gone {
-            effects.merge(self.remove_live(cluster, key, None));
+            requeues.merge(self.remove_live(cluster, key, None));
         }
         self.member_mut(cluster).synced.insert(kind.clone());
-        effects.merge(self.look_at_kind(cluster, kind));
-        effects
+        requeues.merge(self.look_at_kind(cluster, kind));
+        requeues
     }
 
     /// A kind of a member is no longer watched.
@@ -115,24 +115,24 @@ impl Index {
     }
 
     /// A member can be reached, or cannot. What was known of it when it went away is kept for reports.
-    pub fn set_reachable(&mut self, cluster: &ClusterName, reachable: bool) -> Effects {
+    pub fn set_reachable(&mut self, cluster: &ClusterName, reachable: bool) -> Requeues {
         let member = self.member_mut(cluster);
         // Probes say every second that a member is still away.
         if !reachable && !member.reachable {
-            return Effects::default();
+            return Requeues::default();
         }
         member.reachable = reachable;
         if !reachable {
             member.synced.clear();
         }
         let bound: Vec<Key> = self.bindings_in(cluster).cloned().collect();
-        Effects { report: bound.clone(), schedule: bound, clusters: vec![cluster.clone()], ..Effects::default() }
+        Requeues { report: bound.clone(), schedule: bound, clusters: vec![cluster.clone()], ..Requeues::default() }
     }
 
     /// An attempt to bring an object into a member came to its end.
-    pub fn attempted(&mut self, cluster: &ClusterName, key: &Key, attempt: Attempt) -> Effects {
+    pub fn attempted(&mut self, cluster: &ClusterName, key: &Key, attempt: Attempt) -> Requeues {
         let before = self.member_mut(cluster).attempts.insert(key.clone(), attempt.clone());
         let changed = before.as_ref() != Some(&attempt);
-        Effects { report: changed.then(|| key.clone()).into_iter().collect(), ..Effects::default() }
+        Requeues { report: changed.then(|| key.clone()).into_iter().collect(), ..Requeues::default() }
     }
 }

@@ -25,7 +25,7 @@ pub use crate::karmada::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
 
 /// Keys that must be looked at.
 #[derive(Debug, Default, PartialEq)]
-pub struct Effects {
+pub struct Requeues {
     /// Templates: where do they go?
     pub schedule: Vec<Key>,
     /// Objects in members: are they as wanted?
@@ -74,16 +74,16 @@ pub struct Decision {
 /// Objects that are gone, by uid, with the version at which they went. The answer to a write may be read after the watch
 /// told that its object is gone; without this it would bring back a ghost.
 #[derive(Debug, Default)]
-struct Graves {
+struct Tombstones {
     versions: HashMap<String, u64>,
     order: VecDeque<String>,
 }
 
-impl Graves {
+impl Tombstones {
     /// More than can be on their way at once.
     const CAPACITY: usize = 4096;
 
-    fn dig(&mut self, uid: &str, version: u64) {
+    fn insert(&mut self, uid: &str, version: u64) {
         if self.versions.insert(uid.to_owned(), version).is_none() {
             self.order.push_back(uid.to_owned());
         }
@@ -95,13 +95,13 @@ impl Graves {
     }
 
     /// Notes that an object is gone, and tells whether another one of its name is known instead.
-    fn dig_for(&mut self, known: Option<&str>, told: Told<'_>) -> bool {
-        let Some((uid, version)) = told else { return false };
-        self.dig(uid, version);
+    fn insert_for(&mut self, known: Option<&str>, deleted: DeletedObject<'_>) -> bool {
+        let Some((uid, version)) = deleted else { return false };
+        self.insert(uid, version);
         known.is_some_and(|known| known != uid)
     }
 
-    fn hold(&self, uid: &str, version: u64) -> bool {
+    fn covers(&self, uid: &str, version: u64) -> bool {
         self.versions.get(uid).is_some_and(|gone| version <= *gone)
     }
 }
@@ -133,7 +133,7 @@ pub struct Member {
 }
 
 /// Uid and version of an object that the watch told to be gone.
-pub type Told<'a> = Option<(&'a str, u64)>;
+pub type DeletedObject<'a> = Option<(&'a str, u64)>;
 
 /// Everything that the engine has seen.
 #[derive(Debug, Default)]
@@ -145,7 +145,7 @@ pub struct Index {
     /// The same as placement sees them.
     pub views: BTreeMap<ClusterName, Arc<ClusterView>>,
     policies: BTreeMap<PolicyKey, Arc<PropagationSpec>>,
-    obscure: BTreeSet<PolicyKey>,
+    unreadable_policies: BTreeSet<PolicyKey>,
     overrides: BTreeMap<PolicyKey, Arc<OverrideSpec>>,
     namespaces: BTreeMap<String, Namespace>,
     templates: HashMap<Key, Template>,
@@ -155,7 +155,7 @@ pub struct Index {
     bound_kinds: BTreeMap<Arc<KindKey>, usize>,
     decisions: HashMap<Key, Decision>,
     members: HashMap<ClusterName, Member>,
-    graves: Graves,
+    tombstones: Tombstones,
 }
 
 fn is_reserved(namespace: &str) -> bool {
@@ -329,7 +329,7 @@ impl Index {
     }
 }
 
-impl Effects {
+impl Requeues {
     /// Adds others.
     pub fn merge(&mut self, other: Self) {
         self.schedule.extend(other.schedule);

@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::super::key::{ClusterName, Key, KindKey, ObjectKey};
 use super::super::model::{Binding, Template, text};
-use super::{Decision, Effects, Index, Namespace, Told, is_reserved};
+use super::{Decision, DeletedObject, Index, Namespace, Requeues, is_reserved};
 use crate::karmada::SKIP_AUTO_PROPAGATION_LABEL;
 use crate::karmada::cluster::Cluster;
 use crate::placement::ClusterView;
@@ -21,72 +21,72 @@ fn identity(cluster: &Cluster) -> (&str, u64) {
 
 impl Index {
     /// A cluster is there, or changed. `relist` accepts an older version: the plane may have been restored.
-    pub fn put_cluster(&mut self, cluster: Cluster, relist: bool) -> Effects {
+    pub fn put_cluster(&mut self, cluster: Cluster, relist: bool) -> Requeues {
         let name = ClusterName::from(cluster.metadata.name.clone().unwrap_or_default());
         // The answer to a status may be read after the watch told of a taint, or of the cluster's end.
         if !relist {
             let (uid, version) = identity(&cluster);
             let known = self.clusters.get(&name).map(|known| identity(known));
-            if known.is_some_and(|known| known.0 == uid && version <= known.1) || self.graves.hold(uid, version) {
-                return Effects::default();
+            if known.is_some_and(|known| known.0 == uid && version <= known.1) || self.tombstones.covers(uid, version) {
+                return Requeues::default();
             }
         }
         let view = Arc::new(ClusterView::of_cluster(&cluster));
         self.clusters.insert(name.clone(), Arc::new(cluster));
-        let mut effects = Effects { clusters: vec![name.clone()], ..Effects::default() };
+        let mut requeues = Requeues { clusters: vec![name.clone()], ..Requeues::default() };
         let before = self.views.insert(name.clone(), view.clone());
         if before.as_ref() == Some(&view) {
-            return effects;
+            return requeues;
         }
-        effects.schedule = self.templates.keys().chain(self.bindings.keys()).cloned().collect();
+        requeues.schedule = self.templates.keys().chain(self.bindings.keys()).cloned().collect();
         // Labels and places decide about overrides.
         let differs = before.is_none_or(|before| {
             (&before.labels, &before.provider, &before.region, &before.zones, before.leaving)
                 != (&view.labels, &view.provider, &view.region, &view.zones, view.leaving)
         });
         if differs {
-            effects.merge(self.look_at_member(&name));
+            requeues.merge(self.look_at_member(&name));
         }
-        effects
+        requeues
     }
 
     /// A cluster is gone; with its uid and version if the watch told.
-    pub fn remove_cluster(&mut self, name: &str, told: Told<'_>) -> Effects {
+    pub fn remove_cluster(&mut self, name: &str, deleted: DeletedObject<'_>) -> Requeues {
         let known = self.clusters.get(name).map(|known| identity(known).0);
-        if self.graves.dig_for(known, told) {
-            return Effects::default();
+        if self.tombstones.insert_for(known, deleted) {
+            return Requeues::default();
         }
         self.clusters.remove(name);
         self.views.remove(name);
         self.members.remove(name);
         let schedule = self.templates.keys().chain(self.bindings.keys()).cloned().collect();
-        Effects { schedule, clusters: vec![name.into()], ..Effects::default() }
+        Requeues { schedule, clusters: vec![name.into()], ..Requeues::default() }
     }
 
     /// Everything in a member is to be looked at.
     #[must_use]
-    pub fn look_at_member(&self, cluster: &ClusterName) -> Effects {
+    pub fn look_at_member(&self, cluster: &ClusterName) -> Requeues {
         let bound = self.bindings_in(cluster).cloned();
         let live = self.members.get(cluster).into_iter().flat_map(|member| member.live.keys().cloned());
         let namespaces = self.namespaces.keys().map(|name| ObjectKey::of_namespace(name));
         let dispatch = bound.chain(live).chain(namespaces).map(|key| (cluster.clone(), key)).collect();
-        Effects { dispatch, ..Effects::default() }
+        Requeues { dispatch, ..Requeues::default() }
     }
 
     /// Everything of a kind in a member is to be looked at.
     #[must_use]
-    pub fn look_at_kind(&self, cluster: &ClusterName, kind: &KindKey) -> Effects {
-        let mut effects = self.look_at_member(cluster);
-        effects.dispatch.retain(|(_, key)| *key.kind == *kind);
+    pub fn look_at_kind(&self, cluster: &ClusterName, kind: &KindKey) -> Requeues {
+        let mut requeues = self.look_at_member(cluster);
+        requeues.dispatch.retain(|(_, key)| *key.kind == *kind);
         // Those that are in members no longer meant for them wait for their being gone.
-        effects.schedule = self.bindings_in(cluster).filter(|key| *key.kind == *kind).cloned().collect();
-        effects.report = effects.schedule.clone();
-        effects.clusters = vec![cluster.clone()];
-        effects
+        requeues.schedule = self.bindings_in(cluster).filter(|key| *key.kind == *kind).cloned().collect();
+        requeues.report = requeues.schedule.clone();
+        requeues.clusters = vec![cluster.clone()];
+        requeues
     }
 
     /// A namespace is there, or changed.
-    pub fn put_namespace(&mut self, object: Value) -> Effects {
+    pub fn put_namespace(&mut self, object: Value) -> Requeues {
         let name = text(&object, "/metadata/name");
         let labels = object.pointer("/metadata/labels");
         let skips = labels
@@ -99,14 +99,14 @@ impl Index {
             && (&known.template.body, known.template.deleting, known.propagates)
                 == (&template.body, template.deleting, propagates)
         {
-            return Effects::default();
+            return Requeues::default();
         }
         self.namespaces.insert(name.clone(), Namespace { template, propagates });
         self.look_at_namespace(&name)
     }
 
     /// A namespace is gone.
-    pub fn remove_namespace(&mut self, name: &str) -> Effects {
+    pub fn remove_namespace(&mut self, name: &str) -> Requeues {
         self.namespaces.remove(name);
         self.look_at_namespace(name)
     }
@@ -117,43 +117,43 @@ impl Index {
         self.namespaces.keys().cloned().collect()
     }
 
-    fn look_at_namespace(&self, name: &str) -> Effects {
+    fn look_at_namespace(&self, name: &str) -> Requeues {
         let key = ObjectKey::of_namespace(name);
         let dispatch = self.views.keys().map(|cluster| (cluster.clone(), key.clone())).collect();
-        Effects { dispatch, ..Effects::default() }
+        Requeues { dispatch, ..Requeues::default() }
     }
 
     /// A template is there, or changed. `relist` accepts an older version: the plane may have been restored.
-    pub fn put_template(&mut self, key: Key, template: Template, relist: bool) -> Effects {
-        let mut effects = Effects::default();
-        if !relist && self.graves.hold(&template.uid, template.version) {
-            return effects;
+    pub fn put_template(&mut self, key: Key, template: Template, relist: bool) -> Requeues {
+        let mut requeues = Requeues::default();
+        if !relist && self.tombstones.covers(&template.uid, template.version) {
+            return requeues;
         }
         if let Some(known) = self.templates.get(&key) {
             if !relist && known.uid == template.uid && template.version <= known.version {
-                return effects;
+                return requeues;
             }
             if (&known.uid, &known.body, known.deleting, known.generation)
                 != (&template.uid, &template.body, template.deleting, template.generation)
             {
-                effects.schedule.push(key.clone());
+                requeues.schedule.push(key.clone());
             } else if known.status != template.status {
-                effects.report.push(key.clone());
+                requeues.report.push(key.clone());
             }
         } else {
-            effects.schedule.push(key.clone());
+            requeues.schedule.push(key.clone());
         }
         self.templates.insert(key, template);
-        effects
+        requeues
     }
 
     /// A template is gone; with its uid and version if the watch told.
-    pub fn remove_template(&mut self, key: &Key, told: Told<'_>) -> Effects {
-        if self.graves.dig_for(self.templates.get(key).map(|known| known.uid.as_str()), told) {
-            return Effects::default();
+    pub fn remove_template(&mut self, key: &Key, deleted: DeletedObject<'_>) -> Requeues {
+        if self.tombstones.insert_for(self.templates.get(key).map(|known| known.uid.as_str()), deleted) {
+            return Requeues::default();
         }
         self.templates.remove(key);
-        Effects { schedule: vec![key.clone()], ..Effects::default() }
+        Requeues { schedule: vec![key.clone()], ..Requeues::default() }
     }
 
     /// The templates of a kind that are known.
@@ -163,14 +163,14 @@ impl Index {
     }
 
     /// All objects of a kind of the plane are known.
-    pub fn kind_synced(&mut self, kind: &Arc<KindKey>) -> Effects {
+    pub fn kind_synced(&mut self, kind: &Arc<KindKey>) -> Requeues {
         self.synced.insert(kind.clone());
         let bound = self.bindings.keys().filter(|key| key.kind == *kind);
         // Only now is it known of objects without a binding whether they have a template.
         let live = self.members.iter().flat_map(|(cluster, member)| member.live.keys().map(move |key| (cluster, key)));
         let orphans = live.filter(|(_, key)| key.kind == *kind && !self.bindings.contains_key(*key));
         let dispatch = orphans.map(|(cluster, key)| (cluster.clone(), key.clone())).collect();
-        Effects { schedule: bound.cloned().collect(), dispatch, ..Effects::default() }
+        Requeues { schedule: bound.cloned().collect(), dispatch, ..Requeues::default() }
     }
 
     /// A kind of the plane is no longer watched.
@@ -180,15 +180,15 @@ impl Index {
     }
 
     /// A binding is there, or changed.
-    pub fn put_binding(&mut self, key: Key, binding: Binding, relist: bool) -> Effects {
-        let mut effects = Effects::default();
-        if !relist && self.graves.hold(&binding.uid, binding.version) {
-            return effects;
+    pub fn put_binding(&mut self, key: Key, binding: Binding, relist: bool) -> Requeues {
+        let mut requeues = Requeues::default();
+        if !relist && self.tombstones.covers(&binding.uid, binding.version) {
+            return requeues;
         }
         let before = self.bindings.get(&key);
         if let Some(known) = before {
             if !relist && known.uid == binding.uid && binding.version <= known.version {
-                return effects;
+                return requeues;
             }
             if known.spec != binding.spec
                 || known.removing != binding.removing
@@ -196,45 +196,45 @@ impl Index {
                 || known.finalizers != binding.finalizers
                 || known.annotations != binding.annotations
             {
-                effects.schedule.push(key.clone());
+                requeues.schedule.push(key.clone());
                 let touched: BTreeSet<_> = known.inventory().chain(binding.inventory()).collect();
-                effects
+                requeues
                     .clusters
                     .extend(touched.iter().filter(|c| self.views.get(*c).is_some_and(|v| v.leaving)).cloned());
-                effects.dispatch.extend(touched.into_iter().map(|cluster| (cluster, key.clone())));
-                effects.report.push(key.clone());
-                effects.kinds = known.inventory().collect::<BTreeSet<_>>() != binding.inventory().collect();
+                requeues.dispatch.extend(touched.into_iter().map(|cluster| (cluster, key.clone())));
+                requeues.report.push(key.clone());
+                requeues.kinds = known.inventory().collect::<BTreeSet<_>>() != binding.inventory().collect();
             } else if known.status != binding.status || known.generation != binding.generation {
-                effects.report.push(key.clone());
+                requeues.report.push(key.clone());
             }
         } else {
-            effects.schedule.push(key.clone());
+            requeues.schedule.push(key.clone());
             // Those that hold it and are not meant by it were left alone while there was no binding.
             let concerned: BTreeSet<_> = binding.inventory().chain(self.holders(&key)).collect();
-            effects.dispatch.extend(concerned.into_iter().map(|cluster| (cluster, key.clone())));
-            effects.report.push(key.clone());
-            effects.kinds = true;
+            requeues.dispatch.extend(concerned.into_iter().map(|cluster| (cluster, key.clone())));
+            requeues.report.push(key.clone());
+            requeues.kinds = true;
         }
         let kind = key.kind.clone();
         if self.bindings.insert(key, binding).is_none() {
             *self.bound_kinds.entry(kind).or_default() += 1;
         }
-        effects
+        requeues
     }
 
     /// A binding is gone; with its uid and version if the watch told.
-    pub fn remove_binding(&mut self, key: &Key, told: Told<'_>) -> Effects {
-        if self.graves.dig_for(self.bindings.get(key).map(|known| known.uid.as_str()), told) {
-            return Effects::default();
+    pub fn remove_binding(&mut self, key: &Key, deleted: DeletedObject<'_>) -> Requeues {
+        if self.tombstones.insert_for(self.bindings.get(key).map(|known| known.uid.as_str()), deleted) {
+            return Requeues::default();
         }
-        let mut effects = Effects { schedule: vec![key.clone()], kinds: true, ..Effects::default() };
+        let mut requeues = Requeues { schedule: vec![key.clone()], kinds: true, ..Requeues::default() };
         if let Some(binding) = self.bindings.remove(key) {
             if let Some(count) = self.bound_kinds.get_mut(&key.kind) {
                 *count -= 1;
             }
             self.bound_kinds.retain(|_, count| *count > 0);
-            effects.clusters = binding.inventory().filter(|c| self.views.get(c).is_some_and(|v| v.leaving)).collect();
-            effects.dispatch = binding.inventory().map(|cluster| (cluster, key.clone())).collect();
+            requeues.clusters = binding.inventory().filter(|c| self.views.get(c).is_some_and(|v| v.leaving)).collect();
+            requeues.dispatch = binding.inventory().map(|cluster| (cluster, key.clone())).collect();
         }
         if !self.templates.contains_key(key) {
             self.decisions.remove(key);
@@ -243,7 +243,7 @@ impl Index {
             member.attempts.remove(key);
             member.repairs.remove(key);
         }
-        effects
+        requeues
     }
 
     /// The bindings of one scope that are known.
@@ -253,7 +253,7 @@ impl Index {
     }
 
     /// Something was decided about a template.
-    pub fn decided(&mut self, key: &Key, wanted: bool, refusal: Option<(&'static str, String)>) -> Effects {
+    pub fn decided(&mut self, key: &Key, wanted: bool, refusal: Option<(&'static str, String)>) -> Requeues {
         let before = self.decisions.get(key);
         let at = before.map_or_else(Instant::now, |known| known.at);
         let changed = before.is_none_or(|known| known.refusal != refusal);
@@ -270,6 +270,6 @@ impl Index {
             self.decisions.remove(key);
         }
         let dispatch = concerned.into_iter().map(|cluster| (cluster, key.clone())).collect();
-        Effects { report, dispatch, ..Effects::default() }
+        Requeues { report, dispatch, ..Requeues::default() }
     }
 }

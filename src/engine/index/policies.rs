@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::super::key::{Key, KindKey, ObjectKey};
 use super::super::model::Binding;
-use super::{Effects, Index, PolicyKey, is_reserved};
+use super::{Index, PolicyKey, Requeues, is_reserved};
 use crate::karmada::policy::{OverrideSpec, PropagationSpec, ResourceSelector};
 use crate::overrides::Override;
 use crate::placement::{self, Policy};
@@ -65,18 +65,18 @@ impl Index {
     }
 
     /// A propagation policy is there, changed, or gone.
-    pub fn set_policy(&mut self, key: PolicyKey, spec: Option<PropagationSpec>) -> Effects {
-        let was_obscure = self.obscure.remove(&key);
+    pub fn set_policy(&mut self, key: PolicyKey, spec: Option<PropagationSpec>) -> Requeues {
+        let was_unreadable = self.unreadable_policies.remove(&key);
         let after = spec.map(Arc::new);
         let before = match after.clone() {
             Some(spec) => self.policies.insert(key.clone(), spec),
             None => self.policies.remove(&key),
         };
         // What it bound was left as it is; now that can be decided.
-        let waiting = self.bindings.iter().filter(|(_, binding)| was_obscure && is_bound_by(binding, &key));
+        let waiting = self.bindings.iter().filter(|(_, binding)| was_unreadable && is_bound_by(binding, &key));
         let mut schedule: Vec<Key> = waiting.map(|(key, _)| key.clone()).collect();
         if before == after {
-            return Effects { schedule, ..Effects::default() };
+            return Requeues { schedule, ..Requeues::default() };
         }
         let namespace = key.0;
         let touched = |object: &Key| {
@@ -87,39 +87,39 @@ impl Index {
                     .any(|spec| selects_kind(&spec.resource_selectors, &object.kind))
         };
         schedule.extend(self.templates.keys().filter(|key| touched(key)).cloned());
-        Effects { schedule, kinds: true, ..Effects::default() }
+        Requeues { schedule, kinds: true, ..Requeues::default() }
     }
 
     /// A propagation policy is there, but not understood. One that was understood before stays what it was; of others
     /// nobody knows what they want, and what they bound is left as it is.
-    pub fn obscure_policy(&mut self, key: PolicyKey) {
+    pub fn mark_policy_unreadable(&mut self, key: PolicyKey) {
         if !self.policies.contains_key(&key) {
-            self.obscure.insert(key);
+            self.unreadable_policies.insert(key);
         }
     }
 
     /// Whether a binding was made for a policy that is there and not understood.
     #[must_use]
-    pub fn is_obscure(&self, binding: &Binding) -> bool {
-        self.obscure.iter().any(|policy| is_bound_by(binding, policy))
+    pub fn is_policy_unreadable(&self, binding: &Binding) -> bool {
+        self.unreadable_policies.iter().any(|policy| is_bound_by(binding, policy))
     }
 
     /// Names of the policies of one kind that are known.
     #[must_use]
     pub fn policy_keys(&self, namespaced: bool) -> Vec<PolicyKey> {
-        let all = self.policies.keys().chain(&self.obscure);
+        let all = self.policies.keys().chain(&self.unreadable_policies);
         all.filter(|(namespace, _)| namespace.is_some() == namespaced).cloned().collect()
     }
 
     /// An override policy is there, changed, or gone.
-    pub fn set_override(&mut self, key: PolicyKey, spec: Option<OverrideSpec>) -> Effects {
+    pub fn set_override(&mut self, key: PolicyKey, spec: Option<OverrideSpec>) -> Requeues {
         let after = spec.map(Arc::new);
         let before = match after.clone() {
             Some(spec) => self.overrides.insert(key.clone(), spec),
             None => self.overrides.remove(&key),
         };
         if before == after {
-            return Effects::default();
+            return Requeues::default();
         }
         let namespace = key.0;
         let touched = |object: &ObjectKey| {
@@ -137,7 +137,7 @@ impl Index {
                 dispatch.extend(self.views.keys().map(|cluster| (cluster.clone(), key.clone())));
             }
         }
-        Effects { dispatch, ..Effects::default() }
+        Requeues { dispatch, ..Requeues::default() }
     }
 
     /// Names of the override policies of one kind that are known.

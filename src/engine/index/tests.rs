@@ -1,9 +1,9 @@
 use serde_json::{Value, from_value, json};
 
+use super::super::desired::{DesiredState, check_adoption, desired_state, holds};
 use super::super::key::KindKey;
 use super::super::model::{BINDING_FINALIZER, Binding, Live, Template};
 use super::super::schedule::{Step, plan};
-use super::super::want::{Want, holds, may_take, want};
 use super::*;
 
 const PLANE: &str = "plane-uid";
@@ -118,7 +118,7 @@ fn a_binding_is_made_once() {
     assert_eq!(binding.finalizers, [BINDING_FINALIZER]);
     assert_eq!(binding.inventory().count(), 3);
     assert!(matches!(carry_out(&mut index, &key, 11), Step::Nothing), "a converged template costs nothing");
-    assert!(matches!(want(&index, &name("a"), &key), Want::Apply(_)));
+    assert!(matches!(desired_state(&index, &name("a"), &key), DesiredState::Apply(_)));
 }
 
 #[test]
@@ -130,12 +130,12 @@ fn what_is_not_known_is_not_touched() {
     index.put_binding(key.clone(), binding, false);
     // The binding is known, its template is not yet: neither is a reason to delete the other.
     assert!(matches!(plan(&index, &key).step, Step::Nothing));
-    assert!(matches!(want(&index, &name("a"), &key), Want::Keep));
+    assert!(matches!(desired_state(&index, &name("a"), &key), DesiredState::Keep));
     index.kind_synced(&key.kind);
     assert!(matches!(plan(&index, &key).step, Step::Delete { .. }));
     // A template that nothing was decided about is left alone too.
     full.decisions.clear();
-    assert!(matches!(want(&full, &name("a"), &key), Want::Keep));
+    assert!(matches!(desired_state(&full, &name("a"), &key), DesiredState::Keep));
 }
 
 #[test]
@@ -146,7 +146,7 @@ fn the_binding_goes_after_the_objects() {
     }
     index.remove_template(&key, Some(("t", 20)));
     assert!(matches!(carry_out(&mut index, &key, 21), Step::Delete { .. }));
-    assert!(matches!(want(&index, &name("a"), &key), Want::Remove { preserve: false }));
+    assert!(matches!(desired_state(&index, &name("a"), &key), DesiredState::Remove { preserve: false }));
     index.remove_live(&name("a"), &key, Some(("a", 6)));
     index.set_reachable(&name("c"), false);
     index.remove_live(&name("b"), &key, Some(("b", 6)));
@@ -173,7 +173,7 @@ fn clusters_that_are_no_longer_meant_stay_in_the_inventory_until_they_are_clean(
     let binding = index.binding(&key).unwrap();
     assert_eq!(binding.spec.clusters.len(), 1);
     assert_eq!(binding.removing, [name("c")].into(), "b never held it");
-    assert!(matches!(want(&index, &name("c"), &key), Want::Remove { .. }));
+    assert!(matches!(desired_state(&index, &name("c"), &key), DesiredState::Remove { .. }));
     index.remove_live(&name("c"), &key, Some(("c", 6)));
     carry_out(&mut index, &key, 31);
     assert!(index.binding(&key).unwrap().removing.is_empty());
@@ -187,13 +187,13 @@ fn a_binding_that_somebody_deleted_is_made_anew_and_members_notice_nothing() {
     binding.deleting = true;
     binding.version = 40;
     index.put_binding(key.clone(), binding, false);
-    assert!(matches!(want(&index, &name("a"), &key), Want::Apply(_)));
+    assert!(matches!(desired_state(&index, &name("a"), &key), DesiredState::Apply(_)));
     index.put_live(&name("a"), &key, live("l", "5", PLANE), false);
     assert!(matches!(carry_out(&mut index, &key, 41), Step::Change { .. }));
     assert!(index.binding(&key).is_none());
-    assert!(matches!(want(&index, &name("a"), &key), Want::Keep), "its next binding is on the way");
+    assert!(matches!(desired_state(&index, &name("a"), &key), DesiredState::Keep), "its next binding is on the way");
     assert!(matches!(carry_out(&mut index, &key, 42), Step::Create(_)));
-    assert!(matches!(want(&index, &name("a"), &key), Want::Apply(_)));
+    assert!(matches!(desired_state(&index, &name("a"), &key), DesiredState::Apply(_)));
 }
 
 #[test]
@@ -206,21 +206,21 @@ fn objects_without_a_binding_wait_for_a_decision() {
     let template = index.template(&key).unwrap().clone();
     index.decisions.clear();
     index.forget_kind(&key.kind);
-    assert!(matches!(want(&index, &a, &key), Want::Keep));
+    assert!(matches!(desired_state(&index, &a, &key), DesiredState::Keep));
     index.put_template(key.clone(), template, true);
     assert_eq!(index.kind_synced(&key.kind).dispatch, held);
-    assert!(matches!(want(&index, &a, &key), Want::Keep));
+    assert!(matches!(desired_state(&index, &a, &key), DesiredState::Keep));
     assert_eq!(index.decided(&key, false, None).dispatch, held);
-    assert!(matches!(want(&index, &a, &key), Want::Remove { preserve: false }));
+    assert!(matches!(desired_state(&index, &a, &key), DesiredState::Remove { preserve: false }));
     // A binding that does not mean the cluster has it looked at too.
     index.decided(&key, true, None);
     let only_b = json!({"placement": {"clusterAffinity": {"clusterNames": ["b"]}}});
     index.set_policy((Some("shop".into()), "p".into()), Some(policy(only_b)));
     let Step::Create(mut body) = plan(&index, &key).step else { panic!("no binding is made") };
     body["metadata"]["uid"] = json!("again");
-    let effects = index.put_binding(key.clone(), Binding::of(body).unwrap(), false);
-    assert_eq!(effects.dispatch, [(a.clone(), key.clone()), (name("b"), key.clone())]);
-    assert!(matches!(want(&index, &a, &key), Want::Remove { .. }));
+    let requeues = index.put_binding(key.clone(), Binding::of(body).unwrap(), false);
+    assert_eq!(requeues.dispatch, [(a.clone(), key.clone()), (name("b"), key.clone())]);
+    assert!(matches!(desired_state(&index, &a, &key), DesiredState::Remove { .. }));
     // A template that goes with nobody having heard of it leaves nothing behind.
     index.remove_binding(&key, None);
     index.remove_template(&key, Some(("t", 20)));
@@ -253,7 +253,7 @@ fn ghosts_stay_in_their_graves() {
 fn old_news_do_not_undo_what_is_known() {
     let (mut index, key) = world();
     index.put_template(key.clone(), template("x", "t", "9"), false);
-    assert_eq!(index.put_template(key.clone(), template("x", "t", "8"), false), Effects::default());
+    assert_eq!(index.put_template(key.clone(), template("x", "t", "8"), false), Requeues::default());
     assert_eq!(index.template(&key).unwrap().version, 9);
     // A list is the truth even so: the plane may have been restored from a backup.
     index.put_template(key.clone(), template("x", "t", "8"), true);
@@ -263,9 +263,9 @@ fn old_news_do_not_undo_what_is_known() {
 #[test]
 fn heartbeats_have_no_effects() {
     let (mut index, _) = world();
-    let effects = index.put_cluster(at_version(cluster("a", "True"), 2), false);
-    assert!(effects.schedule.is_empty() && effects.dispatch.is_empty());
-    assert_eq!(effects.clusters, [name("a")]);
+    let requeues = index.put_cluster(at_version(cluster("a", "True"), 2), false);
+    assert!(requeues.schedule.is_empty() && requeues.dispatch.is_empty());
+    assert_eq!(requeues.clusters, [name("a")]);
     assert!(!index.put_cluster(at_version(cluster("a", "False"), 3), false).schedule.is_empty());
 }
 
@@ -274,16 +274,16 @@ fn a_policy_that_is_not_understood_takes_nothing_away() {
     let (mut index, key) = world();
     let (a, policy_key) = (name("a"), (Some("shop".to_owned()), "p".to_owned()));
     // It was understood before: that holds.
-    index.obscure_policy(policy_key.clone());
+    index.mark_policy_unreadable(policy_key.clone());
     assert!(matches!(carry_out(&mut index, &key, 11), Step::Nothing));
-    assert!(matches!(want(&index, &a, &key), Want::Apply(_)));
+    assert!(matches!(desired_state(&index, &a, &key), DesiredState::Apply(_)));
     // The same after a start.
     index.set_policy(policy_key.clone(), None);
     index.decisions.clear();
-    index.obscure_policy(policy_key.clone());
+    index.mark_policy_unreadable(policy_key.clone());
     assert_eq!(index.policy_keys(true), std::slice::from_ref(&policy_key), "its end would not be noticed in a list");
     assert!(matches!(carry_out(&mut index, &key, 12), Step::Nothing));
-    assert!(matches!(want(&index, &a, &key), Want::Keep));
+    assert!(matches!(desired_state(&index, &a, &key), DesiredState::Keep));
     assert!(index.decision(&key).is_none());
     // Gone, it is gone; and a template that goes needs no policy.
     let template = index.template(&key).unwrap().clone();
@@ -298,7 +298,7 @@ fn a_policy_that_is_not_understood_takes_nothing_away() {
 fn a_member_that_stays_away_has_no_effects() {
     let (mut index, key) = world();
     assert_eq!(index.set_reachable(&name("a"), false).schedule, std::slice::from_ref(&key));
-    assert_eq!(index.set_reachable(&name("a"), false), Effects::default());
+    assert_eq!(index.set_reachable(&name("a"), false), Requeues::default());
     assert_eq!(index.set_reachable(&name("a"), true).report, [key]);
 }
 
@@ -310,11 +310,11 @@ fn a_late_answer_undoes_nothing_of_a_cluster() {
     leaving.metadata.deletion_timestamp = Some(from_value(json!("2026-01-01T00:00:00Z")).unwrap());
     index.put_cluster(leaving, false);
     for version in [4, 5] {
-        assert_eq!(index.put_cluster(at_version(cluster("a", "True"), version), false), Effects::default());
+        assert_eq!(index.put_cluster(at_version(cluster("a", "True"), version), false), Requeues::default());
         assert!(index.views[&a].leaving, "it stays again");
     }
     // News of one that had the name before are none of this one.
-    assert_eq!(index.remove_cluster("a", Some(("before", 9))), Effects::default());
+    assert_eq!(index.remove_cluster("a", Some(("before", 9))), Requeues::default());
     assert!(!index.remove_cluster("a", Some(("a", 6))).schedule.is_empty());
     index.put_cluster(at_version(cluster("a", "True"), 5), false);
     assert!(!index.views.contains_key(&a), "a ghost");
@@ -331,7 +331,7 @@ fn a_late_answer_undoes_nothing_of_a_cluster() {
 fn orphans_of_this_plane_are_removed_and_those_of_others_are_not() {
     let (mut index, bound) = world();
     let (orphan, a) = (key("orphan"), name("a"));
-    assert!(matches!(want(&index, &a, &orphan), Want::Remove { .. }));
+    assert!(matches!(desired_state(&index, &a, &orphan), DesiredState::Remove { .. }));
     assert!(index.is_ours(&live("l", "1", PLANE), &orphan));
     assert!(!index.is_ours(&live("l", "1", "another"), &orphan));
     // Another Karmada sets no mark, but may have a binding of this very name.
@@ -340,7 +340,7 @@ fn orphans_of_this_plane_are_removed_and_those_of_others_are_not() {
     assert!(index.is_ours(&unmarked("t"), &bound), "only the mark was taken off");
     // Nothing is decided about a cluster that is not there.
     index.remove_cluster("a", None);
-    assert!(matches!(want(&index, &a, &orphan), Want::Keep));
+    assert!(matches!(desired_state(&index, &a, &orphan), DesiredState::Keep));
 }
 
 #[test]
@@ -356,21 +356,21 @@ fn an_object_that_is_bound_by_another_version_of_its_kind_stays() {
     for version in ["autoscaling/v1", "other/v1"] {
         index.kind_synced(&hpa(version, "x").kind);
     }
-    assert!(matches!(want(&index, &a, &hpa("autoscaling/v1", "x")), Want::Keep));
+    assert!(matches!(desired_state(&index, &a, &hpa("autoscaling/v1", "x")), DesiredState::Keep));
     for other in [hpa("autoscaling/v1", "y"), hpa("other/v1", "x")] {
-        assert!(matches!(want(&index, &a, &other), Want::Remove { .. }), "{other}");
+        assert!(matches!(desired_state(&index, &a, &other), DesiredState::Remove { .. }), "{other}");
     }
     assert!(index.plane_kinds().contains(&hpa("autoscaling/v2", "x").kind));
     index.remove_binding(&hpa("autoscaling/v2", "x"), None);
-    assert!(matches!(want(&index, &a, &hpa("autoscaling/v1", "x")), Want::Remove { .. }));
+    assert!(matches!(desired_state(&index, &a, &hpa("autoscaling/v1", "x")), DesiredState::Remove { .. }));
     assert!(!index.plane_kinds().contains(&hpa("autoscaling/v2", "x").kind));
 }
 
 #[test]
 fn who_may_be_taken_over() {
     let (mut index, key) = world();
-    let manifest = |index: &Index, key: &Key| match want(index, &name("a"), key) {
-        Want::Apply(recipe) => recipe.render(key).unwrap(),
+    let manifest = |index: &Index, key: &Key| match desired_state(index, &name("a"), key) {
+        DesiredState::Apply(inputs) => inputs.render(key).unwrap(),
         other => panic!("{other:?}"),
     };
     let mut plain = live("l", "1", PLANE);
@@ -385,19 +385,19 @@ fn who_may_be_taken_over() {
         (plain.clone(), true, Some("managed by another control plane")),
         (plain, false, Some("not managed")),
     ] {
-        let answer = may_take(&live, labelled, PLANE, &ours, "a");
+        let answer = check_adoption(&live, labelled, PLANE, &ours, "a");
         assert_eq!(answer.is_err(), words.is_some(), "{answer:?}");
         assert!(words.is_none_or(|words| answer.unwrap_err().contains(words)));
     }
     // A namespace that another plane brought is no less its own.
     index.put_namespace(json!({"metadata": {"name": "shop", "uid": "n", "resourceVersion": "1"}}));
     let namespace = manifest(&index, &ObjectKey::of_namespace("shop"));
-    assert!(may_take(&unmarked("theirs"), true, PLANE, &namespace, "a").is_err());
-    assert!(may_take(&unmarked("n"), true, PLANE, &namespace, "a").is_ok());
+    assert!(check_adoption(&unmarked("theirs"), true, PLANE, &namespace, "a").is_err());
+    assert!(check_adoption(&unmarked("n"), true, PLANE, &namespace, "a").is_ok());
     let overwrite = Some(policy(json!({"conflictResolution": "Overwrite"})));
     index.set_policy((Some("shop".into()), "p".into()), overwrite);
     carry_out(&mut index, &key, 11);
-    assert!(may_take(&unmarked("theirs"), true, PLANE, &manifest(&index, &key), "a").is_ok());
+    assert!(check_adoption(&unmarked("theirs"), true, PLANE, &manifest(&index, &key), "a").is_ok());
 }
 
 #[test]
@@ -408,8 +408,8 @@ fn fields_that_a_template_lost_are_missed_after_a_restart() {
         object["data"] = data;
         object["metadata"]["resourceVersion"] = json!("2");
         index.put_template(key.clone(), Template::of(object), false);
-        match want(&index, &name("a"), &key) {
-            Want::Apply(recipe) => recipe.render(&key).unwrap(),
+        match desired_state(&index, &name("a"), &key) {
+            DesiredState::Apply(inputs) => inputs.render(&key).unwrap(),
             other => panic!("{other:?}"),
         }
     };
@@ -430,7 +430,7 @@ fn namespaces() {
     let namespace =
         |name: &str, labels: Value| json!({"metadata": {"name": name, "labels": labels, "resourceVersion": "1"}});
     let a = name("a");
-    let of = |index: &Index, name: &str| want(index, &a, &ObjectKey::of_namespace(name));
+    let of = |index: &Index, name: &str| desired_state(index, &a, &ObjectKey::of_namespace(name));
     for (name, labels, goes) in [
         ("shop", json!({}), true),
         ("default", json!({}), false),
@@ -439,11 +439,11 @@ fn namespaces() {
         ("kept", json!({"namespace.karmada.io/skip-auto-propagation": "True"}), false),
     ] {
         index.put_namespace(namespace(name, labels));
-        assert_eq!(matches!(of(&index, name), Want::Apply(_)), goes, "{name}");
-        assert!(goes || matches!(of(&index, name), Want::Keep), "{name}");
+        assert_eq!(matches!(of(&index, name), DesiredState::Apply(_)), goes, "{name}");
+        assert!(goes || matches!(of(&index, name), DesiredState::Keep), "{name}");
     }
     index.remove_namespace("shop");
-    assert!(matches!(of(&index, "shop"), Want::Remove { .. }));
+    assert!(matches!(of(&index, "shop"), DesiredState::Remove { .. }));
 }
 
 #[test]
@@ -453,9 +453,9 @@ fn a_cluster_that_leaves_is_cleaned_first() {
     index.put_live(&a, &key, live("l", "5", PLANE), false);
     let mut leaving = at_version(cluster("a", "True"), 2);
     leaving.metadata.deletion_timestamp = Some(from_value(json!("2026-01-01T00:00:00Z")).unwrap());
-    let effects = index.put_cluster(leaving.clone(), false);
-    assert!(effects.schedule.contains(&key) && effects.dispatch.contains(&(a.clone(), key.clone())));
-    assert!(matches!(want(&index, &a, &key), Want::Remove { preserve: false }));
+    let requeues = index.put_cluster(leaving.clone(), false);
+    assert!(requeues.schedule.contains(&key) && requeues.dispatch.contains(&(a.clone(), key.clone())));
+    assert!(matches!(desired_state(&index, &a, &key), DesiredState::Remove { preserve: false }));
     assert_eq!(index.is_clean(&a), Some(false));
     carry_out(&mut index, &key, 60);
     assert_eq!(index.binding(&key).unwrap().removing, [a.clone()].into());
@@ -469,7 +469,7 @@ fn a_cluster_that_leaves_is_cleaned_first() {
     assert_eq!(index.is_clean(&a), Some(true));
     leaving.metadata.annotations = Some([(UNJOIN_POLICY_ANNOTATION.to_owned(), "Orphan".to_owned())].into());
     index.put_cluster(at_version(leaving, 4), false);
-    assert!(matches!(want(&index, &a, &key), Want::Remove { preserve: true }));
+    assert!(matches!(desired_state(&index, &a, &key), DesiredState::Remove { preserve: true }));
 }
 
 #[test]

@@ -34,7 +34,7 @@ enum ConnectError {
 }
 
 /// Watches the kubeconfigs and keeps a client for each.
-pub(super) struct Keeper {
+pub(super) struct PlaneClientCache {
     host: Client,
     factory: ClientFactory,
     access: ServiceAccess,
@@ -43,7 +43,7 @@ pub(super) struct Keeper {
     waiting: BTreeMap<InstanceKey, Secret>,
 }
 
-impl Keeper {
+impl PlaneClientCache {
     pub(super) fn new(
         host: Client,
         factory: ClientFactory,

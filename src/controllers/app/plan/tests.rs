@@ -37,7 +37,7 @@ fn app(placement: Value, differences: Value) -> MultiCloudApp {
     .unwrap()
 }
 
-fn planned(app: &MultiCloudApp) -> Result<Plan, Fault> {
+fn planned(app: &MultiCloudApp) -> Result<Plan, FieldError> {
     plan(app, &validate(app, Tenancy::Owner).unwrap(), &fleet())
 }
 

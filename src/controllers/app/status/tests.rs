@@ -63,13 +63,13 @@ fn reading(
     bindings: [Option<&ResourceBinding>; 2],
 ) -> (MultiCloudAppStatus, Verdict) {
     let (app, templates) = app(mode);
-    let standings: Vec<Standing<'_>> = templates
+    let rollouts: Vec<RolloutStatus<'_>> = templates
         .iter()
         .zip(bindings)
-        .map(|(template, binding)| Standing { template, generation: Some(2), binding })
+        .map(|(template, binding)| RolloutStatus { template, generation: Some(2), binding })
         .collect();
     let mut status = MultiCloudAppStatus::default();
-    let verdict = read(&app, clusters, &standings, &mut status);
+    let verdict = read(&app, clusters, &rollouts, &mut status);
     (status, verdict)
 }
 

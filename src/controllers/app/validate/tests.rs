@@ -143,10 +143,10 @@ fn an_app_has_a_size() {
 fn guests_stay_in_their_namespace() {
     let manifests = json!([{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}}]);
     let mut app = with_manifests(manifests);
-    assert_eq!(faults(&app, Tenancy::Guest), [""; 0]);
+    assert_eq!(faults(&app, Tenancy::CrossNamespace), [""; 0]);
     app.spec.namespace = Some("team-b".into());
     assert_eq!(faults(&app, Tenancy::Owner), [""; 0]);
-    let guest = faults(&app, Tenancy::Guest);
+    let guest = faults(&app, Tenancy::CrossNamespace);
     assert!(guest.len() == 1 && guest[0].starts_with("spec.namespace: team-b is not this object's namespace team-a"));
     app.spec.namespace = Some("kube-system".into());
     let system = faults(&app, Tenancy::Owner);
@@ -172,7 +172,7 @@ fn guests_hand_out_no_rights() {
         ("Role", &json!(null), true),
     ] {
         let app = with_manifests(binding(role, subjects.clone()));
-        assert_eq!(faults(&app, Tenancy::Guest).is_empty(), allowed, "{role} {subjects}");
+        assert_eq!(faults(&app, Tenancy::CrossNamespace).is_empty(), allowed, "{role} {subjects}");
         assert!(faults(&app, Tenancy::Owner).is_empty());
     }
     // What is harmless in the manifest must not become something else in a member.
@@ -180,7 +180,7 @@ fn guests_hand_out_no_rights() {
     let patch = json!([{"patches": [{"kind": "RoleBinding", "name": "x", "operations": [
         {"op": "replace", "path": "/roleRef/kind", "value": "ClusterRole"}]}]}]);
     app.spec.differences = serde_json::from_value(patch).unwrap();
-    let told = faults(&app, Tenancy::Guest);
+    let told = faults(&app, Tenancy::CrossNamespace);
     assert!(told.len() == 1 && told[0].starts_with("spec.differences[0].patches[0].kind: a RoleBinding"), "{told:?}");
     assert!(faults(&app, Tenancy::Owner).is_empty());
 }

@@ -8,14 +8,19 @@ use crate::runtime::conditions::{find, is_true};
 use serde_json::json;
 use std::sync::Arc;
 
-fn round(i: &KarmadaInstance, step: Step, api: Api) -> Round {
+fn round(i: &KarmadaInstance, step: Step, api: Api) -> ReconcileState {
     let mut round = apply::begin(&Observed { instance: Arc::new(i.clone()), host: Host::default() });
     round.step = step;
     round.progress.api = api;
     round
 }
 
-fn status_of(i: &KarmadaInstance, host: &Host, round: &Round, error: Option<&InstanceError>) -> KarmadaInstanceStatus {
+fn status_of(
+    i: &KarmadaInstance,
+    host: &Host,
+    round: &ReconcileState,
+    error: Option<&InstanceError>,
+) -> KarmadaInstanceStatus {
     after_round(&Facts { instance: i, host, round, error, engine_image: "airdock:test", overview: None })
 }
 

@@ -77,7 +77,7 @@ fn conditions_tell_how_far_it_is() {
     let good = || MemberState { name: "eu".into(), synced: true, problem: None };
     let bad = |problem: Problem| MemberState { name: "us".into(), synced: false, problem: Some(problem) };
     let missing = || Err(InstanceError::Missing("team/two".into()));
-    let round = |served, left| Round { served, left, ..Round::default() };
+    let round = |served, left| ReconcileState { served, left, ..ReconcileState::default() };
     let cases = [
         ("all", round(vec![(key("one"), Ok(served(vec![], vec![good()])))], vec![]), "True", "Synced", "2/2"),
         (
@@ -110,14 +110,21 @@ fn conditions_tell_how_far_it_is() {
         ),
         (
             "expired",
-            Round { expired: Some(Timestamp::UNIX_EPOCH), left: vec![(key("one"), Ok(()))], ..Round::default() },
+            ReconcileState {
+                expired: Some(Timestamp::UNIX_EPOCH),
+                left: vec![(key("one"), Ok(()))],
+                ..ReconcileState::default()
+            },
             "False",
             "Expired",
             "0/0",
         ),
         (
             "nothing meant",
-            Round { problem: Some(Error::NoInstance { namespace: "team".into() }), ..Round::default() },
+            ReconcileState {
+                problem: Some(Error::NoInstance { namespace: "team".into() }),
+                ..ReconcileState::default()
+            },
             "False",
             "NoInstance",
             "0/0",
@@ -142,7 +149,8 @@ fn a_repair_is_dated_and_a_changed_spec_is_none() {
         )
     };
     let at = |binding: &PermissionBinding, changed: Vec<(InventoryEntry, Change)>| {
-        let round = Round { served: vec![(key("one"), Ok(served(changed, vec![])))], ..Round::default() };
+        let round =
+            ReconcileState { served: vec![(key("one"), Ok(served(changed, vec![])))], ..ReconcileState::default() };
         status(binding, &round, Timestamp::UNIX_EPOCH).targets[0].repaired_at.clone()
     };
     let epoch = Some("1970-01-01T00:00:00Z".to_owned());
@@ -160,14 +168,18 @@ fn what_a_silent_plane_holds_is_remembered() {
         json!({"inventory": [{"namespace": "team", "name": "one", "objects": [entry("x")]}],
             "targets": [{"instance": "team/one", "synced": true}, {"instance": "team/one", "cluster": "eu", "synced": true}]}),
     );
-    let round = Round { served: vec![(key("one"), Err(InstanceError::Silent(1)))], ..Round::default() };
+    let round =
+        ReconcileState { served: vec![(key("one"), Err(InstanceError::Silent(1)))], ..ReconcileState::default() };
     let after = status(&before, &round, Timestamp::UNIX_EPOCH);
     assert_eq!(after.inventory.len(), 1);
     assert_eq!(after.targets_synced.as_deref(), Some("0/2"));
 
     let refused = InstanceError::NotAllowed { instance: "team/one".into(), namespace: "x".into() };
-    let round =
-        Round { served: vec![(key("one"), Err(refused))], left: vec![(key("one"), Ok(()))], ..Round::default() };
+    let round = ReconcileState {
+        served: vec![(key("one"), Err(refused))],
+        left: vec![(key("one"), Ok(()))],
+        ..ReconcileState::default()
+    };
     let after = status(&before, &round, Timestamp::UNIX_EPOCH);
     assert!(after.inventory.is_empty(), "consent was withdrawn, and the role is gone there");
     assert_eq!(after.targets_synced.as_deref(), Some("0/1"));

@@ -19,11 +19,11 @@ use crate::runtime::contains::contains;
 
 /// What is wanted of one object in one member.
 #[derive(Debug)]
-pub enum Want {
+pub enum DesiredState {
     /// Nothing is known yet, or nothing is to be done.
     Keep,
     /// It is to be there.
-    Apply(Box<Recipe>),
+    Apply(Box<ManifestInputs>),
     /// It is not to be there.
     Remove {
         /// Whether it stays all the same, without the engine's marks.
@@ -33,7 +33,7 @@ pub enum Want {
 
 /// Everything that makes an object's manifest for a member.
 #[derive(Debug)]
-pub struct Recipe {
+pub struct ManifestInputs {
     template: Template,
     binding: Option<Arc<BindingSpec>>,
     overrides: Vec<(PolicyKey, Arc<OverrideSpec>)>,
@@ -58,11 +58,11 @@ pub struct Manifest {
 
 /// What is wanted of one object in one member.
 #[must_use]
-pub fn want(index: &Index, cluster: &ClusterName, key: &Key) -> Want {
-    let Some(view) = index.views.get(cluster) else { return Want::Keep };
+pub fn desired_state(index: &Index, cluster: &ClusterName, key: &Key) -> DesiredState {
+    let Some(view) = index.views.get(cluster) else { return DesiredState::Keep };
     let orphan = index.is_orphaning(cluster);
-    let recipe = |template: &Template, binding: Option<Arc<BindingSpec>>| {
-        Want::Apply(Box::new(Recipe {
+    let inputs = |template: &Template, binding: Option<Arc<BindingSpec>>| {
+        DesiredState::Apply(Box::new(ManifestInputs {
             template: template.clone(),
             binding,
             overrides: index.overrides_of(key),
@@ -72,24 +72,24 @@ pub fn want(index: &Index, cluster: &ClusterName, key: &Key) -> Want {
     };
     if let Some(binding) = index.binding(key) {
         if view.leaving {
-            return Want::Remove { preserve: orphan };
+            return DesiredState::Remove { preserve: orphan };
         }
         if !binding.targets(cluster) {
-            return of_namespace(index, cluster, key, &recipe)
-                .unwrap_or(Want::Remove { preserve: binding.preserves() });
+            return of_namespace(index, cluster, key, &inputs)
+                .unwrap_or(DesiredState::Remove { preserve: binding.preserves() });
         }
         return match (index.is_wanted(key), index.template(key)) {
-            (Some(true), Some(template)) => recipe(template, Some(binding.spec.clone())),
+            (Some(true), Some(template)) => inputs(template, Some(binding.spec.clone())),
             // The members' objects go when the binding does, and not before: it is the inventory.
-            (Some(false), _) if binding.deleting => Want::Remove { preserve: binding.preserves() },
-            _ => Want::Keep,
+            (Some(false), _) if binding.deleting => DesiredState::Remove { preserve: binding.preserves() },
+            _ => DesiredState::Keep,
         };
     }
-    of_namespace(index, cluster, key, &recipe).unwrap_or_else(|| match (view.leaving, is_unwanted(index, key)) {
-        (true, _) => Want::Remove { preserve: orphan },
-        (false, true) => Want::Remove { preserve: false },
+    of_namespace(index, cluster, key, &inputs).unwrap_or_else(|| match (view.leaving, is_unwanted(index, key)) {
+        (true, _) => DesiredState::Remove { preserve: orphan },
+        (false, true) => DesiredState::Remove { preserve: false },
         // Its binding is on its way (somebody deleted the last one), or nothing was decided yet.
-        (false, false) => Want::Keep,
+        (false, false) => DesiredState::Keep,
     })
 }
 
@@ -104,8 +104,8 @@ fn of_namespace(
     index: &Index,
     cluster: &ClusterName,
     key: &ObjectKey,
-    recipe: &dyn Fn(&Template, Option<Arc<BindingSpec>>) -> Want,
-) -> Option<Want> {
+    inputs: &dyn Fn(&Template, Option<Arc<BindingSpec>>) -> DesiredState,
+) -> Option<DesiredState> {
     if !key.kind.is_namespace() {
         return None;
     }
@@ -116,10 +116,10 @@ fn of_namespace(
     }
     // One that no longer propagates stays as it is, and one that ends takes those in members along when it is gone.
     let propagates = namespace.propagates && !namespace.template.deleting;
-    Some(if propagates { recipe(&namespace.template, None) } else { Want::Keep })
+    Some(if propagates { inputs(&namespace.template, None) } else { DesiredState::Keep })
 }
 
-impl Recipe {
+impl ManifestInputs {
     /// Makes the manifest.
     pub fn render(&self, key: &ObjectKey) -> Result<Manifest, OverrideError> {
         let template = self.template.parsed();
@@ -143,7 +143,13 @@ impl Recipe {
 }
 
 /// Whether an existing object may be written; if not, why. The label alone says only that some Karmada manages it.
-pub fn may_take(live: &Live, labelled: bool, plane: &str, manifest: &Manifest, cluster: &str) -> Result<(), String> {
+pub fn check_adoption(
+    live: &Live,
+    labelled: bool,
+    plane: &str,
+    manifest: &Manifest,
+    cluster: &str,
+) -> Result<(), String> {
     let remedy = "delete it there, or set conflictResolution: Overwrite in the policy or the annotation \
                   work.karmada.io/conflict-resolution: overwrite on the template";
     let comes_from_here = match &live.plane {
@@ -170,7 +176,7 @@ pub fn holds(live: &Live, manifest: &Manifest) -> bool {
 /// How long to wait before an object that was found changed is put right once more: at once, unless somebody else keeps
 /// writing the same fields. Then the two of them must not wear out the API server.
 #[must_use]
-pub fn patience(count: u32, last: Instant, now: Instant) -> Duration {
+pub fn repair_backoff(count: u32, last: Instant, now: Instant) -> Duration {
     let pause = match count {
         0..=2 => Duration::ZERO,
         count => Duration::from_millis(250).saturating_mul(1 << (count - 3).min(8)),

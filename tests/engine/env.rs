@@ -13,7 +13,7 @@ use kube::api::{DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
-use crate::harness::crash::Crash;
+use crate::harness::crash::FaultInjector;
 use crate::harness::{ADMIN, ApiServer, Etcd, eventually, objects};
 
 pub const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
@@ -22,22 +22,22 @@ pub const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
 pub const SOON: Duration = Duration::from_secs(10);
 
 /// Servers live as long as the test process; tests take turns.
-struct World {
+struct TestEnv {
     plane: ApiServer,
     members: Vec<ApiServer>,
     _etcd: Etcd,
 }
 
-static WORLD: OnceLock<Mutex<World>> = OnceLock::new();
+static TEST_ENV: OnceLock<Mutex<TestEnv>> = OnceLock::new();
 
-/// Runs a test, alone in the world, in a namespace of its own.
-pub fn with_world(name: &str, test: impl AsyncFnOnce(&mut Case<'_>)) {
+/// Runs a test, alone in the env, in a namespace of its own.
+pub fn with_env(name: &str, test: impl AsyncFnOnce(&mut Case<'_>)) {
     let _ = rustls::crypto::ring::default_provider().install_default();
     if let Ok(filter) = std::env::var("AIRDOCK_TEST_LOG") {
         let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
-    let world = WORLD.get_or_init(|| {
+    let env = TEST_ENV.get_or_init(|| {
         let etcd = Etcd::start();
         let mut plane = ApiServer::start(&etcd, "plane");
         let mut members: Vec<_> = NAMES.iter().map(|name| ApiServer::start(&etcd, name)).collect();
@@ -47,11 +47,11 @@ pub fn with_world(name: &str, test: impl AsyncFnOnce(&mut Case<'_>)) {
             }
             objects::define(&plane.client(), &definitions()).await;
         });
-        Mutex::new(World { plane, members, _etcd: etcd })
+        Mutex::new(TestEnv { plane, members, _etcd: etcd })
     });
-    let mut world = world.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut env = env.lock().unwrap_or_else(PoisonError::into_inner);
     runtime.block_on(async {
-        let World { plane, members, .. } = &mut *world;
+        let TestEnv { plane, members, .. } = &mut *env;
         for server in members.iter_mut() {
             // A test that failed may have left one down.
             if !server.is_running() {
@@ -78,7 +78,7 @@ pub fn with_world(name: &str, test: impl AsyncFnOnce(&mut Case<'_>)) {
     });
 }
 
-/// A test's view of the world.
+/// A test's view of the env.
 pub struct Case<'a> {
     pub plane: Client,
     pub clients: HashMap<String, Client>,
@@ -90,7 +90,7 @@ pub struct Case<'a> {
 
 impl Case<'_> {
     /// Starts the engine, in a runtime of its own.
-    pub fn start(&mut self, crash: &Arc<Crash>) {
+    pub fn start(&mut self, crash: &Arc<FaultInjector>) {
         assert!(self.engine.is_none());
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let factory = ClientFactory::default().with_hook(crash.clone());
@@ -105,8 +105,8 @@ impl Case<'_> {
     }
 
     /// Starts the engine and only counts.
-    pub fn start_counted(&mut self) -> Arc<Crash> {
-        let crash = Arc::new(Crash::never());
+    pub fn start_counted(&mut self) -> Arc<FaultInjector> {
+        let crash = Arc::new(FaultInjector::never());
         self.start(&crash);
         crash
     }
@@ -230,7 +230,7 @@ impl Case<'_> {
     }
 
     /// Waits until no write was sent for a while.
-    pub async fn until_quiet(&self, crash: &Crash) {
+    pub async fn until_quiet(&self, crash: &FaultInjector) {
         let mut before = crash.writes().len();
         for _ in 0..30 {
             tokio::time::sleep(Duration::from_millis(1200)).await;
