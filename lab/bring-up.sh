@@ -21,8 +21,7 @@ export HELM_CACHE_HOME=$dir/helm HELM_CONFIG_HOME=$dir/helm HELM_DATA_HOME=$dir/
 echo "installing the operator …"
 # The annotation makes new pods of a new build, whose image has the same name.
 installed=0
-"$dir/bin/helm" upgrade --install airdock manifests/chart \
-  --namespace airdock-system --create-namespace \
+PATH=$dir/bin:$PATH AIRDOCK_LAB_DIR=$dir lab/install.sh manifests/chart \
   --set-string "podAnnotations.airdock\.dev/build=$(sha256sum "$airdock" | cut -c1-16)" \
   --wait --timeout 3m >"$dir/logs/helm.log" 2>&1 || installed=$?
 # Each tells its own failure; none hides another's.

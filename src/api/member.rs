@@ -116,7 +116,8 @@ pub struct Deletion {
     #[serde(default)]
     pub policy: UnjoinPolicy,
     /// After this many seconds, a member that cannot be reached is given up: the plane forgets it, and what was
-    /// in it stays. Never, when absent.
+    /// in it stays. One that is reached but keeps an object is given up too; the plane is given at least a minute to
+    /// remove it. Never, when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 604800))]
     pub force_after_seconds: Option<i64>,

@@ -193,6 +193,9 @@ pub struct Names<'a> {
     pub dns_domain: &'a str,
 }
 
+/// What the name of the Service by which clients reach etcd says after the instance's.
+pub const ETCD_CLIENT_SERVICE: &str = "etcd-client";
+
 /// Port of the plane's API.
 pub const API_PORT: u16 = 5443;
 

@@ -18,8 +18,8 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 pub use component::{
-    ADMIN_USER, API_PORT, Component, ENGINE_USER, ETCD_VERSION, KARMADA_VERSION, KUBERNETES_VERSION, Names, Stage,
-    claim_names, enabled, image_version,
+    ADMIN_USER, API_PORT, Component, ENGINE_USER, ETCD_CLIENT_SERVICE, ETCD_VERSION, KARMADA_VERSION,
+    KUBERNETES_VERSION, Names, Stage, claim_names, enabled, image_version,
 };
 pub use manifest::{Manifest, component_of};
 pub use validate::{service_address, validate};
@@ -103,6 +103,8 @@ pub struct Inputs<'a> {
     pub secret_digests: &'a BTreeMap<String, String>,
     /// Certificate of the main authority, PEM.
     pub authority: &'a str,
+    /// Addresses of the Service by which clients reach etcd, once it is there.
+    pub etcd_addresses: &'a [String],
 }
 
 /// The objects of the host cluster, apart from Secrets with keys: Services, workloads, disruption budgets.

@@ -23,7 +23,13 @@ fn digests() -> BTreeMap<String, String> {
 
 fn rendered(instance: &KarmadaInstance) -> Result<Vec<Manifest>, ChartError> {
     let secret_digests = digests();
-    let inputs = Inputs { instance, engine_image: "airdock:test", secret_digests: &secret_digests, authority: "CA" };
+    let inputs = Inputs {
+        instance,
+        engine_image: "airdock:test",
+        secret_digests: &secret_digests,
+        authority: "CA",
+        etcd_addresses: &[],
+    };
     let mut manifests = host(&inputs)?;
     manifests.append(&mut plane(&inputs)?);
     Ok(manifests)
@@ -115,6 +121,7 @@ fn no_field_of_a_template_is_lost() {
             engine_image: "airdock:test",
             secret_digests: &secret_digests,
             authority: "CA",
+            etcd_addresses: &["10.0.0.7".to_owned()],
         };
         let values = Values::new(&inputs);
         let mut folders: Vec<(String, Value)> =
@@ -210,12 +217,49 @@ fn flags_that_airdock_sets_are_refused() {
     assert!(message.contains("spec.apiServer.extraArgs.etcd-servers"), "{message}");
 }
 
+/// DNS may still answer with the address of an earlier Service of the same name.
+#[test]
+fn clients_of_etcd_are_told_its_address() {
+    let i = everything();
+    let secret_digests = digests();
+    let addresses = ["10.0.0.7".to_owned(), "fd00::7".to_owned()];
+    let inputs = Inputs {
+        instance: &i,
+        engine_image: "a:1",
+        secret_digests: &secret_digests,
+        authority: "CA",
+        etcd_addresses: &addresses,
+    };
+    let manifests = host(&inputs).unwrap();
+    assert!(
+        arguments(&manifests, "east-apiserver")
+            .contains(&"--etcd-servers=https://east-etcd-client.fleet.svc:2379".to_owned())
+    );
+    let told = manifests.iter().filter_map(|manifest| {
+        let aliases = pod_spec(manifest)?.host_aliases.as_ref()?;
+        let entry = |alias: &k8s_openapi::api::core::v1::HostAlias| {
+            format!("{} {}", alias.ip, alias.hostnames.clone().unwrap_or_default().join(" "))
+        };
+        Some((manifest.id(), aliases.iter().map(entry).collect::<Vec<_>>()))
+    });
+    let told: BTreeMap<String, Vec<String>> = told.collect();
+    let clients: Vec<&str> = told.keys().map(String::as_str).collect();
+    assert_eq!(
+        clients,
+        ["Deployment east-aggregated-apiserver", "Deployment east-apiserver", "Deployment east-search"]
+    );
+    for entries in told.values() {
+        assert_eq!(entries, &["10.0.0.7 east-etcd-client.fleet.svc", "fd00::7 east-etcd-client.fleet.svc"]);
+    }
+}
+
 #[test]
 fn a_changed_secret_or_a_removed_field_shows() {
     let i = instance("Compact");
     let (none, some) = (digests(), BTreeMap::from([("east-apiserver".to_owned(), "x".to_owned())]));
     let render = |digests| {
-        let inputs = Inputs { instance: &i, engine_image: "a:1", secret_digests: digests, authority: "CA" };
+        let inputs =
+            Inputs { instance: &i, engine_image: "a:1", secret_digests: digests, authority: "CA", etcd_addresses: &[] };
         host(&inputs).unwrap()
     };
     let changed: Vec<String> =

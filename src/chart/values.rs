@@ -11,7 +11,13 @@ use serde_json::{Value, json};
 use crate::api::instance::{KarmadaInstance, Profile, StorageType};
 use crate::api::{INSTANCE_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 
-use super::{ADMIN_USER, API_PORT, COMPONENT_LABEL, Component, ENGINE_USER, Inputs, Names, digest, image_version};
+use super::{
+    ADMIN_USER, API_PORT, COMPONENT_LABEL, Component, ENGINE_USER, ETCD_CLIENT_SERVICE, Inputs, Names, digest,
+    image_version,
+};
+
+/// Volume with the key by which a component reaches etcd.
+const ETCD_CLIENT_VOLUME: &str = "etcd-client";
 
 /// A Secret in a component's pods.
 #[derive(Serialize, Clone, Debug, PartialEq, Eq)]
@@ -32,7 +38,7 @@ pub struct Mount {
 pub fn mounts(component: Component, profile: Profile) -> Vec<Mount> {
     let mount = |volume, secret: &str, path, keys| Mount { volume, secret: secret.to_owned(), path, keys };
     let server = |secret: &str| mount("server", secret, "/etc/airdock/pki/server", &[]);
-    let etcd_client = |secret: &str| mount("etcd-client", secret, "/etc/airdock/pki/etcd-client", &[]);
+    let etcd_client = |secret: &str| mount(ETCD_CLIENT_VOLUME, secret, "/etc/airdock/pki/etcd-client", &[]);
     let kubeconfig =
         || mount("kubeconfig", &format!("{}-kubeconfig", component.name()), "/etc/airdock/kubeconfig", &[]);
     let estimator_client =
@@ -132,9 +138,9 @@ impl<'a> Values<'a> {
             "pullSecrets": spec.images.pull_secrets.iter().map(|secret| json!({ "name": secret.name })).collect::<Vec<_>>(),
             "estimators": Component::Descheduler.is_enabled(instance),
             "etcd": {
-                "url": format!("https://{}:2379", self.names.host("etcd-client")),
+                "url": format!("https://{}:2379", self.names.host(ETCD_CLIENT_SERVICE)),
                 "service": self.names.object("etcd"),
-                "clientService": self.names.object("etcd-client"),
+                "clientService": self.names.object(ETCD_CLIENT_SERVICE),
                 "initialCluster": self.initial_cluster(),
                 "authorityDigest": self.inputs.secret_digests.get(&self.names.object("etcd-ca")).map_or("", String::as_str),
                 "ephemeral": storage.type_ == StorageType::Ephemeral,
@@ -199,7 +205,18 @@ impl<'a> Values<'a> {
             "nodeSelector": settings.node_selector,
             "tolerations": settings.tolerations,
             "priorityClassName": settings.priority_class_name,
+            "hostAliases": self.host_aliases(&mounts),
         })
+    }
+
+    /// Clients of etcd are told its address. DNS would answer with that of an instance of the same name for some
+    /// seconds after its deletion, and a connection to an address that nobody answers from takes twenty to fail.
+    fn host_aliases(&self, mounts: &[Mount]) -> Vec<Value> {
+        if mounts.iter().all(|mount| mount.volume != ETCD_CLIENT_VOLUME) {
+            return Vec::new();
+        }
+        let host = self.names.host(ETCD_CLIENT_SERVICE);
+        self.inputs.etcd_addresses.iter().map(|ip| json!({ "ip": ip, "hostnames": [host] })).collect()
     }
 
     fn mount(&self, mount: &Mount) -> Value {

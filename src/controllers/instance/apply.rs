@@ -6,11 +6,13 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::ApiResource;
 
 use crate::api::{INSTANCE_LABEL, KarmadaInstance};
-use crate::chart::{self, Component, Inputs, Manifest, Names, Stage, claim_names, component_of, enabled};
+use crate::chart::{
+    self, Component, ETCD_CLIENT_SERVICE, Inputs, Manifest, Names, Stage, claim_names, component_of, enabled,
+};
 use crate::pki::secrets::Data;
 use crate::pki::{Entry, Issuer, Keyring};
 use crate::runtime::apply::typed;
@@ -87,20 +89,16 @@ impl InstanceController {
         let instance = observed.instance.as_ref();
         let no_digests = BTreeMap::new();
         let services: Vec<Manifest> = self
-            .render(instance, &no_digests, "")?
+            .render(instance, &no_digests, "", &[])?
             .into_iter()
             .filter(|manifest| matches!(manifest, Manifest::Service(_)))
             .collect();
         let applied = self.apply_all(observed, &services, &mut round.changes).await?;
-        let api_service = Names::of(instance).component(Component::ApiServer);
-        let addresses = applied
-            .into_iter()
-            .find(|object| object.name_any() == api_service)
-            .and_then(|object| typed::<Service>(object).ok())
-            .map(|service| keys::service_addresses(&service))
-            .unwrap_or_default();
+        let names = Names::of(instance);
+        let api_addresses = addresses_of(&applied, &names.component(Component::ApiServer));
+        let etcd_addresses = addresses_of(&applied, &names.object(ETCD_CLIENT_SERVICE));
 
-        let entries = keys::entries(instance, &addresses)?;
+        let entries = keys::entries(instance, &api_addresses)?;
         round.keyring = self.keyring(observed, &entries).await?;
         let secrets: Vec<Manifest> = entries
             .iter()
@@ -109,7 +107,7 @@ impl InstanceController {
         self.apply_all(observed, &secrets, &mut round.changes).await?;
 
         let digests = keys::digests(&round.keyring.secrets);
-        let manifests = self.render(instance, &digests, authority(&round.keyring))?;
+        let manifests = self.render(instance, &digests, authority(&round.keyring), &etcd_addresses)?;
         let wanted = Wanted { entries, manifests };
         self.refuse_foreign_claims(observed).await?;
         let base: Vec<Manifest> = of_stage(&wanted.manifests, Stage::Base).cloned().collect();
@@ -141,8 +139,10 @@ impl InstanceController {
         instance: &KarmadaInstance,
         secret_digests: &BTreeMap<String, String>,
         authority: &str,
+        etcd_addresses: &[String],
     ) -> Result<Vec<Manifest>, InstanceError> {
-        Ok(chart::host(&Inputs { instance, engine_image: &self.context.image, secret_digests, authority })?)
+        let engine_image = &self.context.image;
+        Ok(chart::host(&Inputs { instance, engine_image, secret_digests, authority, etcd_addresses })?)
     }
 
     /// The keys as they are to be. What would be made anew is first looked for in the cluster itself, since a watch
@@ -227,6 +227,7 @@ impl InstanceController {
             engine_image: &self.context.image,
             secret_digests: &no_digests,
             authority: authority(&round.keyring),
+            etcd_addresses: &[],
         };
         let made_from = made_from(&inputs);
         if self.plane_objects.are_settled(&plane, &made_from) {
@@ -346,6 +347,13 @@ fn pods_of_another_ca(host: &Host, authority: Option<&String>) -> Vec<(String, S
         .filter(|pod| pod.annotations().get(chart::AUTHORITY_ANNOTATION) != authority)
         .map(|pod| (pod.name_any(), pod.uid().unwrap_or_default()))
         .collect()
+}
+
+/// Addresses of one of the Services that were applied. *Pure.*
+fn addresses_of(applied: &[DynamicObject], name: &str) -> Vec<String> {
+    let service = applied.iter().find(|object| object.name_any() == name);
+    let service = service.and_then(|object| typed::<Service>(object.clone()).ok());
+    service.map(|service| keys::service_addresses(&service)).unwrap_or_default()
 }
 
 /// Changes whenever the objects inside the plane might, apart from the bundle behind a ConfigMap. *Pure.*

@@ -8,7 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::api::instance::{KarmadaInstance, Profile};
 use crate::api::{INSTANCE_LABEL, MANAGED_BY, MANAGED_BY_LABEL, PURPOSE_LABEL};
-use crate::chart::{ADMIN_USER, Component, ENGINE_USER, Names, enabled, service_address};
+use crate::chart::{ADMIN_USER, Component, ENGINE_USER, ETCD_CLIENT_SERVICE, Names, enabled, service_address};
 use crate::karmada::SYSTEM_NAMESPACE;
 use crate::pki::secrets::{Data, key};
 use crate::pki::{Content, Entry, Issuer, Leaf, Lifetimes, PkiError};
@@ -36,7 +36,7 @@ pub fn entries(instance: &KarmadaInstance, addresses: &[String]) -> Result<Vec<E
         certificate(
             "etcd-server",
             Issuer::Etcd,
-            Leaf::server("etcd", names.hosts("etcd-client").into_iter().chain(members.clone()).chain(local()))?
+            Leaf::server("etcd", names.hosts(ETCD_CLIENT_SERVICE).into_iter().chain(members.clone()).chain(local()))?
                 .and_client(),
         ),
         certificate("etcd-peer", Issuer::Etcd, Leaf::server("etcd-peer", members)?.and_client()),

@@ -23,7 +23,8 @@ pub struct Rendered {
 /// Renders an instance by the functions that the controller uses.
 pub fn render(instance: &KarmadaInstance, engine_image: &str) -> Result<Rendered, InstanceError> {
     let secret_digests = BTreeMap::new();
-    let inputs = Inputs { instance, engine_image, secret_digests: &secret_digests, authority: LATER };
+    let inputs =
+        Inputs { instance, engine_image, secret_digests: &secret_digests, authority: LATER, etcd_addresses: &[] };
     let workloads = chart::host(&inputs)?;
     let mut host: Vec<Manifest> = keys::entries(instance, &[])?
         .iter()

@@ -6,13 +6,16 @@ use std::time::Duration;
 use kube::ResourceExt;
 use tokio::time::Instant;
 
-use super::apply::{self, Issued};
+use super::apply;
 use super::error::Error;
 use super::observe::{self, Access, Holder, LiveCluster, Verified};
+use super::plan::Membership;
 use super::status::{Facts, Progress};
 use super::validate::{self, instance_key};
-use super::{FINALIZER, Known, Members, VERIFY_EVERY, VERIFY_UNREADY_EVERY, plan, plane_finds_ready};
+use super::write::{Issued, MemberWrite};
+use super::{FINALIZER, Known, Members, VERIFY_EVERY, VERIFY_UNREADY_EVERY, inventory, plan, plane_finds_ready};
 use crate::api::KarmadaInstance;
+use crate::api::instance::Profile;
 use crate::api::member::MemberClusterJoin;
 use crate::controllers::finalizer;
 use crate::runtime::instance_ref::{InstanceRefError, not_ready};
@@ -40,7 +43,7 @@ impl Members {
             return Err(InstanceRefError::NotReady { instance: key, message }.into());
         }
         let access = self.access(join).await?;
-        let work = self.verified(join, &key, &plane, live.as_ref(), &access);
+        let work = self.verified(join, instance.spec.profile, &plane, live.as_ref(), &access);
         let verified = within_deadline(&access, work).await?;
         facts.endpoint = Some(access.endpoint.clone());
         let verified = match verified {
@@ -119,7 +122,7 @@ impl Members {
     async fn verified(
         &self,
         join: &MemberClusterJoin,
-        key: &InstanceKey,
+        profile: Profile,
         plane: &Plane,
         live: Option<&LiveCluster>,
         access: &Access,
@@ -143,14 +146,20 @@ impl Members {
             Some(_) => {}
             None => {
                 if let Some(other) = observe::same_cluster(plane, &identity.id, &join.spec.cluster_name).await? {
-                    return Err(Error::AlreadyJoined { id: identity.id, instance: key.to_string(), other });
+                    return Err(Error::AlreadyJoined { id: identity.id, instance: plane.key.to_string(), other });
                 }
             }
         }
         finalizer::add(&self.context.host.0, join, FINALIZER)
             .await
             .map_err(|source| Error::Host { what: "set the finalizer", source })?;
-        let tokens = match apply::identity(access, join, key).await? {
+        let mark = match profile {
+            Profile::Compact => Some(inventory::plane_id(plane).await?),
+            // Upstream's components do not mark what they make.
+            Profile::Full => None,
+        };
+        let of = Membership { instance: &plane.key, plane_mark: mark.as_deref() };
+        let tokens = match (MemberWrite { access, join }).identity(&of).await? {
             Issued::Tokens(tokens) => tokens,
             Issued::NotYet => return Ok(Err(Progress::AwaitingTokens)),
             Issued::NamespaceEnding => return Ok(Err(Progress::AwaitingNamespace)),

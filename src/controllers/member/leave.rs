@@ -8,13 +8,17 @@ use kube::ResourceExt;
 use super::error::Error;
 use super::join::within_deadline;
 use super::observe::{self, Access, Holder, LiveCluster};
+use super::plan::Membership;
+use super::remaining::Remaining;
 use super::status::{Facts, Progress};
-use super::unjoin::{self, ClusterSide, Done, Leaving, MemberSide, PlaneSide, Step};
+use super::unjoin::{self, Applications, ClusterSide, Done, Leaving, MemberSide, PlaneSide, Step};
 use super::validate::instance_key;
-use super::{FINALIZER, Members, apply, plan, plane_finds_ready};
+use super::write::MemberWrite;
+use super::{FINALIZER, Members, apply, inventory, plan, plane_finds_ready};
 use crate::api::instance::Profile;
 use crate::api::member::MemberClusterJoin;
 use crate::controllers::finalizer;
+use crate::karmada::Cluster;
 use crate::runtime::error::{Classified as _, chain};
 use crate::runtime::instance_ref::InstanceRefError;
 use crate::runtime::planes::{Plane, PlaneError};
@@ -23,6 +27,12 @@ use std::sync::Arc;
 
 /// How often a member that cannot go is looked at, when its deadline is not nearer.
 const RECHECK: Duration = Duration::from_secs(10);
+
+/// How long a plane has at least to let go of a member that it reaches. Upstream's `unjoin` waits as long.
+const PLANE_GRACE_SECONDS: i64 = 60;
+
+/// A member that is let go as it should be is gone by then; later, it is asked what remains.
+const USUAL_SECONDS: i64 = 8;
 
 /// More steps than this in one round mean that something undoes them.
 const MAX_STEPS: usize = 12;
@@ -43,6 +53,18 @@ fn remaining(join: &MemberClusterJoin, now: Timestamp) -> Option<Duration> {
     Some(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
 }
 
+/// For how many seconds the plane has been letting go of a member. Pure.
+fn ending_for(cluster: &Cluster, now: Timestamp) -> Option<i64> {
+    let deleted = cluster.metadata.deletion_timestamp.as_ref()?.0;
+    Some(now.as_second().saturating_sub(deleted.as_second()))
+}
+
+/// Whether the plane has had its time to let go of a member that it reaches. Pure.
+fn is_overdue(join: &MemberClusterJoin, cluster: &Cluster, now: Timestamp) -> bool {
+    let after = join.spec.deletion.force_after_seconds.map(|after| after.max(PLANE_GRACE_SECONDS));
+    after.zip(ending_for(cluster, now)).is_some_and(|(after, passed)| passed >= after)
+}
+
 /// One look at both sides.
 struct Look {
     plane: Option<Arc<Plane>>,
@@ -59,36 +81,55 @@ impl Members {
         }
         let key = instance_key(join);
         let mut done = Done::default();
+        // What a member that answers refuses is not asked for again once it is to be given up.
+        let mut refused = None;
         for _ in 0..MAX_STEPS {
             let look = self.look(join).await?;
-            let (member, access) = self.member_side(join, look.cluster.as_ref()).await;
+            let (member, access) = match &refused {
+                Some(message) => (MemberSide::Away { message: String::clone(message) }, None),
+                None => self.member_side(join, look.cluster.as_ref()).await,
+            };
             facts.cluster = look.cluster.as_ref().map(|live| live.typed.clone());
             let mut seen = Leaving {
                 policy: join.spec.deletion.policy,
                 due: remaining(join, Timestamp::now()) == Some(Duration::ZERO),
                 plane: look.side.clone(),
                 member,
-                done,
+                done: done.clone(),
             };
             let force = seen.forced();
             if let (PlaneSide::Here { cluster: Some(side), .. }, Some(live)) = (&mut seen.plane, &look.cluster) {
                 side.annotated = annotated(join, live, force);
+                side.remaining = self.remaining(&look, live, access.as_ref()).await;
             }
             let step = unjoin::next(&seen);
+            let of = Membership { instance: &key, plane_mark: None };
             match (step, &look.plane, &look.cluster, &access) {
                 (Step::Wait { reason, message, normal }, ..) => {
                     return Ok(Some(Progress::Leaving { reason, message, normal }));
                 }
                 (Step::WithholdDelete, _, _, Some(access)) => {
-                    within_deadline(access, apply::withhold_delete(access, join, &key)).await?;
-                    done.delete_withheld = true;
+                    let withheld = within_deadline(access, MemberWrite { access, join }.withhold_delete(&of)).await;
+                    refused = unless_forced(withheld, force)?;
+                    done.delete_withheld = refused.is_none();
+                }
+                (Step::RemoveApplications, _, _, Some(access)) => {
+                    let removed = within_deadline(access, inventory::remove_applications(access, join)).await;
+                    let removed = removed.map(|left| {
+                        done.applications = left.map_or(Applications::Unmarked, Applications::Remaining);
+                    });
+                    refused = unless_forced(removed, seen.due)?;
                 }
                 (Step::RemoveIdentity, _, _, Some(access)) => {
-                    within_deadline(access, apply::remove_identity(access, join)).await?;
-                    done.identity_removed = true;
+                    let removed = within_deadline(access, MemberWrite { access, join }.remove_identity()).await;
+                    refused = unless_forced(removed, seen.due)?;
+                    done.identity_removed = refused.is_none();
                 }
                 (Step::Annotate { force }, Some(plane), Some(live), _) => {
                     apply::annotate(plane, join, live, force).await?;
+                    if force {
+                        self.warn_of_force(join, &seen).await;
+                    }
                 }
                 (Step::PreserveWorks, Some(plane), Some(live), _) => {
                     apply::Works::of(plane, &live.typed.name_any())
@@ -97,7 +138,10 @@ impl Members {
                         .map_err(|source| Error::Plane { instance: key.to_string(), source })?;
                 }
                 (Step::DeleteCluster, Some(plane), Some(live), _) => apply::delete_cluster(plane, live).await?,
-                (Step::ReleaseCluster, Some(plane), Some(live), _) => apply::release_cluster(plane, live).await?,
+                (Step::ReleaseCluster, Some(plane), Some(live), _) => {
+                    apply::release_cluster(plane, live).await?;
+                    done.cluster_released = true;
+                }
                 (Step::RemoveSecrets, Some(plane), ..) => {
                     apply::remove_secrets(plane, join).await?;
                     done.secrets_removed = true;
@@ -117,6 +161,40 @@ impl Members {
         }
         let message = "the steps so far are being undone by somebody; trying again".to_owned();
         Ok(Some(Progress::Leaving { reason: "Unjoining", message, normal: true }))
+    }
+
+    /// What a member that is being let go still holds, once that takes longer than usual.
+    async fn remaining(&self, look: &Look, live: &LiveCluster, access: Option<&Access>) -> Remaining {
+        let (Some(plane), PlaneSide::Here { profile, .. }) = (&look.plane, &look.side) else {
+            return Remaining::default();
+        };
+        if ending_for(&live.typed, Timestamp::now()).is_none_or(|passed| passed < USUAL_SECONDS) {
+            return Remaining::default();
+        }
+        let read = inventory::remaining(plane, *profile, &live.typed, access);
+        let remaining = match access {
+            Some(access) => within_deadline(access, read).await,
+            None => read.await,
+        };
+        match remaining {
+            Ok(remaining) => remaining,
+            Err(error) => {
+                tracing::debug!(error = chain(&error), "what remains in the member is not known");
+                Remaining::default()
+            }
+        }
+    }
+
+    /// Tells of a member that is given up what may stay there.
+    async fn warn_of_force(&self, join: &MemberClusterJoin, seen: &Leaving) {
+        let what = match &seen.plane {
+            PlaneSide::Here { cluster: Some(side), .. } if !side.remaining.is_empty() => side.remaining.to_string(),
+            _ => "whatever the plane could not remove".to_owned(),
+        };
+        let note = format!(
+            "spec.deletion.forceAfterSeconds has passed: the plane lets the member go, and leaves behind {what}"
+        );
+        self.status.warn(join, "LeftBehind", &note).await;
     }
 
     async fn look(&self, join: &MemberClusterJoin) -> Result<Look, Error> {
@@ -153,7 +231,7 @@ impl Members {
         let profile = instance.spec.profile;
         let cluster = match &live {
             None => None,
-            Some(live) => Some(self.cluster_side(&plane, profile, live).await?),
+            Some(live) => Some(self.cluster_side(join, &plane, profile, live).await?),
         };
         Ok(Look { plane: Some(plane), cluster: live, side: PlaneSide::Here { profile, cluster } })
     }
@@ -162,7 +240,13 @@ impl Members {
         observe::instance(&self.instances, key, &key.namespace).ok()
     }
 
-    async fn cluster_side(&self, plane: &Plane, profile: Profile, live: &LiveCluster) -> Result<ClusterSide, Error> {
+    async fn cluster_side(
+        &self,
+        join: &MemberClusterJoin,
+        plane: &Plane,
+        profile: Profile,
+        live: &LiveCluster,
+    ) -> Result<ClusterSide, Error> {
         let cluster = &live.typed;
         let unpreserved_works = profile == Profile::Full
             && !apply::Works::of(plane, &cluster.name_any())
@@ -176,6 +260,8 @@ impl Members {
             reported: cluster.status.as_ref().is_some_and(|status| status.kubernetes_version.is_some()),
             annotated: false,
             unpreserved_works,
+            overdue: is_overdue(join, cluster, Timestamp::now()),
+            remaining: Remaining::default(),
         })
     }
 
@@ -210,6 +296,15 @@ impl Members {
     }
 }
 
+/// What failed in a member that is to be given up is only noted: it must not hold the membership for ever. Pure.
+fn unless_forced(result: Result<(), Error>, forced: bool) -> Result<Option<String>, Error> {
+    match result {
+        Ok(()) => Ok(None),
+        Err(error) if forced => Ok(Some(chain(&error))),
+        Err(error) => Err(error),
+    }
+}
+
 /// Whether the Cluster's annotations say what is wanted. Pure.
 fn annotated(join: &MemberClusterJoin, live: &LiveCluster, force: bool) -> bool {
     let annotations = live.object.annotations();
@@ -222,6 +317,45 @@ fn annotated(join: &MemberClusterJoin, live: &LiveCluster, force: bool) -> bool 
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_plane_that_reaches_the_member_has_its_time() {
+        let join = |after: Option<i64>| -> MemberClusterJoin {
+            serde_json::from_value(json!({
+                "apiVersion": "airdock.dev/v1alpha1", "kind": "MemberClusterJoin",
+                "metadata": {"namespace": "team", "name": "one", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+                "spec": {"instanceRef": {"name": "fleet"}, "clusterName": "c", "kubeconfigSecretRef": {"name": "s"},
+                    "deletion": {"forceAfterSeconds": after}},
+            }))
+            .unwrap()
+        };
+        let cluster = |deleted: Option<&str>| -> Cluster {
+            serde_json::from_value(json!({
+                "apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster",
+                "metadata": {"name": "c", "deletionTimestamp": deleted}, "spec": {"syncMode": "Push"},
+            }))
+            .unwrap()
+        };
+        let now: Timestamp = "2026-01-01T01:00:00Z".parse().unwrap();
+        let (early, late) = (cluster(Some("2026-01-01T00:59:01Z")), cluster(Some("2026-01-01T00:58:59Z")));
+        for (case, after, cluster, overdue) in [
+            ("not asked yet", Some(0), cluster(None), false),
+            ("a minute at least", Some(0), early, false),
+            ("after it", Some(0), late.clone(), true),
+            ("more where more is given", Some(120), late.clone(), false),
+            ("never, when absent", None, late, false),
+        ] {
+            assert_eq!(is_overdue(&join(after), &cluster, now), overdue, "{case}");
+        }
+    }
+
+    #[test]
+    fn what_a_member_refuses_does_not_hold_it_for_ever() {
+        let error = || Err(Error::MemberNamespaceEnding);
+        assert!(unless_forced(error(), false).is_err());
+        assert!(unless_forced(error(), true).is_ok_and(|refused| refused.is_some()));
+        assert!(unless_forced(Ok(()), true).is_ok_and(|refused| refused.is_none()));
+    }
 
     #[test]
     fn a_member_is_given_up_at_its_time() {

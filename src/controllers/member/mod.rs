@@ -8,14 +8,17 @@
 
 pub mod apply;
 pub mod error;
+pub mod inventory;
 mod join;
 mod leave;
 pub mod observe;
 pub mod plan;
+pub mod remaining;
 pub mod status;
 pub mod unjoin;
 pub mod validate;
 mod watch;
+pub mod write;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
 pub use self::identity::{
-    Access, IMPERSONATOR, INSTANCE_ANNOTATION, IdentityObjects, MEMBER_LABEL, MEMBER_NAMESPACE_LABEL,
+    IMPERSONATOR, INSTANCE_ANNOTATION, IdentityObjects, MEMBER_LABEL, MEMBER_NAMESPACE_LABEL, Membership, Rights,
     USER_ANNOTATION_PREFIX, identity, identity_name, impersonator_token_name, label_of, labels, user_annotation,
 };
 use crate::api::member::{MemberClusterJoin, TaintEffect, UnjoinPolicy};
@@ -201,6 +201,10 @@ mod tests {
         InstanceKey { namespace: "team".into(), name: "fleet".into() }
     }
 
+    fn membership(instance: &InstanceKey) -> Membership<'_> {
+        Membership { instance, plane_mark: Some("plane-uid") }
+    }
+
     #[test]
     fn names_in_the_member_differ_between_memberships() {
         let one = join(json!({}));
@@ -214,7 +218,7 @@ mod tests {
     #[test]
     fn the_identity_is_complete_and_labelled() {
         let IdentityObjects { account, role, binding, token, impersonator_token } =
-            identity(&join(json!({})), &fleet(), Access::Full);
+            identity(&join(json!({})), &membership(&fleet()), Rights::Full);
         let name = identity_name(&join(json!({})));
         for labels in [account.labels(), role.labels(), binding.labels(), token.labels(), impersonator_token.labels()] {
             assert_eq!(labels[MANAGED_BY_LABEL], "airdock");
@@ -226,11 +230,12 @@ mod tests {
         assert_eq!(token.annotations()["kubernetes.io/service-account.name"], name);
         assert_eq!(impersonator_token.annotations()["kubernetes.io/service-account.name"], IMPERSONATOR);
         assert_eq!(role.rules.unwrap()[0].verbs, ["*"]);
+        assert_eq!(account.annotations()["airdock.dev/plane"], "plane-uid", "the plane's objects are found by it");
     }
 
     #[test]
     fn without_delete_nothing_can_be_deleted() {
-        let role = identity(&join(json!({})), &fleet(), Access::WithoutDelete).role;
+        let role = identity(&join(json!({})), &membership(&fleet()), Rights::WithoutDelete).role;
         for rule in role.rules.unwrap() {
             assert!(!rule.verbs.iter().any(|verb| verb == "*" || verb.starts_with("delete")), "{rule:?}");
         }

@@ -4,6 +4,7 @@
 //! its applications away (or leave them). Then Airdock's identity in the member, then the credentials in the plane.
 //! Every step may be repeated, so nothing needs to be remembered.
 
+use super::remaining::Remaining;
 use crate::api::instance::Profile;
 use crate::api::member::UnjoinPolicy;
 
@@ -54,6 +55,10 @@ pub struct ClusterSide {
     pub annotated: bool,
     /// Profile Full: whether some of upstream's Works would still take their objects with them.
     pub unpreserved_works: bool,
+    /// Whether the plane has had its time to let go of a member that it reaches.
+    pub overdue: bool,
+    /// What it still has in the member, once that takes longer than usual.
+    pub remaining: Remaining,
 }
 
 /// The member's side.
@@ -68,11 +73,27 @@ pub enum MemberSide {
     },
 }
 
+/// What a plane that is gone has left in the member.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Applications {
+    /// It was not looked for yet.
+    #[default]
+    Unknown,
+    /// The plane's objects bear no mark by which they could be told from others.
+    Unmarked,
+    /// These are being deleted.
+    Remaining(Remaining),
+}
+
 /// What was done already.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Done {
+    /// What became of the applications of a plane that is gone.
+    pub applications: Applications,
     /// The plane's identity lost the right to delete.
     pub delete_withheld: bool,
+    /// Upstream's finalizers were stripped.
+    pub cluster_released: bool,
     /// The identity was removed from the member.
     pub identity_removed: bool,
     /// The Secrets were removed from the plane.
@@ -95,6 +116,8 @@ pub enum Step {
     DeleteCluster,
     /// Profile Full: strip upstream's finalizers, since the member cannot be reached.
     ReleaseCluster,
+    /// Remove from the member what a plane that is gone made there.
+    RemoveApplications,
     /// Remove Airdock's identity from the member.
     RemoveIdentity,
     /// Remove the member's credentials from the plane.
@@ -116,14 +139,15 @@ pub enum Step {
 }
 
 impl Leaving {
-    /// Whether the member is to be given up: the time has come, and it indeed cannot be reached.
+    /// Whether the member is to be given up: the time has come, and it cannot be reached, or keeps something although
+    /// the plane has had its time to remove it.
     #[must_use]
     pub fn forced(&self) -> bool {
-        let plane_reaches = match &self.plane {
-            PlaneSide::Here { cluster: Some(cluster), .. } => cluster.ready,
-            _ => true,
+        let stuck = match &self.plane {
+            PlaneSide::Here { cluster: Some(cluster), .. } => !cluster.ready || cluster.overdue,
+            _ => false,
         };
-        self.due && (matches!(self.member, MemberSide::Away { .. }) || !plane_reaches)
+        self.due && (matches!(self.member, MemberSide::Away { .. }) || stuck)
     }
 }
 
@@ -142,6 +166,19 @@ pub fn next(seen: &Leaving) -> Step {
         PlaneSide::Gone | PlaneSide::Here { cluster: None, .. } => {}
     }
     let plane_gone = matches!(seen.plane, PlaneSide::Gone);
+    if plane_gone && seen.policy == UnjoinPolicy::Unjoin && matches!(seen.member, MemberSide::Here) {
+        match &seen.done.applications {
+            Applications::Unknown => return Step::RemoveApplications,
+            Applications::Remaining(remaining) if !remaining.is_empty() && !seen.due => {
+                return Step::Wait {
+                    reason: "RemovingApplications",
+                    message: format!("the plane is gone; waiting for the member to remove {remaining}"),
+                    normal: true,
+                };
+            }
+            Applications::Remaining(_) | Applications::Unmarked => {}
+        }
+    }
     match &seen.member {
         MemberSide::Here if !seen.done.identity_removed => return Step::RemoveIdentity,
         MemberSide::Away { message } if !seen.due && !plane_gone => {
@@ -166,7 +203,8 @@ fn leave_plane(seen: &Leaving, profile: Profile, cluster: &ClusterSide) -> Step 
     let forced = seen.forced();
     let orphan = seen.policy == UnjoinPolicy::Orphan;
     let full = profile == Profile::Full;
-    if orphan && !seen.done.delete_withheld && !forced {
+    // Also from one that is given up: applications are to stay.
+    if orphan && !seen.done.delete_withheld && (!forced || matches!(seen.member, MemberSide::Here)) {
         return match &seen.member {
             MemberSide::Here => Step::WithholdDelete,
             // The Cluster goes on being what it is: deleting it could take the applications along.
@@ -200,7 +238,7 @@ fn leave_plane(seen: &Leaving, profile: Profile, cluster: &ClusterSide) -> Step 
         }
         return Step::DeleteCluster;
     }
-    if full && forced {
+    if full && forced && !seen.done.cluster_released {
         return Step::ReleaseCluster;
     }
     waiting(
@@ -228,9 +266,18 @@ fn waiting(cluster: &ClusterSide, away: Option<&String>) -> Step {
                 .to_owned(),
             normal: false,
         },
-        None => Step::Wait {
+        None if cluster.remaining.is_empty() => Step::Wait {
             reason: "Unjoining",
             message: "waiting for the plane to let the member go".to_owned(),
+            normal: true,
+        },
+        None => Step::Wait {
+            reason: "Unjoining",
+            message: format!(
+                "waiting for the plane to let the member go, where it still has {}; see there what keeps it, or set \
+                 spec.deletion.forceAfterSeconds to leave it behind",
+                cluster.remaining
+            ),
             normal: true,
         },
     }
@@ -242,7 +289,14 @@ fn left_behind(seen: &Leaving, plane_gone: bool) -> Option<String> {
         "Airdock's identity (namespace karmada-cluster and the ClusterRole and ClusterRoleBinding airdock-*)";
     match (&seen.member, plane_gone) {
         (MemberSide::Here, false) => None,
-        (MemberSide::Here, true) => Some(format!("the plane is gone; left behind in the member: {apps}")),
+        (MemberSide::Here, true) => match (&seen.done.applications, seen.policy) {
+            (Applications::Remaining(remaining), _) if remaining.is_empty() => None,
+            (Applications::Remaining(remaining), _) => {
+                Some(format!("the plane is gone; left behind in the member: {remaining}"))
+            }
+            (_, UnjoinPolicy::Orphan) => None,
+            (_, UnjoinPolicy::Unjoin) => Some(format!("the plane is gone; left behind in the member: {apps}")),
+        },
         (MemberSide::Away { message }, true) => Some(format!(
             "the plane is gone and the member cannot be reached ({message}); left behind in the member: {apps}, {identity}"
         )),

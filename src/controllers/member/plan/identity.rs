@@ -10,6 +10,7 @@ use kube::ResourceExt;
 use crate::api::member::MemberClusterJoin;
 use crate::api::{MANAGED_BY, MANAGED_BY_LABEL};
 use crate::controllers::stamp;
+use crate::engine::PLANE_ANNOTATION;
 use crate::karmada::{CLUSTER_NAMESPACE, SYSTEM_LABEL};
 use crate::runtime::planes::InstanceKey;
 
@@ -31,11 +32,20 @@ pub const IMPERSONATOR: &str = "karmada-impersonator";
 
 /// What the plane's identity may do in the member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Access {
+pub enum Rights {
     /// Everything, as upstream's: the plane carries any kind of object.
     Full,
     /// Everything but deleting: while a member leaves with `Orphan`, nobody can take its applications away.
     WithoutDelete,
+}
+
+/// Whom a member is joined to.
+#[derive(Clone, Copy, Debug)]
+pub struct Membership<'a> {
+    /// The instance.
+    pub instance: &'a InstanceKey,
+    /// What its plane marks its objects in members with, if it does.
+    pub plane_mark: Option<&'a str>,
 }
 
 /// A membership's own objects in the member; the namespace and the impersonator are shared with others.
@@ -75,13 +85,13 @@ pub fn user_annotation(join: &MemberClusterJoin) -> String {
 
 /// The membership's own objects in the member.
 #[must_use]
-pub fn identity(join: &MemberClusterJoin, instance: &InstanceKey, access: Access) -> IdentityObjects {
+pub fn identity(join: &MemberClusterJoin, of: &Membership<'_>, rights: Rights) -> IdentityObjects {
     let name = identity_name(join);
     let metadata = |name: &str, namespaced: bool| ObjectMeta {
         name: Some(name.to_owned()),
         namespace: namespaced.then(|| CLUSTER_NAMESPACE.to_owned()),
         labels: Some(labels(join)),
-        annotations: Some([(INSTANCE_ANNOTATION.to_owned(), instance.to_string())].into()),
+        annotations: Some([(INSTANCE_ANNOTATION.to_owned(), of.instance.to_string())].into()),
         ..ObjectMeta::default()
     };
     let token = |name: &str, account: &str| {
@@ -90,9 +100,13 @@ pub fn identity(join: &MemberClusterJoin, instance: &InstanceKey, access: Access
         annotations.insert("kubernetes.io/service-account.name".to_owned(), account.to_owned());
         Secret { metadata, type_: Some("kubernetes.io/service-account-token".to_owned()), ..Secret::default() }
     };
+    // By it the plane's objects are found when the plane itself is gone.
+    let mut account = metadata(&name, true);
+    let mark = of.plane_mark.map(|mark| (PLANE_ANNOTATION.to_owned(), mark.to_owned()));
+    account.annotations.get_or_insert_default().extend(mark);
     IdentityObjects {
-        account: ServiceAccount { metadata: metadata(&name, true), ..ServiceAccount::default() },
-        role: ClusterRole { metadata: metadata(&name, false), rules: Some(rules(access)), ..ClusterRole::default() },
+        account: ServiceAccount { metadata: account, ..ServiceAccount::default() },
+        role: ClusterRole { metadata: metadata(&name, false), rules: Some(rules(rights)), ..ClusterRole::default() },
         binding: ClusterRoleBinding {
             metadata: metadata(&name, false),
             role_ref: RoleRef {
@@ -112,10 +126,10 @@ pub fn identity(join: &MemberClusterJoin, instance: &InstanceKey, access: Access
     }
 }
 
-fn rules(access: Access) -> Vec<PolicyRule> {
-    let verbs: &[&str] = match access {
-        Access::Full => &["*"],
-        Access::WithoutDelete => &["get", "list", "watch", "create", "update", "patch"],
+fn rules(rights: Rights) -> Vec<PolicyRule> {
+    let verbs: &[&str] = match rights {
+        Rights::Full => &["*"],
+        Rights::WithoutDelete => &["get", "list", "watch", "create", "update", "patch"],
     };
     let all = || Some(vec!["*".to_owned()]);
     let objects = PolicyRule {
