@@ -13,7 +13,7 @@ mod replicas;
 mod retain;
 
 pub use aggregate::{Share, aggregate};
-pub use health::{Health, health};
+pub use health::{Health, has_health_rule, health};
 pub use kind::{Kind, pod_spec_pointer};
 pub use prune::{prune, without_state};
 pub use reflect::{TEMPLATE_GENERATION_ANNOTATION, reflect};
