@@ -4,7 +4,7 @@
 //! [`bind`] answers *where*, [`manifest`] answers *what* for one cluster, [`distribute`] is both. The engine calls the
 //! two halves on their own, because between them the answer to the first becomes a binding in the plane.
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::interpret;
 use crate::karmada::binding::{BindingSpec, ObjectReference, TargetCluster};
@@ -102,14 +102,14 @@ pub fn bind(template: &Value, claim: &Claim<'_>, clusters: &[ClusterView], previ
 }
 
 /// What a template becomes in one cluster of its binding. `policies` are those that [`overrides::applicable`] found for
-/// the template.
+/// the template. Overrides come before pruning, as with upstream: they see the template as it is in the plane.
 pub fn manifest(
     template: &Value,
     binding: &BindingSpec,
     policies: &[Override<'_>],
     cluster: &ClusterView,
 ) -> Result<Value, OverrideError> {
-    let mut object = interpret::prune(template.clone());
+    let mut object = template.clone();
     if let Some(target) = binding.clusters.iter().find(|target| target.name == cluster.name) {
         if let Some(replicas) = target.replicas {
             interpret::set_replicas(&mut object, replicas.into());
@@ -118,7 +118,20 @@ pub fn manifest(
             interpret::set_completions(&mut object, completions);
         }
     }
-    overrides::apply(object, policies, cluster)
+    ensure_labels_and_annotations(&mut object);
+    let object = overrides::apply(object, policies, cluster)?;
+    Ok(interpret::prune(object, template))
+}
+
+/// Upstream marks each template that it claims, so that overrides always find both maps and may add to them.
+fn ensure_labels_and_annotations(object: &mut Value) {
+    let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) else { return };
+    for map in ["labels", "annotations"] {
+        let found = metadata.entry(map).or_insert(Value::Null);
+        if found.is_null() {
+            *found = Value::Object(Map::new());
+        }
+    }
 }
 
 /// A cluster's share of a Job's completions: where pods are divided, so is the work, in the same proportion.
@@ -190,6 +203,52 @@ mod tests {
         assert_eq!(get(0, "/status"), None);
         assert_eq!(get(1, "/spec/replicas"), Some(json!(9)), "overrides have the last word");
         assert_eq!(get(1, "/spec/template/spec/containers/0/image"), Some(json!("us.io/nginx")));
+    }
+
+    #[test]
+    fn overrides_see_the_template_before_it_is_pruned() {
+        let overridden = |template: Value, overriders: Value| {
+            let spec: OverrideSpec =
+                from_value(json!({"overrideRules": [{"overriders": {"plaintext": overriders}}]})).unwrap();
+            let policies = [Override { namespace: None, name: "o", spec: &spec }];
+            manifest(&template, &BindingSpec::default(), &policies, &ClusterView::default()).map_err(|e| e.to_string())
+        };
+        let config = |metadata: Value| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata});
+        let add = |path: &str, value: Value| json!([{"path": path, "operator": "add", "value": value}]);
+        for (name, metadata, overriders, expected) in [
+            (
+                "the first annotation",
+                json!({"name": "x"}),
+                add("/metadata/annotations/team", json!("a")),
+                json!({"name": "x", "annotations": {"team": "a"}}),
+            ),
+            (
+                "the first label beside an annotation that is pruned",
+                json!({"name": "x", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}}),
+                add("/metadata/labels/team", json!("a")),
+                json!({"name": "x", "labels": {"team": "a"}}),
+            ),
+            (
+                "an annotation that is pruned anyway is there to remove",
+                json!({"name": "x", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": "{}"}}),
+                json!([{"path": "/metadata/annotations/kubectl.kubernetes.io~1last-applied-configuration", "operator": "remove"}]),
+                json!({"name": "x"}),
+            ),
+            (
+                "identity and owners do not reach members",
+                json!({"name": "x", "uid": "u"}),
+                json!([
+                    {"path": "/metadata/uid", "operator": "replace", "value": "v"},
+                    {"path": "/metadata/ownerReferences", "operator": "add", "value": [{"uid": "v"}]},
+                    {"path": "/metadata/finalizers", "operator": "add", "value": ["f"]},
+                    {"path": "/metadata/managedFields", "operator": "add", "value": [{}]},
+                    {"path": "/metadata/resourceVersion", "operator": "add", "value": "1"}]),
+                json!({"name": "x"}),
+            ),
+            ("no map is left behind", json!({"name": "x"}), json!([]), json!({"name": "x"})),
+        ] {
+            assert_eq!(overridden(config(metadata), overriders), Ok(config(expected)), "{name}");
+        }
     }
 
     #[test]

@@ -23,7 +23,7 @@ use crate::runtime::conditions;
 /// How long changes of nodes and pods are gathered before they are reported.
 const GATHER: Duration = Duration::from_secs(2);
 
-/// How often a cluster that leaves is looked at, should a piece of news be missed.
+/// How often a cluster that leaves is reconciled, should an event be missed.
 const LEAVING_RECHECK: Duration = Duration::from_secs(5);
 
 /// Whether a member takes work, and if not, why.
@@ -48,7 +48,7 @@ impl Readiness {
 
     /// It answers, but says that it is not well.
     #[must_use]
-    pub fn unwell(status: &Status) -> Self {
+    pub fn unhealthy(status: &Status) -> Self {
         // The API server lists its checks; those that fail say so.
         let failed: Vec<&str> =
             status.message.lines().filter(|line| line.starts_with("[-]")).map(|line| &line[3..]).take(3).collect();
@@ -59,14 +59,14 @@ impl Readiness {
 
     /// It does not answer.
     #[must_use]
-    pub fn away(why: String) -> Self {
+    pub fn unreachable(why: String) -> Self {
         let message = format!("cluster is not reachable: {why}");
         Self { ready: false, reached: false, reason: "ClusterNotReachable", message }
     }
 
     /// It cannot be used for another reason.
     #[must_use]
-    pub fn not(reason: &'static str, message: String) -> Self {
+    pub fn unusable(reason: &'static str, message: String) -> Self {
         Self { ready: false, reached: false, reason, message }
     }
 
@@ -77,15 +77,15 @@ impl Readiness {
     }
 }
 
-/// What was observed of a member since it was reached.
+/// What is reported of a member: gathered from its probe, its discovery, its nodes and pods.
 #[derive(Debug)]
-pub struct Observed {
-    facts: Mutex<Facts>,
-    news: Notify,
+pub struct MemberStatus {
+    inputs: Mutex<StatusInputs>,
+    notify: Notify,
 }
 
 #[derive(Debug)]
-struct Facts {
+struct StatusInputs {
     readiness: Readiness,
     version: Option<String>,
     served: Option<(Vec<ApiEnablement>, Condition)>,
@@ -94,19 +94,19 @@ struct Facts {
     urgent: bool,
 }
 
-impl Observed {
+impl MemberStatus {
     /// A member that was just reached.
     #[must_use]
     pub fn new(readiness: Readiness, version: String) -> Self {
-        let observed = Self::only(readiness);
-        observed.facts().version = Some(version);
-        observed
+        let member_status = Self::with_readiness(readiness);
+        member_status.inputs().version = Some(version);
+        member_status
     }
 
     /// A member of which only this is known; what was reported of it before stands.
     #[must_use]
-    pub fn only(readiness: Readiness) -> Self {
-        let facts = Facts {
+    pub fn with_readiness(readiness: Readiness) -> Self {
+        let inputs = StatusInputs {
             readiness,
             version: None,
             served: None,
@@ -114,24 +114,24 @@ impl Observed {
             counted: false,
             urgent: true,
         };
-        Self { facts: Mutex::new(facts), news: Notify::new() }
+        Self { inputs: Mutex::new(inputs), notify: Notify::new() }
     }
 
-    fn facts(&self) -> MutexGuard<'_, Facts> {
-        self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn inputs(&self) -> MutexGuard<'_, StatusInputs> {
+        self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The member is well, or not.
     pub fn set_readiness(&self, readiness: Readiness) {
-        let mut facts = self.facts();
-        if facts.readiness != readiness {
-            facts.readiness = readiness;
-            facts.urgent = true;
-            self.news.notify_one();
+        let mut inputs = self.inputs();
+        if inputs.readiness != readiness {
+            inputs.readiness = readiness;
+            inputs.urgent = true;
+            self.notify.notify_one();
         }
     }
 
-    /// The kinds that the member serves, and the groups that did not tell.
+    /// The kinds that the member serves, and the groups that did not answer.
     pub fn set_served(&self, served: Vec<ApiEnablement>, stale: &[String]) {
         let (status, reason, message) = match (served.is_empty(), stale) {
             (true, _) => ("False", "Empty", "collected empty APIEnablements from the cluster".to_owned()),
@@ -141,30 +141,30 @@ impl Observed {
         let mut conditions = Vec::new();
         set_condition(&mut conditions, "CompleteAPIEnablements", status, reason, &message);
         let Some(condition) = conditions.pop() else { return };
-        let mut facts = self.facts();
-        facts.served = Some((served, condition));
-        facts.urgent = true;
-        self.news.notify_one();
+        let mut inputs = self.inputs();
+        inputs.served = Some((served, condition));
+        inputs.urgent = true;
+        self.notify.notify_one();
     }
 
     /// Nodes or pods changed; the function tells whether that makes a difference.
     pub fn count(&self, change: impl FnOnce(&mut Capacity) -> bool) {
-        let mut facts = self.facts();
-        let differs = change(&mut facts.capacity);
+        let mut inputs = self.inputs();
+        let differs = change(&mut inputs.capacity);
         if differs {
-            facts.counted = true;
-            self.news.notify_one();
+            inputs.counted = true;
+            self.notify.notify_one();
         }
     }
 
     /// Waits until there is something to report, and a little longer when it is not urgent.
     pub async fn changed(&self) {
-        self.news.notified().await;
+        self.notify.notified().await;
         let deadline = tokio::time::Instant::now() + GATHER;
-        while !std::mem::take(&mut self.facts().urgent) {
+        while !std::mem::take(&mut self.inputs().urgent) {
             tokio::select! {
                 () = tokio::time::sleep_until(deadline) => return,
-                () = self.news.notified() => {}
+                () = self.notify.notified() => {}
             }
         }
     }
@@ -172,22 +172,22 @@ impl Observed {
     /// The status that follows from what is known now and what was reported before. Pure but for the time of changes.
     #[must_use]
     pub fn status(&self, before: &ClusterStatus) -> ClusterStatus {
-        let facts = self.facts();
+        let inputs = self.inputs();
         let mut status = before.clone();
-        let readiness = &facts.readiness;
+        let readiness = &inputs.readiness;
         let ready = if readiness.ready { "True" } else { "False" };
         set_condition(&mut status.conditions, "Ready", ready, readiness.reason, &readiness.message);
-        if let Some(version) = &facts.version {
+        if let Some(version) = &inputs.version {
             status.kubernetes_version = Some(version.clone());
         }
-        if let Some((served, condition)) = &facts.served {
+        if let Some((served, condition)) = &inputs.served {
             status.api_enablements.clone_from(served);
             let Condition { type_, status: value, reason, message, .. } = condition;
             set_condition(&mut status.conditions, type_, value, reason, message);
         }
-        if facts.counted {
-            status.node_summary = Some(facts.capacity.nodes());
-            status.resource_summary = Some(facts.capacity.resources());
+        if inputs.counted {
+            status.node_summary = Some(inputs.capacity.nodes());
+            status.resource_summary = Some(inputs.capacity.resources());
         }
         status
     }
@@ -223,10 +223,14 @@ fn changed_fields(before: &ClusterStatus, after: &ClusterStatus) -> Map<String, 
 }
 
 /// Writes a cluster's status when it changed. IO.
-pub(super) async fn write_status(engine: &Engine, name: &ClusterName, observed: &Observed) -> Result<(), kube::Error> {
+pub(super) async fn write_status(
+    engine: &Engine,
+    name: &ClusterName,
+    member_status: &MemberStatus,
+) -> Result<(), kube::Error> {
     let Some(cluster) = engine.index().clusters.get(name).cloned() else { return Ok(()) };
     let before = cluster.status.clone().unwrap_or_default();
-    let fields = changed_fields(&before, &observed.status(&before));
+    let fields = changed_fields(&before, &member_status.status(&before));
     if fields.is_empty() {
         return Ok(());
     }
@@ -249,7 +253,7 @@ fn ingest(engine: &Engine, object: Value) {
     }
 }
 
-/// Looks after a cluster's finalizer, and starts and stops the work on its member. IO.
+/// Sets a cluster's finalizer, and starts and stops the work on its member. IO.
 pub(super) async fn run(engine: Arc<Engine>, name: ClusterName) -> Outcome {
     let Some(cluster) = engine.index().clusters.get(&name).cloned() else {
         engine.stop_member(&name);
@@ -309,13 +313,13 @@ mod tests {
 
     #[test]
     fn only_what_changed_is_written() {
-        let observed = Observed::new(Readiness::ready(), "v1.36.3".to_owned());
-        observed.set_served(vec![ApiEnablement::default()], &[]);
-        let first = observed.status(&ClusterStatus::default());
-        assert_eq!(changed_fields(&first, &observed.status(&first)), Map::new());
+        let member_status = MemberStatus::new(Readiness::ready(), "v1.36.3".to_owned());
+        member_status.set_served(vec![ApiEnablement::default()], &[]);
+        let first = member_status.status(&ClusterStatus::default());
+        assert_eq!(changed_fields(&first, &member_status.status(&first)), Map::new());
         assert_eq!(first.node_summary, None, "nothing is said of nodes that were not counted");
-        observed.set_readiness(Readiness::away("refused".to_owned()));
-        let second = observed.status(&first);
+        member_status.set_readiness(Readiness::unreachable("refused".to_owned()));
+        let second = member_status.status(&first);
         let fields = changed_fields(&first, &second);
         assert_eq!(fields.keys().collect::<Vec<_>>(), ["conditions"]);
         let ready = conditions::find(&second.conditions, "Ready").unwrap();
@@ -332,6 +336,6 @@ mod tests {
             message: "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed".into(),
             ..Status::default()
         };
-        assert!(Readiness::unwell(&status).message.ends_with("etcd failed: reason withheld"));
+        assert!(Readiness::unhealthy(&status).message.ends_with("etcd failed: reason withheld"));
     }
 }

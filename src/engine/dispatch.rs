@@ -111,7 +111,7 @@ fn begin(engine: &Engine, session: &Session, key: &Key) -> Begin {
 /// The kind as the member serves it.
 fn resource_of<'a>(engine: &Engine, session: &Session, key: &'a ObjectKey) -> Option<(ApiResource, Option<&'a str>)> {
     let Some((resource, namespaced)) = session.resource(&key.kind) else {
-        session.rediscover();
+        session.kind_missing();
         let shared = Arc::new(key.clone());
         failed(engine, session, &shared, format!("cluster {} does not serve {}", session.cluster, key.kind));
         return None;
@@ -337,7 +337,7 @@ fn fail(engine: &Engine, session: &Session, key: &Key, error: &kube::Error) -> O
         return Outcome::Failed;
     }
     if is_kind_missing(error) {
-        session.rediscover();
+        session.kind_missing();
     }
     failed(engine, session, key, message);
     if is_refused(error) { Outcome::Stuck } else { Outcome::Failed }

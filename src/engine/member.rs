@@ -15,7 +15,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::cluster::{Observed, Readiness, write_status};
+use super::cluster::{MemberStatus, Readiness, write_status};
 use super::discovery::{Served, discover};
 use super::key::{ClusterName, Key, KindKey, ObjectKey};
 use super::model::{Live, text, version};
@@ -28,8 +28,8 @@ use crate::karmada::MANAGED_LABEL;
 /// How often a member is asked whether it is well.
 const PROBE_EVERY: Duration = Duration::from_secs(3);
 
-/// How soon it is asked again when it did not answer.
-const PROBE_AGAIN: Duration = Duration::from_secs(1);
+/// How soon a member that cannot be used is probed again, at first and at most: twice as long each time.
+const REPROBE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
 /// How long it may take to answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
@@ -43,6 +43,18 @@ const LINGER: Duration = Duration::from_secs(60);
 /// How often a member is asked which kinds it serves, besides when its definitions change.
 const DISCOVER_EVERY: Duration = Duration::from_secs(600);
 
+/// How long changes of definitions are gathered: they come in crowds.
+const GATHER_DEFINITIONS: Duration = Duration::from_secs(1);
+
+/// How soon a kind that is missing is asked for again, at first and at most: twice as long each time. Definitions that
+/// change are asked about at once.
+const REDISCOVER: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+
+/// A pause that doubles with each attempt.
+fn pause((first, longest): (Duration, Duration), attempts: u32) -> Duration {
+    first.saturating_mul(1 << attempts.min(16)).min(longest)
+}
+
 /// A connection to a member, for as long as its credentials stay the same.
 pub struct Session {
     /// The member.
@@ -51,7 +63,9 @@ pub struct Session {
     pub rest: Rest,
     served: Mutex<HashMap<Arc<KindKey>, (ApiResource, bool)>>,
     probe: Notify,
-    rediscover: Notify,
+    kind_missing: Notify,
+    definitions_changed: Notify,
+    discovered: Notify,
 }
 
 impl std::fmt::Debug for Session {
@@ -67,7 +81,9 @@ impl Session {
             rest: Rest::new(client),
             served: Mutex::default(),
             probe: Notify::new(),
-            rediscover: Notify::new(),
+            kind_missing: Notify::new(),
+            definitions_changed: Notify::new(),
+            discovered: Notify::new(),
         })
     }
 
@@ -86,20 +102,20 @@ impl Session {
         self.probe.notify_one();
     }
 
-    /// Asks which kinds are served: one was missing.
-    pub fn rediscover(&self) {
-        self.rediscover.notify_one();
+    /// Asks which kinds are served, less often each time: one was missing.
+    pub fn kind_missing(&self) {
+        self.kind_missing.notify_one();
     }
 }
 
-/// Looks after a member until it is dropped.
+/// Runs the work on a member until it is dropped.
 pub(super) async fn run_member(engine: Arc<Engine>, cluster: ClusterName, changed: Arc<Notify>) {
     loop {
         let connection = engine.connection(&cluster).await;
         let session = match &connection {
             Ok(connection) => match engine.factory.connect(connection) {
                 Ok(client) => Ok(Session::new(cluster.clone(), client)),
-                Err(error) => Err(Readiness::not("CredentialsInvalid", crate::runtime::error::chain(&error))),
+                Err(error) => Err(Readiness::unusable("CredentialsInvalid", crate::runtime::error::chain(&error))),
             },
             Err(problem) => Err(problem.clone()),
         };
@@ -134,7 +150,7 @@ pub(super) async fn run_member(engine: Arc<Engine>, cluster: ClusterName, change
 
 async fn report(engine: &Engine, cluster: &ClusterName, readiness: Readiness) {
     let mut pause = Duration::from_secs(1);
-    while let Err(error) = write_status(engine, cluster, &Observed::only(readiness.clone())).await {
+    while let Err(error) = write_status(engine, cluster, &MemberStatus::with_readiness(readiness.clone())).await {
         tracing::warn!(%cluster, error = message(&error), "cluster status was not written; trying again");
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(30));
@@ -145,6 +161,7 @@ async fn report(engine: &Engine, cluster: &ClusterName, readiness: Readiness) {
 async fn probe_loop(engine: Arc<Engine>, session: Arc<Session>) {
     let mut up: Option<Up> = None;
     let mut failures = 0;
+    let mut unusable = 0;
     let mut reported: Option<Readiness> = None;
     loop {
         let readiness = probe(session.rest.client()).await;
@@ -157,9 +174,9 @@ async fn probe_loop(engine: Arc<Engine>, session: Arc<Session>) {
                         tracing::debug!(cluster = %session.cluster, error = message(&error), "member is not usable yet");
                         let problem = match &error {
                             kube::Error::Api(status) if status.code == 401 || status.code == 403 => {
-                                Readiness::not("CredentialsRejected", message(&error))
+                                Readiness::unusable("CredentialsRejected", message(&error))
                             }
-                            error => Readiness::not("StatusCollectionFailed", message(error)),
+                            error => Readiness::unusable("StatusCollectionFailed", message(error)),
                         };
                         if reported.as_ref() != Some(&problem) {
                             report(&engine, &session.cluster, problem.clone()).await;
@@ -169,7 +186,7 @@ async fn probe_loop(engine: Arc<Engine>, session: Arc<Session>) {
                 }
             }
             if let Some(up) = &up {
-                up.observed.set_readiness(readiness);
+                up.member_status.set_readiness(readiness);
                 reported = None;
             }
         } else {
@@ -185,9 +202,15 @@ async fn probe_loop(engine: Arc<Engine>, session: Arc<Session>) {
                 }
             }
         }
-        let pause = if failures > 0 || up.is_none() { PROBE_AGAIN } else { PROBE_EVERY };
+        let wait = if failures > 0 || up.is_none() {
+            unusable += 1;
+            pause(REPROBE, unusable - 1)
+        } else {
+            unusable = 0;
+            PROBE_EVERY
+        };
         tokio::select! {
-            () = sleep(pause) => {}
+            () = sleep(wait) => {}
             () = session.probe.notified() => {}
         }
     }
@@ -198,19 +221,19 @@ async fn probe(client: &Client) -> Readiness {
     let mut request = Request::new(Vec::new());
     *request.uri_mut() = Uri::from_static("/readyz");
     match timeout(PROBE_TIMEOUT, client.request_text(request)).await {
-        Err(_) => Readiness::away(format!("no answer within {} s", PROBE_TIMEOUT.as_secs())),
+        Err(_) => Readiness::unreachable(format!("no answer within {} s", PROBE_TIMEOUT.as_secs())),
         Ok(Ok(_)) => Readiness::ready(),
         Ok(Err(kube::Error::Api(status))) if status.code == 401 => {
-            Readiness::not("CredentialsRejected", "the cluster does not accept the token".to_owned())
+            Readiness::unusable("CredentialsRejected", "the cluster does not accept the token".to_owned())
         }
-        Ok(Err(kube::Error::Api(status))) => Readiness::unwell(&status),
-        Ok(Err(error)) => Readiness::away(message(&error)),
+        Ok(Err(kube::Error::Api(status))) => Readiness::unhealthy(&status),
+        Ok(Err(error)) => Readiness::unreachable(message(&error)),
     }
 }
 
 /// What runs while a member can be reached; it stops when this is dropped.
 struct Up {
-    observed: Arc<Observed>,
+    member_status: Arc<MemberStatus>,
     _tasks: JoinSet<()>,
 }
 
@@ -218,42 +241,61 @@ impl Up {
     async fn begin(engine: &Arc<Engine>, session: &Arc<Session>, readiness: Readiness) -> Result<Self, kube::Error> {
         let client = session.rest.client();
         let (served, version) = tokio::try_join!(discover(client), client.apiserver_version())?;
-        let observed = Arc::new(Observed::new(readiness, version.git_version));
-        learn(session, &observed, served);
+        let member_status = Arc::new(MemberStatus::new(readiness, version.git_version));
+        learn(session, &member_status, served);
         engine.change(|index| index.set_reachable(&session.cluster, true));
         tracing::info!(cluster = %session.cluster, "member is reached");
 
         let mut tasks = JoinSet::new();
-        tasks.spawn(keep_discovering(session.clone(), observed.clone()));
+        tasks.spawn(keep_discovering(session.clone(), member_status.clone()));
         tasks.spawn(follow_definitions(session.clone()));
-        tasks.spawn(follow_nodes(client.clone(), observed.clone()));
-        tasks.spawn(follow_pods(client.clone(), observed.clone()));
+        tasks.spawn(follow_nodes(client.clone(), member_status.clone()));
+        tasks.spawn(follow_pods(client.clone(), member_status.clone()));
         tasks.spawn(follow_kinds(engine.clone(), session.clone()));
-        tasks.spawn(keep_reporting(engine.clone(), session.cluster.clone(), observed.clone()));
+        tasks.spawn(keep_reporting(engine.clone(), session.cluster.clone(), member_status.clone()));
         let queue = engine.queue_of(&session.cluster);
         let (e, s) = (engine.clone(), session.clone());
         let work = move |key| dispatch::run(e.clone(), s.clone(), key);
         tasks.spawn(queue.work("engine-dispatch", engine.settings.member_concurrency, engine.metrics.clone(), work));
-        Ok(Self { observed, _tasks: tasks })
+        Ok(Self { member_status, _tasks: tasks })
     }
 }
 
-fn learn(session: &Session, observed: &Observed, served: Served) {
-    observed.set_served(served.enablements, &served.stale);
-    *session.served() = served.kinds;
+/// Remembers which kinds are served; tells whether they are others than before.
+fn learn(session: &Session, member_status: &MemberStatus, served: Served) -> bool {
+    member_status.set_served(served.enablements, &served.stale);
+    let differs = {
+        let mut known = session.served();
+        let differs = known.len() != served.kinds.len() || served.kinds.keys().any(|kind| !known.contains_key(kind));
+        *known = served.kinds;
+        differs
+    };
+    session.discovered.notify_one();
+    differs
 }
 
-async fn keep_discovering(session: Arc<Session>, observed: Arc<Observed>) {
+async fn keep_discovering(session: Arc<Session>, member_status: Arc<MemberStatus>) {
+    let mut misses = 0;
     loop {
+        let wait = pause(REDISCOVER, misses);
+        let missing = async {
+            session.kind_missing.notified().await;
+            sleep(wait).await;
+        };
         tokio::select! {
             () = sleep(DISCOVER_EVERY) => {}
-            () = session.rediscover.notified() => {
-                // Definitions come in crowds.
-                sleep(Duration::from_secs(1)).await;
+            () = session.definitions_changed.notified() => {
+                misses = 0;
+                sleep(GATHER_DEFINITIONS).await;
             }
+            () = missing => misses += 1,
         }
         match timeout(Duration::from_secs(30), discover(session.rest.client())).await {
-            Ok(Ok(served)) => learn(&session, &observed, served),
+            Ok(Ok(served)) => {
+                if learn(&session, &member_status, served) {
+                    misses = 0;
+                }
+            }
             Ok(Err(error)) => {
                 tracing::debug!(cluster = %session.cluster, error = message(&error), "kinds are not known")
             }
@@ -270,12 +312,12 @@ async fn follow_definitions(session: Arc<Session>) {
     follow_as(api, None, "CustomResourceDefinition", |news| match news {
         News::Begin | News::Listed(_) | News::Complete => {}
         // Its kind is served a moment after a definition came, which is told by a change of its status.
-        News::Changed(_) | News::Gone(_) => session.rediscover(),
+        News::Changed(_) | News::Gone(_) => session.definitions_changed.notify_one(),
     })
     .await;
 }
 
-async fn follow_nodes(client: Client, observed: Arc<Observed>) {
+async fn follow_nodes(client: Client, member_status: Arc<MemberStatus>) {
     let mut listed = HashSet::new();
     follow_as(Api::<Node>::all(client), None, "Node", |news| {
         let changed = |capacity: &mut Capacity, node: &Node| capacity.put_node(node);
@@ -283,14 +325,14 @@ async fn follow_nodes(client: Client, observed: Arc<Observed>) {
             News::Begin => listed.clear(),
             News::Listed(node) => {
                 listed.insert(node_name(&node));
-                observed.count(|capacity| changed(capacity, &node));
+                member_status.count(|capacity| changed(capacity, &node));
             }
-            News::Complete => observed.count(|capacity| {
+            News::Complete => member_status.count(|capacity| {
                 capacity.keep_nodes(&std::mem::take(&mut listed));
                 true
             }),
-            News::Changed(node) => observed.count(|capacity| changed(capacity, &node)),
-            News::Gone(node) => observed.count(|capacity| {
+            News::Changed(node) => member_status.count(|capacity| changed(capacity, &node)),
+            News::Gone(node) => member_status.count(|capacity| {
                 capacity.remove_node(&node);
                 true
             }),
@@ -299,20 +341,20 @@ async fn follow_nodes(client: Client, observed: Arc<Observed>) {
     .await;
 }
 
-async fn follow_pods(client: Client, observed: Arc<Observed>) {
+async fn follow_pods(client: Client, member_status: Arc<MemberStatus>) {
     let mut listed = HashSet::new();
     follow_as(Api::<Pod>::all(client), None, "Pod", |news| match news {
         News::Begin => listed.clear(),
         News::Listed(pod) => {
             listed.insert(pod_uid(&pod));
-            observed.count(|capacity| capacity.put_pod(&pod));
+            member_status.count(|capacity| capacity.put_pod(&pod));
         }
-        News::Complete => observed.count(|capacity| {
+        News::Complete => member_status.count(|capacity| {
             capacity.keep_pods(&std::mem::take(&mut listed));
             true
         }),
-        News::Changed(pod) => observed.count(|capacity| capacity.put_pod(&pod)),
-        News::Gone(pod) => observed.count(|capacity| {
+        News::Changed(pod) => member_status.count(|capacity| capacity.put_pod(&pod)),
+        News::Gone(pod) => member_status.count(|capacity| {
             capacity.remove_pod(&pod);
             true
         }),
@@ -320,15 +362,15 @@ async fn follow_pods(client: Client, observed: Arc<Observed>) {
     .await;
 }
 
-async fn keep_reporting(engine: Arc<Engine>, cluster: ClusterName, observed: Arc<Observed>) {
+async fn keep_reporting(engine: Arc<Engine>, cluster: ClusterName, member_status: Arc<MemberStatus>) {
     loop {
         let mut wait = Duration::ZERO;
-        if let Err(error) = write_status(&engine, &cluster, &observed).await {
+        if let Err(error) = write_status(&engine, &cluster, &member_status).await {
             tracing::debug!(%cluster, error = message(&error), "cluster status was not written; trying again");
             wait = Duration::from_secs(2);
         }
         if wait.is_zero() {
-            observed.changed().await;
+            member_status.changed().await;
         } else {
             sleep(wait).await;
         }
@@ -344,15 +386,13 @@ async fn follow_kinds(engine: Arc<Engine>, session: Arc<Session>) {
     loop {
         changes.borrow_and_update();
         let wanted = engine.index().member_kinds(&session.cluster);
-        let mut missing = false;
         for kind in &wanted {
             unused.remove(kind);
             if watches.contains_key(kind) {
                 continue;
             }
             let Some((resource, _)) = session.resource(kind) else {
-                session.rediscover();
-                missing = true;
+                session.kind_missing();
                 continue;
             };
             let task = follow_kind(engine.clone(), session.clone(), kind.clone(), resource);
@@ -370,16 +410,10 @@ async fn follow_kinds(engine: Arc<Engine>, session: Arc<Session>) {
                 });
             }
         }
-        let look_again = if missing {
-            Duration::from_secs(2)
-        } else if unused.is_empty() {
-            Duration::from_secs(3600)
-        } else {
-            LINGER
-        };
         tokio::select! {
             _ = changes.changed() => {}
-            () = sleep(look_again) => {}
+            () = session.discovered.notified() => {}
+            () = sleep(LINGER), if !unused.is_empty() => {}
             Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
         }
         // A burst of bindings brings one kind.
@@ -417,4 +451,16 @@ async fn follow_kind(engine: Arc<Engine>, session: Arc<Session>, kind: Arc<KindK
         }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_grow_up_to_a_limit() {
+        let seconds = |limits| [0, 1, 2, 3, 4, 5, 6, 1000].map(|attempts| pause(limits, attempts).as_secs());
+        assert_eq!(seconds(REPROBE), [1, 2, 4, 8, 10, 10, 10, 10]);
+        assert_eq!(seconds(REDISCOVER), [2, 4, 8, 16, 32, 60, 60, 60]);
+    }
 }

@@ -306,17 +306,17 @@ impl Engine {
     async fn connection(&self, name: &ClusterName) -> Result<Connection, Readiness> {
         let cluster = self.index().clusters.get(name).cloned();
         let Some(spec) = cluster.map(|cluster| cluster.spec.clone()) else {
-            return Err(Readiness::not("ClusterNotFound", format!("there is no cluster {name}")));
+            return Err(Readiness::unusable("ClusterNotFound", format!("there is no cluster {name}")));
         };
         let endpoint = spec.api_endpoint.unwrap_or_default();
         let server: http::Uri = endpoint.parse().map_err(|_| {
-            Readiness::not("EndpointInvalid", format!("spec.apiEndpoint {endpoint:?} is not an address"))
+            Readiness::unusable("EndpointInvalid", format!("spec.apiEndpoint {endpoint:?} is not an address"))
         })?;
         if server.scheme_str() != Some("https") {
             let message = format!("spec.apiEndpoint {endpoint:?} must start with https://");
-            return Err(Readiness::not("EndpointInvalid", message));
+            return Err(Readiness::unusable("EndpointInvalid", message));
         }
-        let missing = |message: String| Readiness::not("CredentialsMissing", message);
+        let missing = |message: String| Readiness::unusable("CredentialsMissing", message);
         let reference = spec.secret_ref.ok_or_else(|| missing("spec.secretRef is not set".to_owned()))?;
         let (namespace, secret) = (&reference.namespace, &reference.name);
         let found = if namespace == CLUSTER_NAMESPACE {

@@ -60,7 +60,7 @@ pub struct Template {
     pub generation: i64,
     /// Whether it is being deleted.
     pub deleting: bool,
-    /// The object without what the plane added, but with its uid.
+    /// The object as overrides see it: without its status and version.
     pub body: Arc<str>,
     /// Its status.
     pub status: Arc<str>,
@@ -73,10 +73,7 @@ impl Template {
         let status = object.get_mut("status").map(Value::take).filter(Value::is_object).unwrap_or_else(|| json!({}));
         let (uid, version, generation) = (text(&object, "/metadata/uid"), version(&object), generation(&object));
         let deleting = is_deleting(&object);
-        let mut body = interpret::prune(object);
-        if let Some(metadata) = body.get_mut("metadata").and_then(Value::as_object_mut) {
-            metadata.insert("uid".to_owned(), Value::String(uid.clone()));
-        }
+        let body = interpret::without_state(object);
         Self { uid, version, generation, deleting, body: body.to_string().into(), status: status.to_string().into() }
     }
 

@@ -12,7 +12,7 @@ pub enum Health {
     Healthy,
     /// It does not, or not yet.
     Unhealthy,
-    /// Its kind does not tell.
+    /// Nothing is known of it yet.
     #[default]
     Unknown,
 }
@@ -29,10 +29,29 @@ impl Health {
     }
 }
 
-/// How a live object fares.
+/// Whether an object's kind has a rule that tells its health.
+#[must_use]
+pub fn has_health_rule(object: &Value) -> bool {
+    Kind::of(object).is_some_and(|kind| {
+        matches!(
+            kind,
+            Kind::Deployment
+                | Kind::StatefulSet
+                | Kind::ReplicaSet
+                | Kind::DaemonSet
+                | Kind::Service
+                | Kind::Ingress
+                | Kind::PersistentVolumeClaim
+                | Kind::Pod
+                | Kind::PodDisruptionBudget
+        )
+    })
+}
+
+/// How a live object fares. One without a rule counts as healthy once it is there, as with upstream: a Job, for one.
 #[must_use]
 pub fn health(object: &Value) -> Health {
-    let Some(kind) = Kind::of(object) else { return Health::Unknown };
+    let Some(kind) = Kind::of(object).filter(|_| has_health_rule(object)) else { return Health::Healthy };
     let status = |field: &str| int(object, &format!("/status/{field}"));
     let current = int(object, "/status/observedGeneration") == int(object, "/metadata/generation");
     let enough = |have: i64| object.pointer("/spec/replicas").and_then(Value::as_i64).is_none_or(|want| have >= want);
@@ -57,7 +76,7 @@ pub fn health(object: &Value) -> Health {
             _ => false,
         },
         Kind::PodDisruptionBudget => status("currentHealthy") >= status("desiredHealthy"),
-        _ => return Health::Unknown,
+        _ => true,
     };
     if healthy { Health::Healthy } else { Health::Unhealthy }
 }
@@ -140,8 +159,16 @@ mod tests {
                 json!({"currentHealthy": 1, "desiredHealthy": 2}),
                 Health::Unhealthy,
             ),
-            ("v1", "ConfigMap", json!({}), json!({}), Health::Unknown),
-            ("example.io/v1", "Thing", json!({}), json!({}), Health::Unknown),
+            // Without a rule, what is there is healthy.
+            (
+                "batch/v1",
+                "Job",
+                json!({}),
+                json!({"conditions": [{"type": "Failed", "status": "True"}]}),
+                Health::Healthy,
+            ),
+            ("v1", "ConfigMap", json!({}), json!({}), Health::Healthy),
+            ("example.io/v1", "Thing", json!({}), json!({}), Health::Healthy),
         ] {
             let object = json!({"apiVersion": api_version, "kind": kind, "metadata": {"generation": 2}, "spec": spec, "status": status});
             assert_eq!(health(&object), expected, "{object}");

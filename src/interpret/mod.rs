@@ -13,9 +13,9 @@ mod replicas;
 mod retain;
 
 pub use aggregate::{Share, aggregate};
-pub use health::{Health, health};
+pub use health::{Health, has_health_rule, health};
 pub use kind::{Kind, pod_spec_pointer};
-pub use prune::prune;
+pub use prune::{prune, without_state};
 pub use reflect::{TEMPLATE_GENERATION_ANNOTATION, reflect};
 pub use replicas::{completions, replicas, set_completions, set_replicas};
 pub use retain::{RETAIN_REPLICAS_LABEL, retain, retains};

@@ -1,34 +1,79 @@
 //! From an object of the plane to a manifest that a member can take.
 
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::kind::Kind;
 use super::{list, text};
 
-/// Annotations that say something about the object in the plane alone.
-const PLANE_ANNOTATIONS: [&str; 1] = ["kubectl.kubernetes.io/last-applied-configuration"];
+/// Annotation with a copy of the object as `kubectl apply` last sent it. It says something about the plane alone.
+const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
+
+/// Metadata of a template that is remembered: overrides see it, and most of it is pruned after them.
+const REMEMBERED: [&str; 8] =
+    ["name", "namespace", "uid", "labels", "annotations", "ownerReferences", "finalizers", "creationTimestamp"];
+
+/// Fields of `spec` that an API server fills in unless somebody sets them.
+fn allocated(kind: Option<Kind>) -> &'static [&'static str] {
+    match kind {
+        Some(Kind::Service) => &["ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"],
+        Some(Kind::PersistentVolumeClaim) => &["volumeName"],
+        _ => &[],
+    }
+}
 
 /// Labels that the plane puts on a Job and its pods, to tell them from those of namesakes.
 const JOB_LABELS: [&str; 4] =
     ["controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"];
 
-/// Strips an object of the plane of everything that the plane itself added, so that what remains is what its author
-/// wrote (and the API server's defaults).
-///
-/// Values that the plane allocated (ports, address families) are told from those that the author chose by
-/// `managedFields`: an allocated value has no manager. An object without `managedFields` is taken as written by hand.
+/// A template as it is remembered: without its status and version, and with only as much of `managedFields` as
+/// [`prune`] asks about.
 #[must_use]
-pub fn prune(mut object: Value) -> Value {
-    let managed = object.pointer_mut("/metadata/managedFields").map(Value::take);
-    let managed = managed.as_ref().and_then(Value::as_array).map(Vec::as_slice);
+pub fn without_state(mut object: Value) -> Value {
+    let kind = Kind::of(&object);
+    if let Some(map) = object.as_object_mut() {
+        map.remove("status");
+    }
+    let managed = object.pointer("/metadata/managedFields").filter(|managed| managed.is_array());
+    let owned = managed.filter(|_| !allocated(kind).is_empty()).map(|managed| {
+        let managers = managed.as_array().map_or(&[][..], Vec::as_slice);
+        let owned = allocated(kind).iter().filter(|field| is_owned(managers, field));
+        let spec: Map<String, Value> = owned.map(|field| (format!("f:{field}"), json!({}))).collect();
+        json!([{"fieldsV1": {"f:spec": spec}}])
+    });
+    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
+        metadata.retain(|key, _| REMEMBERED.contains(&key.as_str()));
+        if let Some(owned) = owned {
+            metadata.insert("managedFields".to_owned(), owned);
+        }
+        // As large as the object itself. An override may remove it, but nothing reads it.
+        let annotations = metadata.get_mut("annotations").and_then(Value::as_object_mut);
+        if let Some(last_applied) = annotations.and_then(|all| all.get_mut(LAST_APPLIED_ANNOTATION)) {
+            *last_applied = json!("");
+        }
+    }
+    object
+}
+
+/// Strips an object of everything that belongs to the plane, so that what remains is what its author and the overrides
+/// wrote (and the API server's defaults). `template` is the same object before overrides.
+///
+/// It runs after overrides, as upstream's does: they see the object as it is in the plane, and cannot add anything that
+/// must not reach a member (identity, owners, finalizers, status).
+///
+/// Values that the plane allocated (address families, a health check's port) are told from those that the author chose by
+/// `managedFields`: an allocated value has no manager. A template without `managedFields` is taken as written by hand.
+/// An allocated `nodePort` stays: as with upstream, all members serve the port that the plane shows.
+#[must_use]
+pub fn prune(mut object: Value, template: &Value) -> Value {
     if let Some(map) = object.as_object_mut() {
         map.remove("status");
     }
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
         metadata.retain(|key, _| matches!(key.as_str(), "name" | "namespace" | "labels" | "annotations"));
     }
-    remove_keys(&mut object, "/metadata/annotations", &PLANE_ANNOTATIONS);
-    match Kind::of(&object) {
+    remove_keys(&mut object, "/metadata/annotations", &[LAST_APPLIED_ANNOTATION]);
+    let kind = Kind::of(&object);
+    match kind {
         Some(Kind::Deployment) => remove_keys(
             &mut object,
             "/metadata/annotations",
@@ -43,27 +88,29 @@ pub fn prune(mut object: Value) -> Value {
             let prefix = format!("{}-token-", text(&object, "/metadata/name"));
             retain_items(&mut object, "/secrets", |secret| !text(secret, "/name").starts_with(&prefix));
         }
-        Some(Kind::Service) => prune_service(&mut object, managed),
-        Some(Kind::PersistentVolumeClaim) => {
-            remove_keys(
-                &mut object,
-                "/metadata/annotations",
-                &[
-                    "volume.kubernetes.io/selected-node",
-                    "pv.kubernetes.io/bind-completed",
-                    "pv.kubernetes.io/bound-by-controller",
-                ],
-            );
-            remove_unless_owned(&mut object, managed, &["volumeName"]);
+        // `None` asks for a headless Service; every other address is one of the plane.
+        Some(Kind::Service) if text(&object, "/spec/clusterIP") != "None" => {
+            remove_keys(&mut object, "/spec", &["clusterIP", "clusterIPs"]);
         }
+        Some(Kind::PersistentVolumeClaim) => remove_keys(
+            &mut object,
+            "/metadata/annotations",
+            &[
+                "volume.kubernetes.io/selected-node",
+                "pv.kubernetes.io/bind-completed",
+                "pv.kubernetes.io/bound-by-controller",
+            ],
+        ),
         Some(Kind::PersistentVolume) => remove_keys(&mut object, "/spec/claimRef", &["uid", "resourceVersion"]),
         Some(Kind::Pod) => prune_pod(&mut object),
         Some(Kind::Namespace) => remove_keys(&mut object, "", &["spec"]),
         _ => {}
     }
-    for pointer in ["/metadata/annotations", "/metadata/labels"] {
-        if object.pointer(pointer).and_then(Value::as_object).is_some_and(Map::is_empty) {
-            remove_keys(&mut object, "/metadata", &[pointer.rsplit('/').next().unwrap_or_default()]);
+    remove_allocated(&mut object, template, allocated(kind));
+    for map in ["annotations", "labels"] {
+        let found = object.pointer(&format!("/metadata/{map}"));
+        if found.is_some_and(|found| found.is_null() || found.as_object().is_some_and(Map::is_empty)) {
+            remove_keys(&mut object, "/metadata", &[map]);
         }
     }
     object
@@ -81,33 +128,6 @@ fn prune_job(object: &mut Value) {
     if object.pointer("/spec/selector/matchLabels").and_then(Value::as_object).is_some_and(Map::is_empty) {
         remove_keys(object, "/spec", &["selector"]);
     }
-}
-
-fn prune_service(object: &mut Value, managed: Option<&[Value]>) {
-    // `None` asks for a headless Service; every other address is one of the plane.
-    if text(object, "/spec/clusterIP") != "None" {
-        remove_keys(object, "/spec", &["clusterIP", "clusterIPs"]);
-    }
-    remove_unless_owned(object, managed, &["ipFamilies", "ipFamilyPolicy", "healthCheckNodePort"]);
-    let Some(managed) = managed else { return };
-    let Some(ports) = object.pointer_mut("/spec/ports").and_then(Value::as_array_mut) else { return };
-    for port in ports.iter_mut().filter_map(Value::as_object_mut) {
-        let owned = managed.iter().any(|manager| {
-            let Some(Value::Object(fields)) = manager.pointer("/fieldsV1/f:spec/f:ports") else { return false };
-            // An empty set means that the whole list has one owner.
-            fields.is_empty()
-                || fields.iter().any(|(key, fields)| is_entry(key, port) && fields.get("f:nodePort").is_some())
-        });
-        if !owned {
-            port.remove("nodePort");
-        }
-    }
-}
-
-/// Whether a key of `managedFields` (`k:{"port":80,"protocol":"TCP"}`) means this entry of a list.
-fn is_entry(key: &str, entry: &Map<String, Value>) -> bool {
-    let keys = key.strip_prefix("k:").and_then(|json| serde_json::from_str::<Map<String, Value>>(json).ok());
-    keys.is_some_and(|keys| keys.iter().all(|(key, value)| entry.get(key) == Some(value)))
 }
 
 fn prune_pod(object: &mut Value) {
@@ -138,14 +158,21 @@ fn remove_keys(object: &mut Value, pointer: &str, keys: &[&str]) {
     }
 }
 
-fn remove_unless_owned(object: &mut Value, managed: Option<&[Value]>, fields: &[&str]) {
-    let Some(managed) = managed else { return };
+/// Removes those fields of `spec` that nobody set: neither an author of the template, nor an override.
+fn remove_allocated(object: &mut Value, template: &Value, fields: &[&str]) {
+    let Some(managers) = template.pointer("/metadata/managedFields").and_then(Value::as_array) else { return };
     for field in fields {
-        let pointer = format!("/fieldsV1/f:spec/f:{field}");
-        if !managed.iter().any(|manager| manager.pointer(&pointer).is_some()) {
+        let pointer = format!("/spec/{field}");
+        if !is_owned(managers, field) && object.pointer(&pointer) == template.pointer(&pointer) {
             remove_keys(object, "/spec", &[field]);
         }
     }
+}
+
+/// Whether somebody set a field of `spec`.
+fn is_owned(managers: &[Value], field: &str) -> bool {
+    let pointer = format!("/fieldsV1/f:spec/f:{field}");
+    managers.iter().any(|manager| manager.pointer(&pointer).is_some())
 }
 
 fn retain_items(object: &mut Value, pointer: &str, keep: impl Fn(&Value) -> bool) {
@@ -157,7 +184,14 @@ fn retain_items(object: &mut Value, pointer: &str, keep: impl Fn(&Value) -> bool
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+
+    /// Without overrides, and in the two steps of the engine.
+    fn pruned(object: Value) -> Value {
+        let result = prune(object.clone(), &object);
+        let remembered = without_state(object);
+        assert_eq!(prune(remembered.clone(), &remembered), result, "what is remembered of a template suffices");
+        result
+    }
 
     #[test]
     fn only_what_the_author_wrote_remains() {
@@ -173,12 +207,26 @@ mod tests {
             "spec": {"replicas": 1}, "status": {"replicas": 1}
         });
         assert_eq!(
-            prune(object),
+            pruned(object),
             json!({
                 "apiVersion": "apps/v1", "kind": "Deployment",
                 "metadata": {"name": "web", "namespace": "shop", "labels": {"app": "web"}, "annotations": {"team": "a"}},
                 "spec": {"replicas": 1}
             })
+        );
+    }
+
+    #[test]
+    fn overrides_bring_nothing_in_that_belongs_to_the_server() {
+        let template = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x", "uid": "u"}});
+        let mut overridden = template.clone();
+        overridden["status"] = json!({"x": 1});
+        overridden["metadata"] = json!({"name": "x", "labels": null, "annotations": {}, "uid": "v", "resourceVersion": "1",
+            "managedFields": [{}], "ownerReferences": [{}], "finalizers": ["f"], "generateName": "g", "selfLink": "s",
+            "deletionTimestamp": "t", "deletionGracePeriodSeconds": 0, "creationTimestamp": "t", "generation": 7});
+        assert_eq!(
+            prune(overridden, &template),
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}})
         );
     }
 
@@ -190,25 +238,30 @@ mod tests {
                     "healthCheckNodePort": 32000, "type": "NodePort", "ports": [
                         {"port": 80, "protocol": "TCP", "nodePort": 30080}, {"port": 81, "protocol": "TCP", "nodePort": 31111}]}})
         };
-        let chosen = json!([{"manager": "kubectl", "fieldsV1": {"f:spec": {"f:type": {}, "f:ports": {
-            "k:{\"port\":80,\"protocol\":\"TCP\"}": {".": {}, "f:port": {}, "f:nodePort": {}},
-            "k:{\"port\":81,\"protocol\":\"TCP\"}": {".": {}, "f:port": {}}}}}}]);
+        let unset = json!([{"manager": "kubectl", "fieldsV1": {"f:spec": {"f:type": {}}}}]);
+        // An allocated port of a node is carried: members serve the one that the plane shows.
+        let ports = json!([{"port": 80, "protocol": "TCP", "nodePort": 30080}, {"port": 81, "protocol": "TCP", "nodePort": 31111}]);
+        assert_eq!(pruned(service(unset.clone()))["spec"], json!({"type": "NodePort", "ports": ports}));
+        let chosen = json!([{"manager": "kubectl", "fieldsV1": {"f:spec": {"f:ipFamilyPolicy": {}}}}]);
         assert_eq!(
-            prune(service(chosen))["spec"],
-            json!({"type": "NodePort", "ports": [
-                {"port": 80, "protocol": "TCP", "nodePort": 30080}, {"port": 81, "protocol": "TCP"}]})
+            pruned(service(chosen))["spec"],
+            json!({"type": "NodePort", "ports": ports, "ipFamilyPolicy": "SingleStack"})
         );
-        let by_hand = prune(service(Value::Null));
-        assert_eq!(by_hand["spec"]["ports"][1]["nodePort"], 31111);
+        let by_hand = pruned(service(Value::Null));
+        assert_eq!(by_hand["spec"]["healthCheckNodePort"], 32000);
         assert_eq!(by_hand["spec"].get("clusterIP"), None);
+        // What an override sets is not allocated.
+        let (template, mut overridden) = (service(unset.clone()), service(unset));
+        overridden["spec"]["ipFamilies"] = json!(["IPv6"]);
+        assert_eq!(prune(overridden, &template)["spec"]["ipFamilies"], json!(["IPv6"]));
         let headless =
             json!({"apiVersion": "v1", "kind": "Service", "spec": {"clusterIP": "None", "clusterIPs": ["None"]}});
-        assert_eq!(prune(headless.clone()), headless);
+        assert_eq!(pruned(headless.clone()), headless);
     }
 
     #[test]
     fn jobs_tokens_and_claims() {
-        let job = prune(json!({
+        let job = pruned(json!({
             "apiVersion": "batch/v1", "kind": "Job", "metadata": {"labels": {"job-name": "j"}},
             "spec": {"ttlSecondsAfterFinished": 5, "selector": {"matchLabels": {"batch.kubernetes.io/controller-uid": "u"}},
                 "template": {"metadata": {"labels": {"controller-uid": "u", "app": "a"}}}}
@@ -217,17 +270,17 @@ mod tests {
         assert_eq!(job["metadata"], json!({}));
         let manual = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {},
             "spec": {"manualSelector": true, "selector": {"matchLabels": {"job-name": "u"}}}});
-        assert_eq!(prune(manual.clone()), manual);
-        let secret = prune(
+        assert_eq!(pruned(manual.clone()), manual);
+        let secret = pruned(
             json!({"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/service-account-token", "data": {"token": "t"},
             "metadata": {"annotations": {"kubernetes.io/service-account.uid": "u", "kubernetes.io/service-account.name": "n"}}}),
         );
         assert_eq!(secret.get("data"), None);
         assert_eq!(secret["metadata"]["annotations"], json!({"kubernetes.io/service-account.name": "n"}));
-        let account = prune(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "a"},
+        let account = pruned(json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "a"},
             "secrets": [{"name": "a-token-x"}, {"name": "mine"}]}));
         assert_eq!(account["secrets"], json!([{"name": "mine"}]));
-        let claim = prune(
+        let claim = pruned(
             json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": {"volumeName": "v", "resources": {}},
             "metadata": {"managedFields": [{"fieldsV1": {"f:spec": {"f:resources": {}}}}], "annotations": {"volume.kubernetes.io/selected-node": "n"}}}),
         );
@@ -235,7 +288,7 @@ mod tests {
             claim,
             json!({"apiVersion": "v1", "kind": "PersistentVolumeClaim", "spec": {"resources": {}}, "metadata": {}})
         );
-        let pod = prune(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": {
+        let pod = pruned(json!({"apiVersion": "v1", "kind": "Pod", "metadata": {}, "spec": {
             "volumes": [{"name": "kube-api-access-abc"}, {"name": "data"}],
             "containers": [{"volumeMounts": [{"name": "kube-api-access-abc"}, {"name": "data"}]}]}}));
         assert_eq!(

@@ -197,7 +197,7 @@ fn state(
             _ => format!("{template} is not healthy"),
         }),
         // A ConfigMap is well once it is there; so is whatever no rule is known for, as upstream's bindings say too.
-        _ if interpret::health(&template.object) == interpret::Health::Unknown => State::Healthy,
+        _ if !interpret::has_health_rule(&template.object) => State::Healthy,
         _ => State::Waiting(format!("{template}: its health is not known yet")),
     }
 }
