@@ -257,7 +257,7 @@ impl Corrections {
     fn into_rules(self) -> Vec<OverrideRule> {
         let rule = |(plaintext, cluster_names)| OverrideRule {
             target_cluster: Some(ClusterAffinity { cluster_names, ..ClusterAffinity::default() }),
-            overriders: Overriders { image_overrider: Vec::new(), plaintext },
+            overriders: Overriders { plaintext, ..Overriders::default() },
         };
         self.0.into_iter().map(rule).collect()
     }

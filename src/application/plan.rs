@@ -36,8 +36,11 @@ pub fn plan(app: &MultiCloudApp, application: &Application, clusters: &[Cluster]
             let name = override_name(application, template);
             let mut metadata = metadata(application, name);
             metadata.labels.get_or_insert_default().insert(COMPONENT_LABEL.into(), template.component.clone());
-            let overriding =
-                OverrideSpec { resource_selectors: vec![selector(application, template)], override_rules: rules };
+            let overriding = OverrideSpec {
+                resource_selectors: vec![selector(application, template)],
+                override_rules: rules,
+                ..OverrideSpec::default()
+            };
             overrides.push(OverridePolicy { metadata, spec: OverridePolicySpec { overriding } });
         }
     }

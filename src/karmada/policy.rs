@@ -1,10 +1,17 @@
 //! `policy.karmada.io/v1alpha1`: which objects go to which members, and what differs there.
 
+mod overriding;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+
+pub use overriding::{
+    ClusterOverridePolicy, ClusterOverridePolicySpec, CommandArgsOperator, CommandArgsOverrider, FieldOverrider,
+    FieldPatchOperation, ImageComponent, ImageOverrider, ImagePredicate, LabelAnnotationOverrider, OverridePolicy,
+    OverridePolicySpec, OverrideRule, OverrideSpec, OverriderOperator, Overriders, PlaintextOverrider,
+};
 
 /// Propagates objects of its own namespace.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -238,136 +245,4 @@ pub struct StaticClusterWeight {
     pub target_cluster: ClusterAffinity,
     /// Their weight.
     pub weight: i64,
-}
-
-/// Changes objects of its own namespace on their way to members.
-#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[kube(
-    group = "policy.karmada.io",
-    version = "v1alpha1",
-    kind = "OverridePolicy",
-    plural = "overridepolicies",
-    shortname = "op",
-    category = "karmada-io",
-    namespaced,
-    derive = "PartialEq"
-)]
-pub struct OverridePolicySpec {
-    /// What changes where.
-    #[serde(flatten)]
-    pub overriding: OverrideSpec,
-}
-
-/// Changes objects of any namespace, and cluster-scoped ones, on their way to members.
-#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[kube(
-    group = "policy.karmada.io",
-    version = "v1alpha1",
-    kind = "ClusterOverridePolicy",
-    plural = "clusteroverridepolicies",
-    shortname = "cop",
-    category = "karmada-io",
-    derive = "PartialEq"
-)]
-pub struct ClusterOverridePolicySpec {
-    /// What changes where.
-    #[serde(flatten)]
-    pub overriding: OverrideSpec,
-}
-
-/// What changes where.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct OverrideSpec {
-    /// The objects; any selector may match. All when empty.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub resource_selectors: Vec<ResourceSelector>,
-    /// The changes, in order.
-    pub override_rules: Vec<OverrideRule>,
-}
-
-/// Changes for some clusters.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct OverrideRule {
-    /// The clusters; all when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub target_cluster: Option<ClusterAffinity>,
-    /// The changes.
-    pub overriders: Overriders,
-}
-
-/// Changes of an object; images first, then plaintext.
-#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, JsonSchema)]
-#[serde(rename_all = "camelCase")]
-pub struct Overriders {
-    /// Changes of images.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub image_overrider: Vec<ImageOverrider>,
-    /// Changes at JSON pointers.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub plaintext: Vec<PlaintextOverrider>,
-}
-
-/// A change at a JSON pointer.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
-pub struct PlaintextOverrider {
-    /// JSON pointer (RFC 6901).
-    pub path: String,
-    /// What is done there.
-    pub operator: OverriderOperator,
-    /// The value to add or to put there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(schema_with = "any_json")]
-    pub value: Option<Value>,
-}
-
-fn any_json(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-    schemars::json_schema!({ "x-kubernetes-preserve-unknown-fields": true })
-}
-
-/// A change of images.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
-pub struct ImageOverrider {
-    /// Which images; those of all containers of Pod, Deployment, ReplicaSet, StatefulSet, DaemonSet, Job and
-    /// CronJob when absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub predicate: Option<ImagePredicate>,
-    /// Which part of the image reference.
-    pub component: ImageComponent,
-    /// What is done to it.
-    pub operator: OverriderOperator,
-    /// The value to add (append) or to put there.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub value: Option<String>,
-}
-
-/// Which images.
-#[derive(Serialize, Deserialize, Clone, Debug, PartialEq, JsonSchema)]
-pub struct ImagePredicate {
-    /// JSON pointer to one image.
-    pub path: String,
-}
-
-/// A part of an image reference.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
-pub enum ImageComponent {
-    /// Host and port, and nothing when the image has none.
-    Registry,
-    /// Path between registry and tag.
-    Repository,
-    /// Tag or digest.
-    Tag,
-}
-
-/// What an overrider does.
-#[derive(Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum OverriderOperator {
-    /// Adds it.
-    Add,
-    /// Removes what is there.
-    Remove,
-    /// Replaces what is there.
-    Replace,
 }

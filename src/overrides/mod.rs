@@ -1,17 +1,20 @@
 //! What differs where: override policies turn an object into the one that a certain cluster gets. Pure.
 //!
 //! ClusterOverridePolicies go first, then the OverridePolicies of the object's namespace; within each, the wider
-//! selector before the closer one, then by name, so that what is most specific has the last word. In a rule images go
-//! before plaintext. Either all of it works, or the object is not changed and the error names policy and path.
+//! selector before the closer one, then by name, so that what is most specific has the last word. In a rule the
+//! order is Karmada's: images, commands, arguments, labels, annotations, documents in fields, plaintext. Either all of it works, or the object is not changed and the error names policy and path.
 
+mod command;
+mod document;
 mod image;
+mod labels;
 mod patch;
 
 use serde_json::Value;
 
 pub use image::{ImageReference, ImageReferenceError};
 
-use crate::karmada::policy::{ClusterOverridePolicy, OverridePolicy, OverrideSpec};
+use crate::karmada::policy::{ClusterOverridePolicy, OverridePolicy, OverrideSpec, Overriders};
 use crate::placement::{ClusterView, affinity_matches, selected_by};
 
 /// An override policy of either kind.
@@ -47,13 +50,11 @@ impl<'a> From<&'a ClusterOverridePolicy> for Override<'a> {
 
 /// Why an override could not be carried out.
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
-#[error("{policy}: overrideRules[{rule}].overriders.{field}: {problem}")]
+#[error("{policy}: {field}: {problem}")]
 pub struct OverrideError {
     /// Kind and name of the policy.
     pub policy: String,
-    /// Which of its rules.
-    pub rule: usize,
-    /// Which overrider of the rule.
+    /// Path of the overrider in the policy's spec.
     pub field: String,
     /// What is wrong with it.
     pub problem: String,
@@ -79,28 +80,47 @@ pub fn applicable<'a>(object: &Value, policies: impl IntoIterator<Item = Overrid
 /// Turns an object into the one that a cluster gets. `policies` are those that [`applicable`] found.
 pub fn apply(mut object: Value, policies: &[Override<'_>], cluster: &ClusterView) -> Result<Value, OverrideError> {
     for policy in policies {
-        for (index, rule) in policy.spec.override_rules.iter().enumerate() {
-            if rule.target_cluster.as_ref().is_some_and(|affinity| !affinity_matches(affinity, cluster)) {
+        let error = |(field, problem): (String, String)| {
+            let policy = match policy.namespace {
+                Some(namespace) => format!("OverridePolicy {namespace}/{}", policy.name),
+                None => format!("ClusterOverridePolicy {}", policy.name),
+            };
+            OverrideError { policy, field, problem }
+        };
+        // Without its differences an object would land as nobody wants it.
+        if let Some(problem) = &policy.spec.unreadable {
+            return Err(error(("spec".to_owned(), format!("it is not understood: {problem}"))));
+        }
+        for (path, target, overriders) in policy.spec.rules() {
+            if target.is_some_and(|affinity| !affinity_matches(affinity, cluster)) {
                 continue;
             }
-            let error = |field: String, problem: String| OverrideError {
-                policy: match policy.namespace {
-                    Some(namespace) => format!("OverridePolicy {namespace}/{}", policy.name),
-                    None => format!("ClusterOverridePolicy {}", policy.name),
-                },
-                rule: index,
-                field,
-                problem,
-            };
-            for (n, overrider) in rule.overriders.image_overrider.iter().enumerate() {
-                image::apply(&mut object, overrider).map_err(|e| error(format!("imageOverrider[{n}]"), e))?;
-            }
-            for (n, overrider) in rule.overriders.plaintext.iter().enumerate() {
-                patch::apply(&mut object, overrider).map_err(|e| error(format!("plaintext[{n}]"), e))?;
-            }
+            carry_out(&mut object, overriders)
+                .map_err(|(field, problem)| error((format!("{path}overriders.{field}"), problem)))?;
         }
     }
     Ok(object)
+}
+
+/// Carries out one rule. An error comes with the overrider that it is about.
+fn carry_out(object: &mut Value, overriders: &Overriders) -> Result<(), (String, String)> {
+    each(object, "imageOverrider", &overriders.image_overrider, image::apply)?;
+    each(object, "commandOverrider", &overriders.command_overrider, |o, c| command::apply(o, "command", c))?;
+    each(object, "argsOverrider", &overriders.args_overrider, |o, c| command::apply(o, "args", c))?;
+    each(object, "labelsOverrider", &overriders.labels_overrider, |o, c| labels::apply(o, "labels", c))?;
+    each(object, "annotationsOverrider", &overriders.annotations_overrider, |o, c| labels::apply(o, "annotations", c))?;
+    each(object, "fieldOverrider", &overriders.field_overrider, document::apply)?;
+    each(object, "plaintext", &overriders.plaintext, patch::apply)
+}
+
+fn each<T>(
+    object: &mut Value,
+    field: &str,
+    overriders: &[T],
+    apply: impl Fn(&mut Value, &T) -> Result<(), String>,
+) -> Result<(), (String, String)> {
+    let numbered = overriders.iter().enumerate();
+    numbered.map(|(n, overrider)| apply(object, overrider).map_err(|e| (format!("{field}[{n}]"), e))).collect()
 }
 
 #[cfg(test)]
@@ -159,6 +179,48 @@ mod tests {
         let view = |name: &str| ClusterView { name: name.into(), ..ClusterView::default() };
         assert_eq!(apply(object(), &policy, &view("a")).unwrap()["data"]["x"], "1");
         assert_eq!(apply(object(), &policy, &view("b")).unwrap(), object());
+    }
+
+    #[test]
+    fn the_order_within_a_rule_is_karmadas() {
+        let object = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "x", "labels": {"a": "1"}},
+            "spec": {"containers": [{"name": "c", "image": "nginx:1"}]}});
+        let container = json!({"containerName": "c", "operator": "add", "value": ["w"]});
+        let overriders = json!({
+            "plaintext": [
+                {"path": "/metadata/labels/a", "operator": "replace", "value": "plaintext"},
+                {"path": "/metadata/annotations/doc", "operator": "add", "value": "plaintext"},
+                {"path": "/spec/containers/0/args/-", "operator": "add", "value": "plaintext"},
+                {"path": "/spec/containers/0/command/-", "operator": "add", "value": "plaintext"},
+            ],
+            "fieldOverrider": [{"fieldPath": "/metadata/annotations/text", "json": [{"subPath": "/x", "operator": "add", "value": 1}]}],
+            "annotationsOverrider": [{"operator": "add", "value": {"text": "{}", "doc": "label"}}],
+            "labelsOverrider": [{"operator": "add", "value": {"a": "label", "b": "label"}}],
+            "argsOverrider": [container], "commandOverrider": [container],
+            "imageOverrider": [{"component": "Tag", "operator": "replace", "value": "2"}],
+        });
+        let wanted = json!({"apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "x", "labels": {"a": "plaintext", "b": "label"},
+                "annotations": {"text": "{\"x\":1}", "doc": "plaintext"}},
+            "spec": {"containers": [{"name": "c", "image": "nginx:2", "args": ["w", "plaintext"], "command": ["w", "plaintext"]}]}});
+        // The deprecated form of a policy with one rule says the same.
+        for spec in [json!({"overrideRules": [{"overriders": overriders}]}), json!({"overriders": overriders})] {
+            let spec: OverrideSpec = from_value(spec).unwrap();
+            let policy = [Override { namespace: None, name: "p", spec: &spec }];
+            assert_eq!(apply(object.clone(), &policy, &ClusterView::default()).unwrap(), wanted);
+        }
+        let elsewhere = json!({"overriders": overriders, "targetCluster": {"clusterNames": ["elsewhere"]}});
+        let spec: OverrideSpec = from_value(elsewhere).unwrap();
+        let policy = [Override { namespace: None, name: "p", spec: &spec }];
+        assert_eq!(apply(object.clone(), &policy, &ClusterView::default()).unwrap(), object);
+    }
+
+    #[test]
+    fn nothing_is_written_without_differences_that_are_not_understood() {
+        let spec = OverrideSpec { unreadable: Some("unknown variant `swap`".to_owned()), ..OverrideSpec::default() };
+        let policy = [Override { namespace: Some("shop"), name: "p", spec: &spec }];
+        let error = apply(object(), &policy, &ClusterView::default()).unwrap_err();
+        assert_eq!(error.to_string(), "OverridePolicy shop/p: spec: it is not understood: unknown variant `swap`");
     }
 
     #[test]

@@ -15,28 +15,40 @@ pub(super) fn holds_identity(path: &str) -> bool {
 }
 
 pub(super) fn apply(object: &mut Value, overrider: &PlaintextOverrider) -> Result<(), String> {
-    let verb = match overrider.operator {
+    if holds_identity(&overrider.path) {
+        let verb = verb(overrider.operator);
+        return Err(format!("{verb} at {:?}: the identity of an object cannot be overridden", overrider.path));
+    }
+    apply_at(object, &overrider.path, overrider.operator, overrider.value.as_ref())
+}
+
+fn verb(operator: OverriderOperator) -> &'static str {
+    match operator {
         OverriderOperator::Add => "add",
         OverriderOperator::Remove => "remove",
         OverriderOperator::Replace => "replace",
-    };
-    let problem = |problem: &str| format!("{verb} at {:?}: {problem}", overrider.path);
-    let path = PointerBuf::parse(overrider.path.clone())
-        .map_err(|_| problem("this is not a JSON pointer: it must start with / and escape ~ as ~0, / as ~1"))?;
-    if holds_identity(&overrider.path) {
-        return Err(problem("the identity of an object cannot be overridden"));
     }
-    let value = || overrider.value.clone().ok_or_else(|| problem("a value is needed"));
-    let operation = match overrider.operator {
-        OverriderOperator::Add => PatchOperation::Add(AddOperation { path, value: value()? }),
-        OverriderOperator::Replace => PatchOperation::Replace(ReplaceOperation { path, value: value()? }),
-        OverriderOperator::Remove => PatchOperation::Remove(RemoveOperation { path }),
+}
+
+/// Changes any JSON document at a JSON pointer. A change that fails leaves no trace.
+pub(super) fn apply_at(
+    document: &mut Value,
+    path: &str,
+    operator: OverriderOperator,
+    value: Option<&Value>,
+) -> Result<(), String> {
+    let problem = |problem: &str| format!("{} at {path:?}: {problem}", verb(operator));
+    let pointer = PointerBuf::parse(path)
+        .map_err(|_| problem("this is not a JSON pointer: it must start with / and escape ~ as ~0, / as ~1"))?;
+    let value = || value.cloned().ok_or_else(|| problem("a value is needed"));
+    let operation = match operator {
+        OverriderOperator::Add => PatchOperation::Add(AddOperation { path: pointer, value: value()? }),
+        OverriderOperator::Replace => PatchOperation::Replace(ReplaceOperation { path: pointer, value: value()? }),
+        OverriderOperator::Remove => PatchOperation::Remove(RemoveOperation { path: pointer }),
     };
-    json_patch::patch(object, &[operation]).map_err(|error| {
+    json_patch::patch(document, &[operation]).map_err(|error| {
         problem(match error.kind {
-            PatchErrorKind::InvalidPointer if overrider.operator == OverriderOperator::Add => {
-                "there is nothing to add it to"
-            }
+            PatchErrorKind::InvalidPointer if operator == OverriderOperator::Add => "there is nothing to add it to",
             PatchErrorKind::InvalidPointer => "there is nothing at this path",
             _ => "it does not apply",
         })

@@ -52,7 +52,7 @@ fn image(object: &Value) -> &str {
 
 /// Evaluates rules as the engine does.
 fn evaluated(template: &Template, rules: &[OverrideRule], cluster: &Cluster) -> Value {
-    let spec = OverrideSpec { resource_selectors: Vec::new(), override_rules: rules.to_vec() };
+    let spec = OverrideSpec { override_rules: rules.to_vec(), ..OverrideSpec::default() };
     let policy = Override { namespace: Some("team"), name: "shop", spec: &spec };
     overrides::apply(template.object.clone(), &[policy], &ClusterView::of_cluster(cluster)).unwrap()
 }

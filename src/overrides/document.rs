@@ -1,0 +1,98 @@
+//! Changes inside texts that hold a JSON or YAML document.
+
+use serde_json::Value;
+
+use super::patch::{apply_at, holds_identity};
+use crate::karmada::policy::{FieldOverrider, FieldPatchOperation};
+
+/// Changes the document in the text at `fieldPath`.
+pub(super) fn apply(object: &mut Value, overrider: &FieldOverrider) -> Result<(), String> {
+    let path = &overrider.field_path;
+    if holds_identity(path) {
+        return Err(format!("fieldPath {path:?}: the identity of an object cannot be overridden"));
+    }
+    let field = object.pointer_mut(path).ok_or_else(|| format!("fieldPath {path:?}: there is nothing at this path"))?;
+    let text = field.as_str().ok_or_else(|| format!("fieldPath {path:?}: what is there is not a text"))?;
+    let malformed = |format: &str, error: String| format!("fieldPath {path:?}: the text is not {format}: {error}");
+    let changed = match (overrider.json.as_slice(), overrider.yaml.as_slice()) {
+        ([], []) => return Ok(()),
+        (json, []) => {
+            let mut document = serde_json::from_str(text).map_err(|e| malformed("JSON", e.to_string()))?;
+            patch(&mut document, "json", json)?;
+            document.to_string()
+        }
+        ([], yaml) => {
+            let mut document: Value = serde_saphyr::from_str(text).map_err(|e| malformed("YAML", e.to_string()))?;
+            patch(&mut document, "yaml", yaml)?;
+            serde_saphyr::to_string(&document).map_err(|e| malformed("YAML any more", e.to_string()))?
+        }
+        _ => return Err(format!("fieldPath {path:?}: give one of json and yaml, not both")),
+    };
+    *field = Value::String(changed);
+    Ok(())
+}
+
+fn patch(document: &mut Value, field: &str, operations: &[FieldPatchOperation]) -> Result<(), String> {
+    for (n, operation) in operations.iter().enumerate() {
+        apply_at(document, &operation.sub_path, operation.operator, operation.value.as_ref())
+            .map_err(|problem| format!("{field}[{n}]: {problem}"))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{from_value, json};
+
+    fn object() -> Value {
+        json!({"metadata": {"name": "x"}, "data": {
+            "config.json": "{\"db\": {\"host\": \"a\", \"port\": 1}}", "config.yaml": "db:\n  host: a\n  ports: [1]\n",
+            "plain": "}{", "number": 1}})
+    }
+
+    #[test]
+    fn documents_change_inside_their_text() {
+        let change = json!([{"subPath": "/db/host", "operator": "replace", "value": "b"},
+            {"subPath": "/db/user", "operator": "add", "value": {"name": "u"}},
+            {"subPath": "/db/port", "operator": "remove"}]);
+        let mut changed = object();
+        let overrider = json!({"fieldPath": "/data/config.json", "json": change});
+        apply(&mut changed, &from_value(overrider).unwrap()).unwrap();
+        let document: Value = serde_json::from_str(changed["data"]["config.json"].as_str().unwrap()).unwrap();
+        assert_eq!(document, json!({"db": {"host": "b", "user": {"name": "u"}}}));
+
+        let change = json!([{"subPath": "/db/host", "operator": "replace", "value": "b"},
+            {"subPath": "/db/ports/-", "operator": "add", "value": 2}]);
+        let overrider = json!({"fieldPath": "/data/config.yaml", "yaml": change});
+        apply(&mut changed, &from_value(overrider).unwrap()).unwrap();
+        let document: Value = serde_saphyr::from_str(changed["data"]["config.yaml"].as_str().unwrap()).unwrap();
+        assert_eq!(document, json!({"db": {"host": "b", "ports": [1, 2]}}));
+        assert_eq!(changed["data"]["plain"], "}{");
+    }
+
+    #[test]
+    fn errors_name_the_path() {
+        let add = json!([{"subPath": "/db/none/x", "operator": "add", "value": 1}]);
+        for (overrider, words) in [
+            (json!({"fieldPath": "/data/none", "json": add}), "there is nothing at this path"),
+            (json!({"fieldPath": "/data/number", "json": add}), "not a text"),
+            (json!({"fieldPath": "/data/plain", "json": add}), "not JSON"),
+            (json!({"fieldPath": "/data/plain", "yaml": add}), "not YAML"),
+            (
+                json!({"fieldPath": "/data/config.json", "json": add}),
+                "json[0]: add at \"/db/none/x\": there is nothing",
+            ),
+            (json!({"fieldPath": "/data/config.json", "json": add, "yaml": add}), "not both"),
+            (json!({"fieldPath": "/metadata/name", "json": add}), "identity"),
+        ] {
+            let mut changed = object();
+            let message = apply(&mut changed, &from_value(overrider.clone()).unwrap()).unwrap_err();
+            assert!(message.contains(words), "{overrider}: {message}");
+            assert_eq!(changed, object(), "a failed change leaves no trace");
+        }
+        let mut unchanged = object();
+        apply(&mut unchanged, &from_value(json!({"fieldPath": "/data/plain"})).unwrap()).unwrap();
+        assert_eq!(unchanged, object());
+    }
+}
