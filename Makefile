@@ -26,6 +26,11 @@ E2E_TESTS ?=
 GENERATED := generated chart
 INTEGRATION := $(filter-out $(E2E) $(GENERATED),$(TESTS))
 
+# Deployments of the engine's scale test in `make full`; CI takes 20.
+FULL_SCALE ?= 1000
+# How long `make soak` goes on.
+SOAK_MINUTES ?= 240
+
 .PHONY: help
 help: ## List the verbs
 	@awk 'BEGIN {FS = ":.*## "} /^##: / {printf "\n%s\n", substr($$0, 5)} /^[a-z0-9-]+:.*## / {printf "  make %-17s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -96,11 +101,53 @@ test-e2e: build ## Tests on the lab's clusters (as root)
 test-demo: demo ## The demo, and the tour of README.md line by line
 	lab/tour.sh
 
+##: Before a release (docs/benchmarks.md has the results)
+
+.PHONY: full
+full: ## Real Karmada and its older versions, upstream's own suite, the engine at scale; needs KARMADA_BIN
+	@if [[ -z "$${KARMADA_BIN:-}" ]]; then echo "KARMADA_BIN must name a folder with upstream's binaries and crds.tar.gz" >&2; exit 1; fi
+	@.ci/checks setup test-scale test-e2e test-older test-upstream
+
+.PHONY: test-scale
+test-scale: ## Integration tests with the engine's scale test as large as FULL_SCALE says
+	AIRDOCK_TEST_SCALE=$(FULL_SCALE) $(MAKE) test-integration
+
+# For example KARMADA_OLDER='v1.17.4=/opt/karmada-1.17 v1.16.7=/opt/karmada-1.16', each folder like that of KARMADA_BIN.
+.PHONY: test-older
+test-older: build ## Profile Full with the releases that KARMADA_OLDER lists
+	@if [[ -z "$${KARMADA_OLDER:-}" ]]; then \
+	  echo "SKIPPED: older versions of Karmada, since KARMADA_OLDER lists none"; \
+	else \
+	  for one in $$KARMADA_OLDER; do \
+	    KARMADA_VERSION=$${one%%=*} KARMADA_BIN=$${one#*=} $(MAKE) test-e2e E2E_TESTS=full::; \
+	  done; \
+	fi
+
+# The command gets KUBECONFIG with the contexts karmada-host and karmada-apiserver, and fails when a spec does.
+.PHONY: test-upstream
+test-upstream: ## Karmada's own end-to-end suite, by the command in KARMADA_SUITE
+	@if [[ -z "$${KARMADA_SUITE:-}" ]]; then \
+	  echo "SKIPPED: Karmada's own end-to-end suite, since KARMADA_SUITE names no command that runs it"; \
+	else \
+	  bash -c "$$KARMADA_SUITE"; \
+	fi
+
 .PHONY: bench
-bench: build ## Measure installs, joins and distribution on the lab
+bench: bench-engine bench-lab ## All measurements
+
+.PHONY: bench-engine
+bench-engine: ## Measure the engine with thousands of objects (AIRDOCK_BENCH_RECORD=NAME keeps them in docs/benchmarks.json)
+	$(CARGO) bench $(FEATURES) --bench engine
+
+.PHONY: bench-lab
+bench-lab: build ## Measure installs, joins and distribution on the lab (as root)
 	lab/bring-up.sh
 	$(LAB) member add m03 --region bench --provider bench
 	$(CARGO) bench $(FEATURES) --bench fleet
+
+.PHONY: soak
+soak: ## Random work, kills included, on an engine with three members, for SOAK_MINUTES
+	AIRDOCK_SOAK_MINUTES=$(SOAK_MINUTES) $(CARGO) bench $(FEATURES) --bench soak
 
 ##: Trying
 

@@ -14,7 +14,9 @@ mod fleet;
 mod lab;
 #[path = "fleet/load.rs"]
 mod load;
-#[path = "fleet/report.rs"]
+#[path = "fleet/processes.rs"]
+mod processes;
+#[path = "report.rs"]
 mod report;
 
 use std::process::Command;
@@ -72,7 +74,7 @@ fn main() {
             }
         }
         report.print();
-        report.keep();
+        report.keep("fleet");
     });
 }
 
@@ -127,11 +129,11 @@ async fn load(host: &Client, report: &mut Report, profile: &Profile) {
     join(host, profile.name, &MEMBERS[..3]).await;
     let client = lab::plane(NAMESPACE, profile.name).await;
     if profile.is_compact() {
-        report.requests_at_rest(Duration::from_secs(60)).await;
-        report.memory("operator at rest", "controller");
-        report.memory("engine at rest, 3 members", "engine");
+        processes::requests_at_rest(report, Duration::from_secs(60)).await;
+        processes::memory(report, "operator at rest", "controller");
+        processes::memory(report, "engine at rest, 3 members", "engine");
     }
-    let before = report::counts();
+    let before = processes::counts();
     for _ in 0..profile.runs {
         let took = load::deployments(&client, &MEMBERS[..3]).await;
         let label = profile.label;
@@ -141,9 +143,9 @@ async fn load(host: &Client, report: &mut Report, profile: &Profile) {
     }
     if profile.is_compact() {
         let what = "template brought to 3 members, reported and removed";
-        report.requests_for("engine", &before, RUNS * load::COUNT, what);
-        report.memory("engine after 200 × 3", "engine");
-        report.memory("operator after 200 × 3", "controller");
+        processes::requests_for(report, "engine", &before, RUNS * load::COUNT, what);
+        processes::memory(report, "engine after 200 × 3", "engine");
+        processes::memory(report, "operator after 200 × 3", "controller");
         load::floor(report, &MEMBERS[..3]).await;
     }
     leave(host, &MEMBERS[..3]).await;
@@ -153,7 +155,7 @@ async fn load(host: &Client, report: &mut Report, profile: &Profile) {
 /// 1, 3 and 10 members joined at once.
 async fn joins(host: &Client, report: &mut Report, profile: &Profile) {
     profile.install(host).await;
-    let before = report::counts();
+    let before = processes::counts();
     for count in JOINS {
         for _ in 0..profile.runs {
             let took = join(host, profile.name, &MEMBERS[..count]).await;
@@ -163,7 +165,7 @@ async fn joins(host: &Client, report: &mut Report, profile: &Profile) {
     }
     if profile.is_compact() {
         let joined = JOINS.iter().sum::<usize>() * RUNS;
-        report.requests_for("operator", &before, joined, "member joined and unjoined");
+        processes::requests_for(report, "operator", &before, joined, "member joined and unjoined");
     }
     profile.delete(host).await;
 }

@@ -55,11 +55,17 @@ pub fn manifest(namespace: &str, name: &str, more: &str) -> String {
     )
 }
 
+/// The release of Karmada that `KARMADA_BIN` holds: `KARMADA_VERSION`, else the one that instances have by default.
+pub fn karmada_version() -> String {
+    std::env::var("KARMADA_VERSION").unwrap_or_else(|_| "v1.18.2".to_owned())
+}
+
 /// The manifest of the Full instance `full`; `source` is where its definitions come from.
 pub fn full_manifest(namespace: &str, source: &str) -> String {
+    let version = std::env::var("KARMADA_VERSION").map(|version| format!("  version: {version}\n")).unwrap_or_default();
     format!(
         "apiVersion: airdock.dev/v1alpha1\nkind: KarmadaInstance\nmetadata: {{name: full, namespace: {namespace}}}\n\
-         spec:\n  profile: Full\n  etcd: {{managed: {{storage: {{type: Ephemeral}}}}}}\n  crds: {{source: {{{source}}}}}\n"
+         spec:\n  profile: Full\n{version}  etcd: {{managed: {{storage: {{type: Ephemeral}}}}}}\n  crds: {{source: {{{source}}}}}\n"
     )
 }
 

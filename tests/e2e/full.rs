@@ -36,7 +36,7 @@ async fn upstreams_components_install_join_and_propagate() {
     lab::until_ready(&instances, "full", 240).await;
     lab::apply(&fleet::full_manifest(namespace, &fleet::served_bundle(&sha256)));
     let instance = lab::until_ready(&instances, "full", 240).await;
-    assert_eq!(instance.status.unwrap().version.as_deref(), Some("v1.18.2"));
+    assert_eq!(instance.status.unwrap().version, Some(fleet::karmada_version()));
 
     fleet::join(&host, namespace, "full", "us", "us-east", "borealis").await;
     let members: Api<MemberClusterJoin> = Api::namespaced(host.clone(), namespace);

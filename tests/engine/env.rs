@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use airdock::engine::{self, Options, Settings};
-use airdock::karmada::{CLUSTER_NAMESPACE, definitions};
+use airdock::karmada::definitions;
 use airdock::runtime::client::ClientFactory;
 use airdock::runtime::metrics::Metrics;
 use kube::Client;
@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use crate::harness::crash::FaultInjector;
-use crate::harness::{ADMIN, ApiServer, Etcd, eventually, objects};
+use crate::harness::{ApiServer, Etcd, eventually, objects};
 
 pub const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
 
@@ -126,17 +126,8 @@ impl Case<'_> {
     pub async fn join(&mut self, name: &str) {
         let server = self.server(name);
         let (url, authority) = (server.url(), server.authority.clone());
-        objects::namespace(&self.plane, CLUSTER_NAMESPACE).await;
-        self.apply(
-            json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": name, "namespace": CLUSTER_NAMESPACE},
-            "data": {"token": objects::encoded(ADMIN), "caBundle": objects::encoded(&authority)}}),
-        )
-        .await;
         let region = if name == "gamma" { "us" } else { "eu" };
-        self.apply(json!({"apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster", "metadata": {"name": name, "labels": {"name": name}},
-            "spec": {"syncMode": "Push", "apiEndpoint": url, "region": region,
-                "secretRef": {"namespace": CLUSTER_NAMESPACE, "name": name}}}))
-        .await;
+        objects::join(&self.plane, name, &url, &authority, region).await;
     }
 
     /// Removes what a test that failed left behind.

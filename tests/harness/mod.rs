@@ -34,14 +34,19 @@ pub struct Process {
 }
 
 impl Process {
-    /// Starts a tool; its output goes to a file.
+    /// Starts a tool that `make setup` provides; its output goes to a file.
     pub fn start(name: &str, arguments: &[String], log: &Path) -> Self {
+        Self::run(&files::program(name), arguments, log)
+    }
+
+    /// Starts a program; its output goes to a file.
+    pub fn run(program: &Path, arguments: &[String], log: &Path) -> Self {
         let log = fs::File::create(log).unwrap();
         // The shell waits for its standard input to end, which it does when the test is gone.
         let script = "\"$@\" <&- & child=$!; (read -r _; kill -9 $child) & reader=$!; wait $child; kill $reader";
         let child = Command::new("bash")
             .args(["-c", &format!("exec 3<&0; {}", script.replace("read -r _", "read -r _ <&3")), "harness"])
-            .arg(files::program(name))
+            .arg(program)
             .args(arguments)
             .stdin(Stdio::piped())
             .stdout(log.try_clone().unwrap())
@@ -49,6 +54,17 @@ impl Process {
             .spawn()
             .unwrap();
         Self { child }
+    }
+
+    /// The program's own process id; the shell around it has another.
+    pub fn id(&self, program: &Path) -> Option<u32> {
+        let shell = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{shell}/task/{shell}/children")).ok()?;
+        let runs_program = |id: &&str| {
+            let words = fs::read(format!("/proc/{id}/cmdline")).unwrap_or_default();
+            words.split(|byte| *byte == 0).next() == Some(program.as_os_str().as_encoded_bytes())
+        };
+        children.split_whitespace().find(runs_program)?.parse().ok()
     }
 
     /// Whether it has not ended by itself.
@@ -135,6 +151,8 @@ impl Etcd {
             format!("--listen-peer-urls=http://127.0.0.1:{peer}"),
             // What a test wrote need not survive a power cut.
             "--unsafe-no-fsync".to_owned(),
+            // Benches fill the default of 2 GiB with versions of bindings before the first compaction.
+            "--quota-backend-bytes=8589934592".to_owned(),
             "--log-level=error".to_owned(),
         ];
         let process = Process::start("etcd", &arguments, &folder.path().join("log"));
@@ -242,6 +260,13 @@ impl ApiServer {
 
     pub fn client_of(&self, factory: &ClientFactory) -> Client {
         factory.connect(&self.connection()).unwrap()
+    }
+
+    /// Writes a kubeconfig of the administrator's to a file.
+    pub fn kubeconfig_file(&self) -> PathBuf {
+        let path = self.folder.path().join("kubeconfig");
+        fs::write(&path, self.kubeconfig()).unwrap();
+        path
     }
 
     /// A kubeconfig of the administrator's.

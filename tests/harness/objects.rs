@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use airdock::api::KarmadaInstance;
+use airdock::karmada::{CLUSTER_NAMESPACE, Cluster};
 use base64::Engine as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
@@ -11,7 +12,7 @@ use kube::core::gvk::GroupVersionKind;
 use kube::{Client, Resource};
 use serde_json::{Value, json};
 
-use super::eventually;
+use super::{ADMIN, eventually};
 
 pub fn resource(api_version: &str, kind: &str) -> ApiResource {
     let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
@@ -69,6 +70,19 @@ pub async fn define(client: &Client, definitions: &[CustomResourceDefinition]) {
         })
         .await;
     }
+}
+
+/// Joins a member to a plane: a Cluster, and the Secret with its administrator's credentials.
+pub async fn join(plane: &Client, name: &str, url: &str, ca: &str, region: &str) {
+    namespace(plane, CLUSTER_NAMESPACE).await;
+    let metadata = json!({"name": name, "namespace": CLUSTER_NAMESPACE});
+    let data = json!({"token": encoded(ADMIN), "caBundle": encoded(ca)});
+    apply(plane, json!({"apiVersion": "v1", "kind": "Secret", "metadata": metadata, "data": data})).await;
+    let spec = json!({"syncMode": "Push", "apiEndpoint": url, "region": region,
+        "secretRef": {"namespace": CLUSTER_NAMESPACE, "name": name}});
+    let metadata = json!({"name": name, "labels": {"name": name}});
+    let (api_version, kind) = (Cluster::api_version(&()), Cluster::kind(&()));
+    apply(plane, json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec})).await;
 }
 
 /// Makes sure that a namespace is there.
