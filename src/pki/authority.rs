@@ -42,16 +42,17 @@ impl Authority {
     pub fn load(pair: Pair) -> Result<Self, PkiError> {
         let refuse = |problem| PkiError::Authority { problem };
         let key = KeyPair::from_pem(&pair.key).map_err(|_| refuse("its key cannot be read"))?;
-        let facts = leaf::Facts::read(&pair.certificate).ok_or(refuse("its certificate cannot be read"))?;
-        if !facts.is_authority {
+        let details =
+            leaf::CertificateDetails::read(&pair.certificate).ok_or(refuse("its certificate cannot be read"))?;
+        if !details.is_authority {
             return Err(refuse("its certificate is not one of an authority"));
         }
-        if facts.public_key != key.public_key_raw() {
+        if details.public_key != key.public_key_raw() {
             return Err(refuse("certificate and key do not belong together"));
         }
         let issuer = rcgen::Issuer::from_ca_cert_pem(&pair.certificate, key)
             .map_err(|_| refuse("its certificate cannot be read"))?;
-        Ok(Self { pair, issuer, not_after: facts.not_after })
+        Ok(Self { pair, issuer, not_after: details.not_after })
     }
 
     /// The certificate with which others check what this authority has signed.

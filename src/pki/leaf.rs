@@ -117,30 +117,32 @@ impl Leaf {
         hours: i64,
         renew_before_hours: i64,
     ) -> Option<Replacement> {
-        let Some((pair, facts)) = pair.and_then(|pair| Some((pair, Facts::read(&pair.certificate)?))) else {
+        let Some((pair, details)) = pair.and_then(|pair| Some((pair, CertificateDetails::read(&pair.certificate)?)))
+        else {
             return Some(Replacement::Unusable);
         };
-        let own_key = KeyPair::from_pem(&pair.key).is_ok_and(|key| key.public_key_raw() == facts.public_key);
+        let own_key = KeyPair::from_pem(&pair.key).is_ok_and(|key| key.public_key_raw() == details.public_key);
         if !own_key {
             return Some(Replacement::Unusable);
         }
-        let issuer = Facts::read(authority.certificate());
-        let same_issuer = issuer
-            .is_some_and(|issuer| facts.authority_key_id.is_some() && facts.authority_key_id == issuer.subject_key_id);
+        let issuer = CertificateDetails::read(authority.certificate());
+        let same_issuer = issuer.is_some_and(|issuer| {
+            details.authority_key_id.is_some() && details.authority_key_id == issuer.subject_key_id
+        });
         if !same_issuer {
             return Some(Replacement::Authority);
         }
         // A certificate that ends with its authority gains nothing from being renewed.
-        let renew_at = facts.not_after.saturating_sub(renew_before_hours.hours()).unwrap_or(Timestamp::MIN);
-        if now >= renew_at && facts.not_after < authority.not_after() {
+        let renew_at = details.not_after.saturating_sub(renew_before_hours.hours()).unwrap_or(Timestamp::MIN);
+        if now >= renew_at && details.not_after < authority.not_after() {
             return Some(Replacement::Expiring);
         }
         // A minute's grace, for the time between reading the clock and signing.
         let longest = now.saturating_add(hours.hours()).and_then(|t| t.saturating_add(1.minute()));
-        if longest.is_ok_and(|longest| facts.not_after > longest) {
+        if longest.is_ok_and(|longest| details.not_after > longest) {
             return Some(Replacement::TooLong);
         }
-        (facts.leaf != *self).then_some(Replacement::Content)
+        (details.leaf != *self).then_some(Replacement::Content)
     }
 }
 
@@ -157,7 +159,7 @@ fn is_dns_name(name: &str) -> bool {
 }
 
 /// What a certificate says.
-pub(super) struct Facts {
+pub(super) struct CertificateDetails {
     pub leaf: Leaf,
     pub is_authority: bool,
     pub not_after: Timestamp,
@@ -166,12 +168,12 @@ pub(super) struct Facts {
     authority_key_id: Option<Vec<u8>>,
 }
 
-impl Facts {
+impl CertificateDetails {
     /// Reads the first certificate of a PEM text.
     pub fn read(pem: &str) -> Option<Self> {
         let (_, block) = x509_parser::pem::parse_x509_pem(pem.as_bytes()).ok()?;
         let (_, certificate) = X509Certificate::from_der(&block.contents).ok()?;
-        let mut facts = Self {
+        let mut details = Self {
             leaf: Leaf::default(),
             is_authority: certificate.is_ca(),
             not_after: Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()?,
@@ -180,28 +182,28 @@ impl Facts {
             authority_key_id: None,
         };
         let subject = certificate.subject();
-        subject.iter_common_name().next()?.as_str().ok()?.clone_into(&mut facts.leaf.common_name);
-        facts.leaf.organization =
+        subject.iter_common_name().next()?.as_str().ok()?.clone_into(&mut details.leaf.common_name);
+        details.leaf.organization =
             subject.iter_organization().next().and_then(|o| o.as_str().ok()).map(ToOwned::to_owned);
         for extension in certificate.extensions() {
             match extension.parsed_extension() {
-                ParsedExtension::SubjectKeyIdentifier(id) => facts.subject_key_id = Some(id.0.to_vec()),
+                ParsedExtension::SubjectKeyIdentifier(id) => details.subject_key_id = Some(id.0.to_vec()),
                 ParsedExtension::AuthorityKeyIdentifier(id) => {
-                    facts.authority_key_id = id.key_identifier.as_ref().map(|id| id.0.to_vec());
+                    details.authority_key_id = id.key_identifier.as_ref().map(|id| id.0.to_vec());
                 }
                 ParsedExtension::ExtendedKeyUsage(usage) => {
-                    facts.leaf.server = usage.server_auth;
-                    facts.leaf.client = usage.client_auth;
+                    details.leaf.server = usage.server_auth;
+                    details.leaf.client = usage.client_auth;
                 }
                 ParsedExtension::SubjectAlternativeName(names) => {
                     for name in &names.general_names {
-                        facts.leaf.take_alternative_name(name);
+                        details.leaf.take_alternative_name(name);
                     }
                 }
                 _ => {}
             }
         }
-        Some(facts)
+        Some(details)
     }
 }
 
@@ -243,9 +245,9 @@ mod tests {
         let authority = Authority::create("ca", now).unwrap();
         for leaf in [serving(), serving().and_client(), Leaf::client("u", Some("g"))] {
             let pair = authority.issue(&leaf, now, YEAR).unwrap();
-            let facts = Facts::read(&pair.certificate).unwrap();
-            assert_eq!(facts.leaf, leaf);
-            assert_eq!(facts.not_after, at("2027-01-01T00:00:00Z"));
+            let details = CertificateDetails::read(&pair.certificate).unwrap();
+            assert_eq!(details.leaf, leaf);
+            assert_eq!(details.not_after, at("2027-01-01T00:00:00Z"));
             assert_eq!(leaf.replacement(Some(&pair), &authority, now, YEAR, MONTH), None);
         }
     }
@@ -282,7 +284,7 @@ mod tests {
         let authority = Authority::create("ca", now).unwrap();
         let late = at("2035-12-01T00:00:00Z");
         let pair = authority.issue(&serving(), late, YEAR).unwrap();
-        assert_eq!(Facts::read(&pair.certificate).unwrap().not_after, authority.not_after());
+        assert_eq!(CertificateDetails::read(&pair.certificate).unwrap().not_after, authority.not_after());
         // Renewing would change nothing, so it must not be tried again and again.
         assert_eq!(serving().replacement(Some(&pair), &authority, late, YEAR, MONTH), None);
     }

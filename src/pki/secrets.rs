@@ -213,8 +213,8 @@ impl Keyring {
                 authority.issue(leaf, now, leaf_hours)?
             }
         };
-        if let Some(facts) = leaf::Facts::read(&pair.certificate) {
-            self.record(entry, facts.not_after);
+        if let Some(details) = leaf::CertificateDetails::read(&pair.certificate) {
+            self.record(entry, details.not_after);
         }
         Ok(pair)
     }

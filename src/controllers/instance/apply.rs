@@ -51,32 +51,32 @@ struct Wanted {
 
 impl InstanceController {
     /// Goes through the steps. On an error the round so far is still told, for the status.
-    pub(super) async fn advance(&self, observed: &Observed, round: &mut ReconcileState) -> Result<(), InstanceError> {
+    pub(super) async fn advance(&self, observed: &Observed, state: &mut ReconcileState) -> Result<(), InstanceError> {
         let instance = &observed.instance;
         let mut wanted = None;
         loop {
-            round.step = next_step(&round.progress);
-            match round.step {
+            state.step = next_step(&state.progress);
+            match state.step {
                 Step::Base => {
-                    wanted = Some(self.base(observed, round).await?);
-                    round.progress.base = true;
-                    self.look_at_api(observed, round).await;
+                    wanted = Some(self.base(observed, state).await?);
+                    state.progress.base = true;
+                    self.look_at_api(observed, state).await;
                 }
                 Step::Plane => {
-                    round.progress.unserved = self.plane(instance, round).await?;
-                    round.progress.plane = true;
+                    state.progress.unserved = self.plane(instance, state).await?;
+                    state.progress.plane = true;
                 }
                 Step::Components => {
-                    self.components(observed, &wanted, round).await?;
-                    round.progress.components = true;
+                    self.components(observed, &wanted, state).await?;
+                    state.progress.components = true;
                 }
                 Step::Prune => {
-                    self.prune(observed, &wanted, round).await?;
-                    round.progress.pruned = true;
+                    self.prune(observed, &wanted, state).await?;
+                    state.progress.pruned = true;
                     let host = self.caches.host(instance);
-                    round.progress.available = all_available(instance, &host, &self.context.image);
-                    if round.progress.available {
-                        self.look_at_forwarded_kinds(instance, round).await;
+                    state.progress.available = all_available(instance, &host, &self.context.image);
+                    if state.progress.available {
+                        self.look_at_forwarded_kinds(instance, state).await;
                     }
                 }
                 Step::AwaitApi | Step::AwaitKinds | Step::AwaitComponents | Step::Settled => return Ok(()),
@@ -85,7 +85,7 @@ impl InstanceController {
     }
 
     /// Services, keys, etcd and the API server.
-    async fn base(&self, observed: &Observed, round: &mut ReconcileState) -> Result<Wanted, InstanceError> {
+    async fn base(&self, observed: &Observed, state: &mut ReconcileState) -> Result<Wanted, InstanceError> {
         let instance = observed.instance.as_ref();
         let no_digests = BTreeMap::new();
         let services: Vec<Manifest> = self
@@ -93,26 +93,26 @@ impl InstanceController {
             .into_iter()
             .filter(|manifest| matches!(manifest, Manifest::Service(_)))
             .collect();
-        let applied = self.apply_all(observed, &services, &mut round.changes).await?;
+        let applied = self.apply_all(observed, &services, &mut state.changes).await?;
         let names = Names::of(instance);
         let api_addresses = addresses_of(&applied, &names.component(Component::ApiServer));
         let etcd_addresses = addresses_of(&applied, &names.object(ETCD_CLIENT_SERVICE));
 
         let entries = keys::entries(instance, &api_addresses)?;
-        round.keyring = self.keyring(observed, &entries).await?;
+        state.keyring = self.keyring(observed, &entries).await?;
         let secrets: Vec<Manifest> = entries
             .iter()
-            .filter_map(|entry| Some(keys::secret(instance, entry, round.keyring.secrets.get(&entry.name)?).into()))
+            .filter_map(|entry| Some(keys::secret(instance, entry, state.keyring.secrets.get(&entry.name)?).into()))
             .collect();
-        self.apply_all(observed, &secrets, &mut round.changes).await?;
+        self.apply_all(observed, &secrets, &mut state.changes).await?;
 
-        let digests = keys::digests(&round.keyring.secrets);
-        let manifests = self.render(instance, &digests, authority(&round.keyring), &etcd_addresses)?;
+        let digests = keys::digests(&state.keyring.secrets);
+        let manifests = self.render(instance, &digests, authority(&state.keyring), &etcd_addresses)?;
         let wanted = Wanted { entries, manifests };
         self.refuse_foreign_claims(observed).await?;
         let base: Vec<Manifest> = of_stage(&wanted.manifests, Stage::Base).cloned().collect();
-        self.apply_all(observed, &base, &mut round.changes).await?;
-        self.restart_pods_of_another_ca(observed, &digests, round).await?;
+        self.apply_all(observed, &base, &mut state.changes).await?;
+        self.restart_pods_of_another_ca(observed, &digests, state).await?;
         Ok(wanted)
     }
 
@@ -122,14 +122,14 @@ impl InstanceController {
         &self,
         observed: &Observed,
         digests: &BTreeMap<String, String>,
-        round: &mut ReconcileState,
+        state: &mut ReconcileState,
     ) -> Result<(), InstanceError> {
         let instance = observed.instance.as_ref();
         let pods = ApiResource::erase::<Pod>(&());
         for (name, uid) in pods_of_another_ca(&observed.host, digests.get(&Names::of(instance).object("etcd-ca"))) {
             let deleted = self.applier.delete(&pods, instance.namespace().as_deref(), &name, &uid).await;
             deleted.map_err(InstanceError::host)?;
-            round.changes.push(format!("restarted Pod {name}"));
+            state.changes.push(format!("restarted Pod {name}"));
         }
         Ok(())
     }
@@ -190,18 +190,18 @@ impl InstanceController {
     }
 
     /// Asks the API whether it is ready, once something runs that could answer.
-    async fn look_at_api(&self, observed: &Observed, round: &mut ReconcileState) {
+    async fn look_at_api(&self, observed: &Observed, state: &mut ReconcileState) {
         let instance = &observed.instance;
         let host = self.caches.host(instance);
-        if rollout_status(Component::ApiServer, instance, &host).ready == 0 && !round.progress.started {
+        if rollout_status(Component::ApiServer, instance, &host).ready == 0 && !state.progress.started {
             return;
         }
         let Ok(plane) = self.context.planes.get(&key(instance)) else { return };
-        round.progress.api = observe::probe(&plane.client).await;
-        if round.progress.api == observe::Api::Ready {
-            round.kubernetes_version = self.kubernetes_version(instance, &plane).await;
+        state.progress.api = observe::probe(&plane.client).await;
+        if state.progress.api == observe::Api::Ready {
+            state.kubernetes_version = self.kubernetes_version(instance, &plane).await;
         }
-        round.plane = Some(plane);
+        state.plane = Some(plane);
     }
 
     /// The version is asked for only when it may have changed.
@@ -218,15 +218,15 @@ impl InstanceController {
     async fn plane(
         &self,
         instance: &KarmadaInstance,
-        round: &mut ReconcileState,
+        state: &mut ReconcileState,
     ) -> Result<Vec<String>, InstanceError> {
-        let Some(plane) = round.plane.clone() else { return Ok(Vec::new()) };
+        let Some(plane) = state.plane.clone() else { return Ok(Vec::new()) };
         let no_digests = BTreeMap::new();
         let inputs = Inputs {
             instance,
             engine_image: &self.context.image,
             secret_digests: &no_digests,
-            authority: authority(&round.keyring),
+            authority: authority(&state.keyring),
             etcd_addresses: &[],
         };
         let made_from = made_from(&inputs);
@@ -238,18 +238,18 @@ impl InstanceController {
         plane::mark(&mut manifests);
         chart::seal(&mut manifests)?;
         let looked = self.plane_objects.ensure(&plane, &made_from, &manifests).await?;
-        round.changes.extend(looked.changes.into_iter().map(|change| format!("{change} in the plane")));
+        state.changes.extend(looked.changes.into_iter().map(|change| format!("{change} in the plane")));
         Ok(looked.unserved)
     }
 
     /// Kinds that the plane forwards to a component count as served only when they are.
-    async fn look_at_forwarded_kinds(&self, instance: &KarmadaInstance, round: &mut ReconcileState) {
-        let Some(plane) = &round.plane else { return };
+    async fn look_at_forwarded_kinds(&self, instance: &KarmadaInstance, state: &mut ReconcileState) {
+        let Some(plane) = &state.plane else { return };
         if Component::AggregatedApiServer.is_enabled(instance)
             && !plane::serves(&plane.client, "cluster.karmada.io/v1alpha1", "clusters").await
         {
-            round.progress.available = false;
-            round.progress.unserved = vec!["clusters.cluster.karmada.io".to_owned()];
+            state.progress.available = false;
+            state.progress.unserved = vec!["clusters.cluster.karmada.io".to_owned()];
         }
     }
 
@@ -295,7 +295,7 @@ impl InstanceController {
         &self,
         observed: &Observed,
         wanted: &Option<Wanted>,
-        round: &mut ReconcileState,
+        state: &mut ReconcileState,
     ) -> Result<(), InstanceError> {
         let Some(wanted) = wanted else { return Ok(()) };
         let instance = observed.instance.as_ref();
@@ -304,8 +304,8 @@ impl InstanceController {
         if !api_server.is_available(&Component::ApiServer.image(instance, &self.context.image)) {
             keep_image(&mut components, &observed.host, Component::KubeControllerManager);
         }
-        self.apply_all(observed, &components, &mut round.changes).await?;
-        round.progress.started = true;
+        self.apply_all(observed, &components, &mut state.changes).await?;
+        state.progress.started = true;
         Ok(())
     }
 
@@ -314,7 +314,7 @@ impl InstanceController {
         &self,
         observed: &Observed,
         wanted: &Option<Wanted>,
-        round: &mut ReconcileState,
+        state: &mut ReconcileState,
     ) -> Result<(), InstanceError> {
         let Some(wanted) = wanted else { return Ok(()) };
         let instance = observed.instance.as_ref();
@@ -328,7 +328,7 @@ impl InstanceController {
             }
             let namespace = instance.namespace();
             self.applier.delete(&resource, namespace.as_deref(), &name, &uid).await.map_err(InstanceError::host)?;
-            round.changes.push(format!("removed {} {name}", resource.kind));
+            state.changes.push(format!("removed {} {name}", resource.kind));
         }
         Ok(())
     }

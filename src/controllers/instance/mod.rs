@@ -111,33 +111,33 @@ impl Reconcile for InstanceController {
 impl InstanceController {
     async fn bring_up(&self, observed: &Observed) -> Result<Next, Failure> {
         let instance = &observed.instance;
-        let mut round = apply::begin(observed);
-        let result = self.advance(observed, &mut round).await;
-        if !round.changes.is_empty() {
-            tracing::info!(changes = round.changes.join(", "), "brought to what is wanted");
+        let mut state = apply::begin(observed);
+        let result = self.advance(observed, &mut state).await;
+        if !state.changes.is_empty() {
+            tracing::info!(changes = state.changes.join(", "), "brought to what is wanted");
         }
-        if let Some(plane) = &round.plane
-            && round.progress.plane
+        if let Some(plane) = &state.plane
+            && state.progress.plane
         {
             self.fleet.watch(plane);
         }
-        let status = status::after_round(&status::Facts {
+        let status = status::after_round(&status::StatusInputs {
             instance,
             host: &self.caches.host(instance),
-            round: &round,
+            state: &state,
             error: result.as_ref().err(),
             engine_image: &self.context.image,
             overview: self.fleet.overview(&key(instance)),
         });
         self.write(instance, status).await?;
         result?;
-        Ok(match round.step {
+        Ok(match state.step {
             Step::Settled => Next::After(plane::RECHECK),
             // Workloads and pods are watched.
             Step::AwaitComponents => Next::After(WAITING * 5),
             Step::AwaitKinds => Next::After(PROMPT),
             // The API server is ready; its Service is a moment behind.
-            Step::AwaitApi if matches!(round.progress.api, observe::Api::Unreachable(_)) => Next::After(PROMPT),
+            Step::AwaitApi if matches!(state.progress.api, observe::Api::Unreachable(_)) => Next::After(PROMPT),
             _ => Next::After(WAITING),
         })
     }

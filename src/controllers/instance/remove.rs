@@ -128,7 +128,7 @@ fn is_lost(pod: &Pod, now: Timestamp) -> bool {
 
 /// A list of names that fits into a message. *Pure.*
 #[must_use]
-pub fn listed(names: &[String]) -> String {
+pub fn render_names(names: &[String]) -> String {
     let shown = names.iter().take(MAX_NAMES).cloned().collect::<Vec<_>>().join(", ");
     match names.len().saturating_sub(MAX_NAMES) {
         0 => shown,
@@ -355,7 +355,7 @@ mod tests {
     #[test]
     fn long_lists_are_cut() {
         let names: Vec<String> = (0..13).map(|n| n.to_string()).collect();
-        assert_eq!(listed(&names), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 3 more");
-        assert_eq!(listed(&names[..1]), "0");
+        assert_eq!(render_names(&names), "0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 3 more");
+        assert_eq!(render_names(&names[..1]), "0");
     }
 }

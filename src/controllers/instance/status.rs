@@ -19,16 +19,16 @@ use super::caches::Host;
 use super::error::InstanceError;
 use super::observe::Api;
 use super::plan::{Step, rollout_status};
-use super::remove::{Removal, listed};
+use super::remove::{Removal, render_names};
 
 /// What a status is made of.
-pub struct Facts<'a> {
+pub struct StatusInputs<'a> {
     /// The instance, with its former status.
     pub instance: &'a KarmadaInstance,
     /// What there is of it now.
     pub host: &'a Host,
     /// What the round did.
-    pub round: &'a ReconcileState,
+    pub state: &'a ReconcileState,
     /// How the round ended.
     pub error: Option<&'a InstanceError>,
     /// Image of Airdock itself.
@@ -39,26 +39,26 @@ pub struct Facts<'a> {
 
 /// The status after a round.
 #[must_use]
-pub fn after_round(facts: &Facts<'_>) -> KarmadaInstanceStatus {
-    let Facts { instance, host, round, error, engine_image, overview } = facts;
+pub fn after_round(inputs: &StatusInputs<'_>) -> KarmadaInstanceStatus {
+    let StatusInputs { instance, host, state, error, engine_image, overview } = inputs;
     let mut status = instance.status.clone().unwrap_or_default();
     let names = Names::of(instance);
     let was_ready = status.version.is_some();
     status.components = components(instance, host, engine_image);
-    if !round.keyring.certificates.is_empty() {
-        status.certificates = round.keyring.certificates.iter().map(certificate).collect();
+    if !state.keyring.certificates.is_empty() {
+        status.certificates = state.keyring.certificates.iter().map(certificate).collect();
         status.admin_kubeconfig_secret_ref = Some(LocalRef { name: names.object(ADMIN_KUBECONFIG) });
     }
     status.endpoint = Some(names.api_url());
     if overview.is_some() {
         status.overview.clone_from(overview);
     }
-    if round.kubernetes_version.is_some() {
-        status.kubernetes_version.clone_from(&round.kubernetes_version);
+    if state.kubernetes_version.is_some() {
+        status.kubernetes_version.clone_from(&state.kubernetes_version);
     }
     let verdict = match error {
         Some(error) => error.verdict(),
-        None => verdict(round, &status.components, was_ready),
+        None => verdict(state, &status.components, was_ready),
     };
     if matches!(verdict, Verdict::Ready { .. }) {
         status.version = Some(version(instance));
@@ -88,14 +88,14 @@ pub fn removing(instance: &KarmadaInstance, outcome: Result<&Removal, &InstanceE
     let verdict = match outcome {
         Ok(Removal::InUse(users)) => Verdict::NotReady {
             reason: "InUse",
-            message: format!("is deleted once nothing refers to it any more; delete {}", listed(users)),
+            message: format!("is deleted once nothing refers to it any more; delete {}", render_names(users)),
         },
         Ok(Removal::Delete(targets)) => {
             let names: Vec<String> = targets.iter().map(|(r, name, _)| format!("{} {name}", r.kind)).collect();
-            Verdict::NotReady { reason: "Deleting", message: format!("removing {}", listed(&names)) }
+            Verdict::NotReady { reason: "Deleting", message: format!("removing {}", render_names(&names)) }
         }
         Ok(Removal::Await(names)) => {
-            Verdict::NotReady { reason: "Deleting", message: format!("waits for {} to end", listed(names)) }
+            Verdict::NotReady { reason: "Deleting", message: format!("waits for {} to end", render_names(names)) }
         }
         Ok(Removal::Finished) => Verdict::NotReady { reason: "Deleting", message: "everything is removed".into() },
         Err(error) => error.verdict(),
@@ -126,20 +126,20 @@ fn phase(verdict: &Verdict, was_ready: bool, invalid: bool) -> Phase {
     }
 }
 
-fn verdict(round: &ReconcileState, components: &[ComponentStatus], was_ready: bool) -> Verdict {
+fn verdict(state: &ReconcileState, components: &[ComponentStatus], was_ready: bool) -> Verdict {
     let reason = if was_ready { "Updating" } else { "Installing" };
     let waiting: Vec<String> = components.iter().filter_map(waits).collect();
     let trouble: Vec<String> = components.iter().filter(|c| c.message.is_some()).filter_map(waits).collect();
-    match round.step {
+    match state.step {
         Step::Settled => {
             Verdict::Ready { reason: "Ready", message: "the plane answers, and every component is available".into() }
         }
         Step::AwaitKinds => Verdict::Progressing {
             reason,
-            message: format!("waits for the plane to serve {}", listed(&round.progress.unserved)),
+            message: format!("waits for the plane to serve {}", render_names(&state.progress.unserved)),
         },
         _ if !trouble.is_empty() => Verdict::NotReady { reason: "ComponentNotAvailable", message: trouble.join("; ") },
-        Step::AwaitApi => match &round.progress.api {
+        Step::AwaitApi => match &state.progress.api {
             Api::Unreachable(problem) if was_ready => Verdict::NotReady {
                 reason: "PlaneUnreachable",
                 message: format!("the plane does not answer through its Service: {problem}"),
@@ -154,9 +154,9 @@ fn verdict(round: &ReconcileState, components: &[ComponentStatus], was_ready: bo
                 Verdict::Progressing { reason, message: format!("waits for {}", join(&waiting, "the API server")) }
             }
         },
-        _ if !round.progress.unserved.is_empty() => Verdict::Progressing {
+        _ if !state.progress.unserved.is_empty() => Verdict::Progressing {
             reason,
-            message: format!("waits for the plane to serve {}", listed(&round.progress.unserved)),
+            message: format!("waits for the plane to serve {}", render_names(&state.progress.unserved)),
         },
         _ => Verdict::Progressing { reason, message: format!("waits for {}", join(&waiting, "the components")) },
     }

@@ -10,7 +10,7 @@ use super::apply;
 use super::error::Error;
 use super::observe::{self, Access, Holder, LiveCluster, Verified};
 use super::plan::Membership;
-use super::status::{Facts, Progress};
+use super::status::{Progress, StatusInputs};
 use super::validate::{self, instance_key};
 use super::write::{Issued, MemberWrite};
 use super::{FINALIZER, Known, Members, VERIFY_EVERY, VERIFY_UNREADY_EVERY, inventory, plan, plane_finds_ready};
@@ -26,12 +26,12 @@ const MEMBER_DEADLINE: Duration = Duration::from_secs(20);
 
 impl Members {
     /// One round towards being joined.
-    pub(super) async fn join(&self, join: &MemberClusterJoin, facts: &mut Facts) -> Result<Progress, Error> {
+    pub(super) async fn join(&self, join: &MemberClusterJoin, inputs: &mut StatusInputs) -> Result<Progress, Error> {
         validate::spec(&join.spec, self.local)?;
         let key = instance_key(join);
         let (instance, plane) = self.instance_and_plane(join, &key).await?;
         let live = self.own_cluster(join, &instance, &plane).await?;
-        facts.cluster = live.as_ref().map(|live| live.typed.clone());
+        inputs.cluster = live.as_ref().map(|live| live.typed.clone());
         if let Some(live) = &live
             && live.typed.metadata.deletion_timestamp.is_some()
         {
@@ -45,17 +45,17 @@ impl Members {
         let access = self.access(join).await?;
         let work = self.verified(join, instance.spec.profile, &plane, live.as_ref(), &access);
         let verified = within_deadline(&access, work).await?;
-        facts.endpoint = Some(access.endpoint.clone());
+        inputs.endpoint = Some(access.endpoint.clone());
         let verified = match verified {
             Ok(verified) => verified,
             Err(waiting) => return Ok(waiting),
         };
-        facts.id = Some(verified.identity.id.clone());
-        facts.version = Some(verified.identity.version.clone());
+        inputs.id = Some(verified.identity.id.clone());
+        inputs.version = Some(verified.identity.version.clone());
         let live_value = live.as_ref().and_then(|live| serde_json::to_value(&live.object).ok());
         let wanted = plan::cluster(join, &verified.identity.id, &access.endpoint, live_value.as_ref());
         let cluster = apply::register(&plane, join, &verified.tokens, wanted, live.as_ref()).await?;
-        facts.cluster = Some(cluster);
+        inputs.cluster = Some(cluster);
         Ok(Progress::Joined)
     }
 

@@ -10,7 +10,7 @@ use super::join::within_deadline;
 use super::observe::{self, Access, Holder, LiveCluster};
 use super::plan::Membership;
 use super::remaining::Remaining;
-use super::status::{Facts, Progress};
+use super::status::{Progress, StatusInputs};
 use super::unjoin::{self, Applications, ClusterSide, Done, Leaving, MemberSide, PlaneSide, Step};
 use super::validate::instance_key;
 use super::write::MemberWrite;
@@ -74,7 +74,11 @@ struct Look {
 
 impl Members {
     /// One round towards being gone. `None`: it is gone.
-    pub(super) async fn leave(&self, join: &MemberClusterJoin, facts: &mut Facts) -> Result<Option<Progress>, Error> {
+    pub(super) async fn leave(
+        &self,
+        join: &MemberClusterJoin,
+        inputs: &mut StatusInputs,
+    ) -> Result<Option<Progress>, Error> {
         // Whoever never got as far as the finalizer has written nothing anywhere.
         if !join.finalizers().iter().any(|held| held == FINALIZER) {
             return Ok(None);
@@ -89,7 +93,7 @@ impl Members {
                 Some(message) => (MemberSide::Away { message: String::clone(message) }, None),
                 None => self.member_side(join, look.cluster.as_ref()).await,
             };
-            facts.cluster = look.cluster.as_ref().map(|live| live.typed.clone());
+            inputs.cluster = look.cluster.as_ref().map(|live| live.typed.clone());
             let mut seen = Leaving {
                 policy: join.spec.deletion.policy,
                 due: remaining(join, Timestamp::now()) == Some(Duration::ZERO),

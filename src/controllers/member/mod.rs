@@ -29,7 +29,7 @@ use kube::runtime::reflector::Store;
 
 use self::error::Error;
 use self::observe::{Access, Verified};
-use self::status::{Facts, Progress};
+use self::status::{Progress, StatusInputs};
 use self::validate::LocalEndpoints;
 use super::Context;
 use crate::api::KarmadaInstance;
@@ -99,9 +99,9 @@ impl Reconcile for Members {
     const NAME: &'static str = "memberclusterjoin";
 
     async fn reconcile(&self, join: Arc<MemberClusterJoin>) -> Result<Next, Failure> {
-        let mut facts = Facts::default();
+        let mut inputs = StatusInputs::default();
         let outcome = if join.metadata.deletion_timestamp.is_some() {
-            match self.leave(&join, &mut facts).await {
+            match self.leave(&join, &mut inputs).await {
                 Ok(None) => {
                     self.forget(&join);
                     return Ok(Next::OnEvent);
@@ -110,24 +110,24 @@ impl Reconcile for Members {
                 Err(error) => Err(error),
             }
         } else {
-            self.join(&join, &mut facts).await
+            self.join(&join, &mut inputs).await
         };
-        let status = status::status(&join, &facts, outcome.as_ref());
+        let status = status::status(&join, &inputs, outcome.as_ref());
         let written = self.status.write(join.as_ref(), status).await;
         let progress = outcome?;
         written.map_err(|source| Error::Host { what: "write the status", source })?;
-        Ok(next(&join, &facts, &progress))
+        Ok(next(&join, &inputs, &progress))
     }
 }
 
-fn next(join: &MemberClusterJoin, facts: &Facts, progress: &Progress) -> Next {
+fn next(join: &MemberClusterJoin, inputs: &StatusInputs, progress: &Progress) -> Next {
     match progress {
         Progress::AwaitingTokens => Next::After(TOKEN_POLL),
         Progress::AwaitingNamespace => Next::After(NAMESPACE_POLL),
         Progress::Rejoining => Next::OnEvent,
         Progress::Leaving { normal: true, .. } => Next::After(Duration::from_secs(5)),
         Progress::Leaving { normal: false, .. } => Next::After(leave::recheck(join)),
-        Progress::Joined if facts.cluster.as_ref().is_some_and(plane_finds_ready) => Next::After(VERIFY_EVERY),
+        Progress::Joined if inputs.cluster.as_ref().is_some_and(plane_finds_ready) => Next::After(VERIFY_EVERY),
         Progress::Joined => Next::After(VERIFY_UNREADY_EVERY),
     }
 }

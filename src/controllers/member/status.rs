@@ -11,7 +11,7 @@ use crate::runtime::conditions::{Verdict, find};
 
 /// What was learned on the way, as far as it came.
 #[derive(Clone, Debug, Default)]
-pub struct Facts {
+pub struct StatusInputs {
     /// The member as the plane sees it.
     pub cluster: Option<Cluster>,
     /// Identity of the member.
@@ -46,11 +46,15 @@ pub enum Progress {
 
 /// The status after a round.
 #[must_use]
-pub fn status(join: &MemberClusterJoin, facts: &Facts, outcome: Result<&Progress, &Error>) -> MemberClusterJoinStatus {
+pub fn status(
+    join: &MemberClusterJoin,
+    inputs: &StatusInputs,
+    outcome: Result<&Progress, &Error>,
+) -> MemberClusterJoinStatus {
     let mut status = join.status.clone().unwrap_or_default();
     let generation = join.metadata.generation;
     status.observed_generation = generation;
-    let Facts { cluster, id, version, endpoint } = facts.clone();
+    let StatusInputs { cluster, id, version, endpoint } = inputs.clone();
     replace(&mut status.cluster_id, id);
     replace(&mut status.kubernetes_version, version);
     replace(&mut status.api_endpoint, endpoint);
@@ -165,15 +169,15 @@ mod tests {
 
     #[test]
     fn the_planes_view_is_mirrored() {
-        let facts = Facts {
+        let inputs = StatusInputs {
             cluster: Some(cluster(json!({
                 "kubernetesVersion": "v1.33.1", "nodeSummary": {"totalNum": 3, "readyNum": 2},
                 "resourceSummary": {"allocatable": {"cpu": "12", "memory": "48Gi", "pods": "330"}, "allocated": {"cpu": "500m"}},
                 "conditions": ready("True", ""),
             }))),
-            ..Facts::default()
+            ..StatusInputs::default()
         };
-        let status = status(&join(), &facts, Ok(&Progress::Joined));
+        let status = status(&join(), &inputs, Ok(&Progress::Joined));
         assert_eq!(status.observed_generation, Some(3));
         assert_eq!(status.cluster_id.as_deref(), Some("id-1"));
         assert_eq!(status.kubernetes_version.as_deref(), Some("v1.33.1"));
@@ -211,8 +215,8 @@ mod tests {
             ("invalid", None, Err(&invalid), "False", "InvalidSpec", Some(STALLED)),
         ];
         for (name, plane, outcome, ready, reason, also) in cases {
-            let facts = Facts { cluster: plane.map(cluster), ..Facts::default() };
-            let status = status(&join(), &facts, outcome);
+            let inputs = StatusInputs { cluster: plane.map(cluster), ..StatusInputs::default() };
+            let status = status(&join(), &inputs, outcome);
             let condition = find(&status.conditions, READY).unwrap();
             assert_eq!((condition.status.as_str(), condition.reason.as_str()), (ready, reason), "{name}");
             let others: Vec<_> = status.conditions.iter().map(|c| c.type_.as_str()).filter(|t| *t != READY).collect();
@@ -225,6 +229,6 @@ mod tests {
         let mut join = join();
         join.status = Some(MemberClusterJoinStatus { cluster_id: Some("id-1".into()), ..Default::default() });
         let error = missing();
-        assert_eq!(status(&join, &Facts::default(), Err(&error)).cluster_id.as_deref(), Some("id-1"));
+        assert_eq!(status(&join, &StatusInputs::default(), Err(&error)).cluster_id.as_deref(), Some("id-1"));
     }
 }

@@ -8,20 +8,20 @@ use crate::runtime::conditions::{find, is_true};
 use serde_json::json;
 use std::sync::Arc;
 
-fn round(i: &KarmadaInstance, step: Step, api: Api) -> ReconcileState {
-    let mut round = apply::begin(&Observed { instance: Arc::new(i.clone()), host: Host::default() });
-    round.step = step;
-    round.progress.api = api;
-    round
+fn state(i: &KarmadaInstance, step: Step, api: Api) -> ReconcileState {
+    let mut state = apply::begin(&Observed { instance: Arc::new(i.clone()), host: Host::default() });
+    state.step = step;
+    state.progress.api = api;
+    state
 }
 
 fn status_of(
     i: &KarmadaInstance,
     host: &Host,
-    round: &ReconcileState,
+    state: &ReconcileState,
     error: Option<&InstanceError>,
 ) -> KarmadaInstanceStatus {
-    after_round(&Facts { instance: i, host, round, error, engine_image: "airdock:test", overview: None })
+    after_round(&StatusInputs { instance: i, host, state, error, engine_image: "airdock:test", overview: None })
 }
 
 fn pod(component: &str, status: serde_json::Value) -> Host {
@@ -38,7 +38,7 @@ fn pod(component: &str, status: serde_json::Value) -> Host {
 fn first_write_has_all_that_kstatus_needs() {
     let mut i = instance("Compact");
     i.metadata.generation = Some(3);
-    let status = status_of(&i, &Host::default(), &round(&i, Step::AwaitApi, Api::Starting), None);
+    let status = status_of(&i, &Host::default(), &state(&i, Step::AwaitApi, Api::Starting), None);
     assert_eq!(status.observed_generation, Some(3));
     assert_eq!(status.phase, Some(Phase::Installing));
     assert!(is_true(&status.conditions, RECONCILING));
@@ -51,15 +51,15 @@ fn first_write_has_all_that_kstatus_needs() {
 fn phases_follow_verdicts() {
     let mut i = instance("Full");
     let nothing = Host::default();
-    let ready = status_of(&i, &nothing, &round(&i, Step::Settled, Api::Ready), None);
+    let ready = status_of(&i, &nothing, &state(&i, Step::Settled, Api::Ready), None);
     assert_eq!((ready.phase, ready.version.as_deref()), (Some(Phase::Running), Some(KARMADA_VERSION)));
     assert!(is_true(&ready.conditions, READY));
     i.status = Some(ready);
-    let away = round(&i, Step::AwaitApi, Api::Unreachable("connection refused".into()));
+    let away = state(&i, Step::AwaitApi, Api::Unreachable("connection refused".into()));
     let status = status_of(&i, &nothing, &away, None);
     assert_eq!(status.phase, Some(Phase::Degraded));
     assert!(find(&status.conditions, READY).unwrap().message.contains("connection refused"));
-    let rolling = status_of(&i, &nothing, &round(&i, Step::AwaitComponents, Api::Ready), None);
+    let rolling = status_of(&i, &nothing, &state(&i, Step::AwaitComponents, Api::Ready), None);
     assert_eq!(rolling.phase, Some(Phase::Updating));
     assert_eq!(suspended(&i).phase, Some(Phase::Suspended));
 }
@@ -67,7 +67,7 @@ fn phases_follow_verdicts() {
 #[test]
 fn errors_that_need_somebody_are_stalled() {
     let i = instance("Full");
-    let round = round(&i, Step::Base, Api::Starting);
+    let state = state(&i, Step::Base, Api::Starting);
     for (error, reason, stalled, phase) in [
         (
             InstanceError::Chart(ChartError::Invalid {
@@ -93,7 +93,7 @@ fn errors_that_need_somebody_are_stalled() {
             Phase::Installing,
         ),
     ] {
-        let status = status_of(&i, &Host::default(), &round, Some(&error));
+        let status = status_of(&i, &Host::default(), &state, Some(&error));
         assert_eq!(find(&status.conditions, READY).unwrap().reason, reason);
         assert_eq!(is_true(&status.conditions, STALLED), stalled, "{reason}");
         assert_eq!(status.phase, Some(phase), "{reason}");
@@ -122,7 +122,7 @@ fn pods_say_what_is_wrong() {
         ),
     ] {
         let host = pod("engine", status);
-        let status = status_of(&i, &host, &round(&i, Step::AwaitComponents, Api::Ready), None);
+        let status = status_of(&i, &host, &state(&i, Step::AwaitComponents, Api::Ready), None);
         let ready = find(&status.conditions, READY).unwrap();
         assert!(ready.message.contains(words), "{}", ready.message);
         assert_eq!((ready.status.as_str(), ready.reason.as_str()), ("False", "ComponentNotAvailable"));
@@ -132,7 +132,7 @@ fn pods_say_what_is_wrong() {
         json!({ "containerStatuses": [{ "name": "c", "image": "i", "imageID": "", "ready": false, "restartCount": 0,
             "state": { "waiting": { "reason": "ContainerCreating" } } }] }),
     );
-    let status = status_of(&i, &starting, &round(&i, Step::AwaitComponents, Api::Ready), None);
+    let status = status_of(&i, &starting, &state(&i, Step::AwaitComponents, Api::Ready), None);
     assert!(is_true(&status.conditions, RECONCILING));
 }
 
