@@ -7,7 +7,8 @@ use serde_json::Value;
 
 use super::index::{Index, PolicyKey, as_override};
 use super::key::{ClusterName, Key, ObjectKey};
-use super::model::{Live, Template, hash, parse, stamp, text};
+use super::model::{ADOPTED_ANNOTATION, Live, Template, hash, parse, stamp, text};
+use super::update::{Update, update};
 use crate::distribute;
 use crate::interpret;
 use crate::karmada::CONFLICT_RESOLUTION_ANNOTATION;
@@ -50,7 +51,7 @@ pub struct Manifest {
     pub json: String,
     /// Hash of the text.
     pub hash: u64,
-    /// Whether an object that is not managed is taken over.
+    /// Whether an object that is not managed is adopted.
     pub overwrite: bool,
     /// Uid of the template.
     pub template: String,
@@ -142,6 +143,15 @@ impl ManifestInputs {
     }
 }
 
+/// Why an existing object may be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Adoption {
+    /// It came from this plane.
+    Own,
+    /// It did not, but the conflict resolution says `Overwrite`.
+    Overwrite,
+}
+
 /// Whether an existing object may be written; if not, why. The label alone says only that some Karmada manages it.
 pub fn check_adoption(
     live: &Live,
@@ -149,31 +159,56 @@ pub fn check_adoption(
     plane: &str,
     manifest: &Manifest,
     cluster: &str,
-) -> Result<(), String> {
+) -> Result<Adoption, String> {
     let remedy = "delete it there, or set conflictResolution: Overwrite in the policy or the annotation \
                   work.karmada.io/conflict-resolution: overwrite on the template";
     let comes_from_here = match &live.plane {
         Some(mark) => mark == plane,
         None => !manifest.template.is_empty() && live.template.as_deref() == Some(&manifest.template),
     };
-    if manifest.overwrite || comes_from_here {
-        return Ok(());
+    if comes_from_here {
+        return Ok(Adoption::Own);
+    }
+    if manifest.overwrite {
+        return Ok(Adoption::Overwrite);
     }
     let state = if labelled || live.plane.is_some() { "managed by another control plane" } else { "not managed" };
     Err(format!("exists in cluster {cluster} already and is {state}: {remedy}"))
 }
 
-/// Whether a live object already holds a manifest, and nothing of an earlier one: the stamp is among what it has to hold.
+/// Whether an object that is not wanted any more stays in its member, without the engine's marks. A namespace that was
+/// there before the engine managed it does: what is in it is not the engine's.
+#[must_use]
+pub fn is_preserved(live: &Live, key: &ObjectKey, preserve: bool) -> bool {
+    preserve || (live.adopted && key.kind.is_namespace())
+}
+
+/// What is sent to bring a live object to its manifest.
+#[must_use]
+pub fn update_of(object: &Value, manifest: &Manifest, is_namespace: bool, adoption: Adoption) -> Update {
+    let mut wanted = manifest.value.clone();
+    interpret::retain(&mut wanted, object);
+    if is_namespace
+        && adoption == Adoption::Overwrite
+        && let Some(annotations) = wanted.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut)
+    {
+        annotations.insert(ADOPTED_ANNOTATION.to_owned(), Value::String("true".to_owned()));
+    }
+    update(object, &wanted)
+}
+
+/// Whether a live object is known to hold a manifest, and nothing of an earlier one: the stamp is among what it has to
+/// hold. When others set fields of it, only [`update_of`] tells.
 #[must_use]
 pub fn holds(live: &Live, manifest: &Manifest) -> bool {
-    let Some(body) = &live.body else { return false };
+    let Some(body) = live.body.as_ref().filter(|_| !live.has_foreign_fields) else { return false };
     let body = parse(body);
     let mut wanted = manifest.value.clone();
     interpret::retain(&mut wanted, &body);
     contains(&body, &wanted)
 }
 
-/// How long to wait before an object that was found changed is put right once more: at once, unless somebody else keeps
+/// How long to wait before an object that was found changed is repaired once more: at once, unless somebody else keeps
 /// writing the same fields. Then the two of them must not wear out the API server.
 #[must_use]
 pub fn repair_backoff(count: u32, last: Instant, now: Instant) -> Duration {

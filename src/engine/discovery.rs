@@ -55,7 +55,7 @@ fn served(lists: impl IntoIterator<Item = APIGroupDiscoveryList>) -> Served {
                 };
                 // Only kinds that can be watched and written are of use.
                 let can = |verb: &str| resource.verbs.iter().any(|known| known == verb);
-                if can("watch") && can("patch") {
+                if ["watch", "update", "patch"].into_iter().all(can) {
                     let namespaced = resource.scope.as_deref() == Some("Namespaced");
                     served.kinds.entry(KindKey::new(&api_version, &kind)).or_insert((requested, namespaced));
                 }

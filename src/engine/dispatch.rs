@@ -1,63 +1,80 @@
-//! Brings objects of members to what is wanted of them.
+//! Brings objects of members to what is wanted of them: what is not there is created, what is there and differs is
+//! replaced (see [`super::update`]), provided that it still is what was read.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use kube::core::ApiResource;
-use serde_json::{Map, Value, json};
+use serde_json::Value;
 
 use super::Engine;
-use super::desired::{DesiredState, Manifest, check_adoption, desired_state, holds, is_named, repair_backoff};
+use super::desired::{
+    DesiredState, Manifest, check_adoption, desired_state, holds, is_named, is_preserved, repair_backoff, update_of,
+};
 use super::index::{Attempt, Repair, Requeues};
 use super::key::{Key, ObjectKey};
 use super::member::Session;
-use super::model::{Live, is_create_entry, parse, unstamp, version};
+use super::model::{Live, unstamp};
 use super::queue::Outcome;
 use super::rest::{Target, is_kind_missing, is_namespace_missing, is_refused, is_unanswered, message};
-use crate::interpret;
 use crate::karmada::MANAGED_LABEL;
 use crate::runtime::error::is_conflict;
 
-/// How long an object is left alone that is not to be taken over: nothing tells when it goes.
+/// How long an object is left alone that must not be adopted: nothing tells when it goes.
 const CONFLICT_RECHECK: Duration = Duration::from_secs(60);
+
+/// How often an update is built anew on what is there now, before it waits for its turn.
+const UPDATE_ATTEMPTS: u32 = 3;
+
+/// Repairs with less than this between them count as a fight over the object, which is slowed down.
+const REPAIRS_IN_A_ROW: Duration = Duration::from_secs(60);
 
 /// What is known when work on an object begins.
 enum Begin {
     Nothing,
     Refused(String),
     Remove { live: Live, preserve: bool },
-    Apply { manifest: Manifest, live: Option<Live>, repair: Option<Repair>, taken: bool },
+    Create(Manifest),
+    Update { manifest: Manifest, live: Option<Live>, repair: Option<Repair> },
 }
 
 /// Brings one object of a member to what is wanted of it. IO.
 pub(super) async fn run(engine: Arc<Engine>, session: Arc<Session>, key: Key) -> Outcome {
-    match begin(&engine, &session, &key) {
-        Begin::Nothing => Outcome::Done,
+    let begin = begin(&engine, &session, &key);
+    let (manifest, live) = match begin {
+        Begin::Nothing => return Outcome::Done,
         Begin::Refused(why) => {
             failed(&engine, &session, &key, why);
-            Outcome::Done
+            return Outcome::Done;
         }
-        Begin::Remove { live, preserve } => remove(&engine, &session, &key, &live, preserve).await,
-        Begin::Apply { manifest, live, repair, taken } => {
+        Begin::Remove { live, preserve } => return remove(&engine, &session, &key, &live, preserve).await,
+        Begin::Create(manifest) => (manifest, None),
+        Begin::Update { manifest, live, repair } => {
             let wait = repair.map(|repair| repair_backoff(repair.count, repair.at, Instant::now())).unwrap_or_default();
             if !wait.is_zero() {
                 return Outcome::Again(wait);
             }
-            let Some((resource, target_namespace)) = resource_of(&engine, &session, &key) else {
-                return Outcome::Stuck;
-            };
-            let target = Target { resource: &resource, namespace: target_namespace, name: &key.name };
-            let result = match live {
-                Some(live) => update(&engine, &session, &key, &target, &manifest, live).await,
-                // A namespace is likely to be there already, made by the member's own people.
-                None if taken || key.kind.is_namespace() => {
-                    look_again(&engine, &session, &key, &target, &manifest).await
-                }
-                None => create(&engine, &session, &key, &target, &manifest).await,
-            };
-            result.unwrap_or_else(|error| fail(&engine, &session, &key, &error))
+            (manifest, Some(live))
         }
-    }
+    };
+    let Some((resource, namespace)) = resource_of(&engine, &session, &key) else { return Outcome::Stuck };
+    let target = Target { resource: &resource, namespace, name: &key.name };
+    let write = Write { engine: &engine, session: &session, key: &key, target: &target, manifest: &manifest };
+    let result = match live {
+        None => write.create().await,
+        Some(known) => match write.update().await {
+            Ok(Some(outcome)) => Ok(outcome),
+            Ok(None) => match known {
+                Some(live) => {
+                    engine.change(|index| index.remove_live(&session.cluster, &key, Some((&live.uid, live.version))));
+                    Ok(Outcome::Done)
+                }
+                None => write.create().await,
+            },
+            Err(error) => Err(error),
+        },
+    };
+    result.unwrap_or_else(|error| fail(&engine, &session, &key, &error, Attempt::Failed))
 }
 
 /// Decides what to do, and whether there is anything to do. Pure but for the lock.
@@ -77,6 +94,7 @@ fn begin(engine: &Engine, session: &Session, key: &Key) -> Begin {
         DesiredState::Keep => Begin::Nothing,
         DesiredState::Remove { preserve } => match live {
             Some(live) if (preserve || !live.deleting) && engine.index().is_ours(&live, key) => {
+                let preserve = is_preserved(&live, key, preserve);
                 Begin::Remove { live, preserve }
             }
             _ => Begin::Nothing,
@@ -86,8 +104,15 @@ fn begin(engine: &Engine, session: &Session, key: &Key) -> Begin {
                 Ok(manifest) => manifest,
                 Err(error) => return Begin::Refused(error.to_string()),
             };
-            let taken = matches!(attempt, Some(Attempt::Taken(_)));
-            let Some(live) = live else { return Begin::Apply { manifest, live: None, repair, taken } };
+            let Some(live) = live else {
+                // A namespace is likely to be there already, made by the member's own people.
+                let exists = matches!(attempt, Some(Attempt::Conflict(_))) || key.kind.is_namespace();
+                return if exists {
+                    Begin::Update { manifest, live: None, repair: None }
+                } else {
+                    Begin::Create(manifest)
+                };
+            };
             if live.deleting {
                 // It is made anew when it is gone.
                 return Begin::Nothing;
@@ -103,7 +128,7 @@ fn begin(engine: &Engine, session: &Session, key: &Key) -> Begin {
                 return Begin::Nothing;
             }
             let repair = repair.filter(|repair| repair.wanted == manifest.hash);
-            Begin::Apply { manifest, live: Some(live), repair, taken: false }
+            Begin::Update { manifest, live: Some(live), repair }
         }
     }
 }
@@ -119,172 +144,112 @@ fn resource_of<'a>(engine: &Engine, session: &Session, key: &'a ObjectKey) -> Op
     Some((resource, key.namespace.as_deref().filter(|_| namespaced)))
 }
 
-/// Makes an object that is not there, or takes over one that nobody knew of.
-async fn create(
-    engine: &Arc<Engine>,
-    session: &Arc<Session>,
-    key: &Key,
-    target: &Target<'_>,
-    manifest: &Manifest,
-) -> Result<Outcome, kube::Error> {
-    let _in_flight = InFlight::begin(engine, session, key);
-    let mut result = session.rest.create(target, manifest.json.clone().into_bytes()).await;
-    if let Err(error) = &result
-        && is_namespace_missing(error)
-        && let Some(namespace) = target.namespace
-    {
-        // The namespace is on its way too; it just was not first.
-        Box::pin(run(engine.clone(), session.clone(), ObjectKey::of_namespace(namespace))).await;
-        result = session.rest.create(target, manifest.json.clone().into_bytes()).await;
-    }
-    match result {
-        Ok(object) => {
-            written(engine, session, key, object, manifest);
-            tracing::debug!(cluster = %session.cluster, object = %key, "created");
-            Ok(Outcome::Done)
+/// One object of a member, and what is wanted of it.
+struct Write<'a> {
+    engine: &'a Arc<Engine>,
+    session: &'a Arc<Session>,
+    key: &'a Key,
+    target: &'a Target<'a>,
+    manifest: &'a Manifest,
+}
+
+impl Write<'_> {
+    /// Creates an object that is not there. When its name is in use after all, the object there is updated, if it may be.
+    async fn create(&self) -> Result<Outcome, kube::Error> {
+        let Self { engine, session, key, target, manifest } = *self;
+        let _in_flight = InFlight::begin(engine, session, key);
+        let mut result = session.rest.create(target, manifest.json.clone().into_bytes()).await;
+        if let Err(error) = &result
+            && is_namespace_missing(error)
+            && let Some(namespace) = target.namespace
+        {
+            // The namespace is on its way too; it just was not first.
+            Box::pin(run(engine.clone(), session.clone(), ObjectKey::of_namespace(namespace))).await;
+            result = session.rest.create(target, manifest.json.clone().into_bytes()).await;
         }
-        Err(error) if is_conflict(&error) => match session.rest.get(target).await? {
-            Some(object) => adopt(engine, session, key, target, manifest, object).await,
-            None => Ok(Outcome::Failed),
-        },
-        Err(error) => Err(error),
+        match result {
+            Ok(object) => {
+                self.written(object);
+                tracing::debug!(cluster = %session.cluster, object = %key, "created");
+                Ok(Outcome::Done)
+            }
+            Err(error) if is_conflict(&error) => Ok(self.update().await?.unwrap_or(Outcome::Failed)),
+            Err(error) => Err(error),
+        }
     }
-}
 
-/// The name was taken the last time: whether it still is, is asked without a write.
-async fn look_again(
-    engine: &Arc<Engine>,
-    session: &Arc<Session>,
-    key: &Key,
-    target: &Target<'_>,
-    manifest: &Manifest,
-) -> Result<Outcome, kube::Error> {
-    match session.rest.get(target).await? {
-        Some(object) => adopt(engine, session, key, target, manifest, object).await,
-        None => create(engine, session, key, target, manifest).await,
-    }
-}
-
-/// An object is there that the watch does not show: it does not carry the label.
-async fn adopt(
-    engine: &Arc<Engine>,
-    session: &Arc<Session>,
-    key: &Key,
-    target: &Target<'_>,
-    manifest: &Manifest,
-    object: Value,
-) -> Result<Outcome, kube::Error> {
-    if object.pointer("/metadata/deletionTimestamp").is_some_and(|time| !time.is_null()) {
-        failed(engine, session, key, format!("an object of this name is being deleted in cluster {}", session.cluster));
-        return Ok(Outcome::Failed);
-    }
-    let labels = object.pointer("/metadata/labels");
-    let labelled = labels.and_then(|all| all.get(MANAGED_LABEL)).and_then(Value::as_str) == Some("true");
-    let live = Live::of(object.clone());
-    if let Err(why) = check_adoption(&live, labelled, &engine.plane, manifest, &session.cluster) {
-        engine.change(|index| index.attempted(&session.cluster, key, Attempt::Taken(why)));
-        return Ok(Outcome::Again(CONFLICT_RECHECK));
-    }
-    apply(engine, session, key, target, manifest, Some(object)).await
-}
-
-/// Brings an object that is there to what is wanted.
-async fn update(
-    engine: &Arc<Engine>,
-    session: &Arc<Session>,
-    key: &Key,
-    target: &Target<'_>,
-    manifest: &Manifest,
-    live: Live,
-) -> Result<Outcome, kube::Error> {
-    let object = if live.created || (live.body.is_none() && interpret::retains(&manifest.value)) {
-        match session.rest.get(target).await? {
-            Some(object) => Some(object),
-            None => {
-                engine.change(|index| index.remove_live(&session.cluster, key, Some((&live.uid, live.version))));
-                return Ok(Outcome::Done);
+    /// Reads the object that is there and brings it to what is wanted; nothing when there is none.
+    async fn update(&self) -> Result<Option<Outcome>, kube::Error> {
+        let Self { engine, session, key, target, manifest } = *self;
+        for _ in 0..UPDATE_ATTEMPTS {
+            let Some(object) = session.rest.get(target).await? else { return Ok(None) };
+            let live = Live::of(object.clone());
+            if live.deleting {
+                let why = format!("an object of this name is being deleted in cluster {}", session.cluster);
+                failed(engine, session, key, why);
+                return Ok(Some(Outcome::Failed));
+            }
+            let labels = object.pointer("/metadata/labels");
+            let labelled = labels.and_then(|all| all.get(MANAGED_LABEL)).and_then(Value::as_str) == Some("true");
+            let adoption = match check_adoption(&live, labelled, &engine.plane, manifest, &session.cluster) {
+                Ok(adoption) => adoption,
+                Err(why) => {
+                    engine.change(|index| index.attempted(&session.cluster, key, Attempt::Conflict(why)));
+                    return Ok(Some(Outcome::Again(CONFLICT_RECHECK)));
+                }
+            };
+            let update = update_of(&object, manifest, key.kind.is_namespace(), adoption);
+            if !update.differs {
+                self.written(object);
+                return Ok(Some(Outcome::Done));
+            }
+            match session.rest.replace(target, update.object.to_string().into_bytes()).await {
+                Ok(object) => {
+                    self.count_repair();
+                    self.written(object);
+                    tracing::debug!(cluster = %session.cluster, object = %key, "updated");
+                    return Ok(Some(Outcome::Done));
+                }
+                // Changed since it was read, most likely its status.
+                Err(error) if is_conflict(&error) => {}
+                Err(error) => return Err(error),
             }
         }
-    } else {
-        live.body.as_deref().map(parse)
-    };
-    // The wanted state is what it was: then it is the live object that somebody changed.
-    let drifted = {
-        let mut index = engine.index();
-        let repairs = &mut index.member_mut(&session.cluster).repairs;
-        match repairs.get_mut(key).filter(|repair| repair.wanted == manifest.hash) {
-            Some(repair) => {
-                let in_a_row = repair.at.elapsed() < Duration::from_secs(60);
-                *repair = Repair { count: if in_a_row { repair.count + 1 } else { 1 }, at: Instant::now(), ..*repair };
-                true
-            }
-            None => {
-                repairs.insert(key.clone(), Repair { wanted: manifest.hash, count: 0, at: Instant::now() });
-                false
-            }
-        }
-    };
-    if drifted {
-        tracing::info!(cluster = %session.cluster, object = %key, "found changed; putting it right");
+        Ok(Some(Outcome::Failed))
     }
-    apply(engine, session, key, target, manifest, object).await
-}
 
-/// Applies a manifest over an object. Fields that a create made the engine's are first made those of an apply: otherwise
-/// they could never be taken away again.
-async fn apply(
-    engine: &Arc<Engine>,
-    session: &Arc<Session>,
-    key: &Key,
-    target: &Target<'_>,
-    manifest: &Manifest,
-    object: Option<Value>,
-) -> Result<Outcome, kube::Error> {
-    let mut wanted = manifest.value.clone();
-    if let Some(object) = &object {
-        interpret::retain(&mut wanted, object);
-        if let Some(patch) = as_applied(object) {
-            session.rest.merge(target, &patch).await?;
+    /// Counts a repair when the wanted state is what it was: then it is the live object that somebody changed.
+    fn count_repair(&self) {
+        let wanted = self.manifest.hash;
+        let is_repair = {
+            let mut index = self.engine.index();
+            let repairs = &mut index.member_mut(&self.session.cluster).repairs;
+            match repairs.get_mut(self.key).filter(|repair| repair.wanted == wanted) {
+                Some(repair) => {
+                    let in_a_row = repair.at.elapsed() < REPAIRS_IN_A_ROW;
+                    let count = if in_a_row { repair.count + 1 } else { 1 };
+                    *repair = Repair { count, at: Instant::now(), ..*repair };
+                    true
+                }
+                None => {
+                    repairs.insert(self.key.clone(), Repair { wanted, count: 0, at: Instant::now() });
+                    false
+                }
+            }
+        };
+        if is_repair {
+            tracing::info!(cluster = %self.session.cluster, object = %self.key, "found changed; repaired");
         }
     }
-    let object = session.rest.apply(target, wanted.to_string().into_bytes()).await?;
-    written(engine, session, key, object, manifest);
-    tracing::debug!(cluster = %session.cluster, object = %key, "applied");
-    Ok(Outcome::Done)
-}
 
-/// A merge patch that turns the engine's create into an apply; nothing when there is no such entry.
-fn as_applied(object: &Value) -> Option<Value> {
-    let managers = object.pointer("/metadata/managedFields").and_then(Value::as_array)?;
-    let created = managers.iter().find(|manager| is_create_entry(manager))?;
-    let is_applied = |manager: &&Value| {
-        manager.get("manager") == created.get("manager") && manager.get("operation") == Some(&json!("Apply"))
-    };
-    let mut entry = created.clone();
-    if let Some(applied) = managers.iter().find(is_applied)
-        && let (Some(into), Some(from)) = (
-            entry.get_mut("fieldsV1").and_then(Value::as_object_mut),
-            applied.get("fieldsV1").and_then(Value::as_object),
-        )
-    {
-        unite(into, from);
-    }
-    entry["operation"] = json!("Apply");
-    let others = managers.iter().filter(|manager| !is_create_entry(manager) && !is_applied(manager)).cloned();
-    let managers: Vec<Value> = others.chain([entry]).collect();
-    let resource_version = version(object).to_string();
-    Some(json!({"metadata": {"resourceVersion": resource_version, "managedFields": managers}}))
-}
-
-/// Unites two sets of fields.
-fn unite(into: &mut Map<String, Value>, from: &Map<String, Value>) {
-    for (field, below) in from {
-        match into.get_mut(field).and_then(Value::as_object_mut) {
-            Some(there) => below.as_object().into_iter().for_each(|below| unite(there, below)),
-            None => {
-                into.insert(field.clone(), below.clone());
-            }
-        }
+    /// Remembers an object that is as wanted.
+    fn written(&self, object: Value) {
+        let (live, wanted) = (Live::of(object), self.manifest.hash);
+        self.engine.change(|index| {
+            let repairs = &mut index.member_mut(&self.session.cluster).repairs;
+            repairs.entry(self.key.clone()).or_insert(Repair { wanted, count: 0, at: Instant::now() }).wanted = wanted;
+            index.applied(&self.session.cluster, self.key, live, wanted)
+        });
     }
 }
 
@@ -314,21 +279,17 @@ async fn remove(engine: &Engine, session: &Session, key: &Key, live: &Live, pres
         }
         // A namesake took its place: the watch is about to tell.
         Err(error) if is_conflict(&error) => Outcome::Failed,
-        Err(error) => fail(engine, session, key, &error),
+        Err(error) => fail(engine, session, key, &error, Attempt::NotRemoved),
     }
 }
 
-fn written(engine: &Engine, session: &Session, key: &Key, object: Value, manifest: &Manifest) {
-    let live = Live::of(object);
-    engine.change(|index| {
-        let repairs = &mut index.member_mut(&session.cluster).repairs;
-        repairs.entry(key.clone()).or_insert(Repair { wanted: manifest.hash, count: 0, at: Instant::now() }).wanted =
-            manifest.hash;
-        index.applied(&session.cluster, key, live, manifest.hash)
-    });
-}
-
-fn fail(engine: &Engine, session: &Session, key: &Key, error: &kube::Error) -> Outcome {
+fn fail(
+    engine: &Engine,
+    session: &Session,
+    key: &Key,
+    error: &kube::Error,
+    attempt: impl FnOnce(String) -> Attempt,
+) -> Outcome {
     let message = message(error);
     tracing::debug!(cluster = %session.cluster, object = %key, error = message, "not done; trying again");
     if is_unanswered(error) || matches!(error, kube::Error::Api(status) if status.code == 401) {
@@ -339,7 +300,7 @@ fn fail(engine: &Engine, session: &Session, key: &Key, error: &kube::Error) -> O
     if is_kind_missing(error) {
         session.kind_missing();
     }
-    failed(engine, session, key, message);
+    engine.change(|index| index.attempted(&session.cluster, key, attempt(message)));
     if is_refused(error) { Outcome::Stuck } else { Outcome::Failed }
 }
 
@@ -370,31 +331,5 @@ impl Drop for InFlight<'_> {
             let waiting = binding.is_some_and(|binding| binding.deleting || !binding.removing.is_empty());
             Requeues { schedule: waiting.then(|| self.key.clone()).into_iter().collect(), ..Requeues::default() }
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_create_becomes_an_apply() {
-        let entry = |manager: &str, operation: &str, fields: Value| json!({"manager": manager, "operation": operation, "fieldsV1": fields});
-        let object = |managers: Value| json!({"metadata": {"resourceVersion": "7", "managedFields": managers}});
-        assert_eq!(as_applied(&object(json!([entry("kubectl", "Update", json!({}))]))), None);
-        assert_eq!(as_applied(&object(json!([entry("airdock-engine", "Apply", json!({}))]))), None);
-        let patch = as_applied(&object(json!([
-            entry("airdock-engine", "Update", json!({"f:spec": {"f:a": {}}})),
-            entry("airdock-engine", "Apply", json!({"f:spec": {"f:b": {}}, "f:data": {}})),
-            entry("kubectl", "Update", json!({"f:x": {}})),
-        ])))
-        .unwrap();
-        assert_eq!(
-            patch,
-            json!({"metadata": {"resourceVersion": "7", "managedFields": [
-                entry("kubectl", "Update", json!({"f:x": {}})),
-                entry("airdock-engine", "Apply", json!({"f:spec": {"f:a": {}, "f:b": {}}, "f:data": {}})),
-            ]}})
-        );
     }
 }

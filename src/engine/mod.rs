@@ -23,6 +23,7 @@ mod report;
 mod rest;
 mod schedule;
 mod summary;
+mod update;
 mod watch;
 
 use std::collections::HashMap;

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::key::{ClusterName, ObjectKey};
-use super::rest::MANAGER;
+use super::update::has_foreign_fields;
 use crate::interpret::{self, Health, TEMPLATE_GENERATION_ANNOTATION};
 use crate::karmada::MANAGED_LABEL;
 use crate::karmada::binding::{BindingSpec, BindingStatus};
@@ -41,6 +41,9 @@ pub const MANIFEST_ANNOTATION: &str = "airdock.dev/manifest";
 
 /// Annotation on objects in members: uid of the template. Karmada's own controllers set it too.
 pub const TEMPLATE_UID_ANNOTATION: &str = "resourcetemplate.karmada.io/uid";
+
+/// Annotation on namespaces in members that were there before the engine managed them: it never deletes those.
+pub const ADOPTED_ANNOTATION: &str = "airdock.dev/adopted";
 
 /// Annotations on objects in members that lead back to the binding.
 pub const BINDING_NAMESPACE_ANNOTATION: &str = "resourcebinding.karmada.io/namespace";
@@ -190,8 +193,10 @@ pub struct Live {
     pub status: Option<Arc<str>>,
     /// How it fares.
     pub health: Health,
-    /// Whether the engine made it with a create, and never applied it since: its fields have an owner of the wrong kind.
-    pub created: bool,
+    /// Whether others set fields of it besides labels, annotations and status.
+    pub has_foreign_fields: bool,
+    /// Whether it was there before the engine managed it.
+    pub adopted: bool,
 }
 
 impl Live {
@@ -204,7 +209,8 @@ impl Live {
         };
         let (plane, template) = (annotation(PLANE_ANNOTATION), annotation(TEMPLATE_UID_ANNOTATION));
         let (uid, version, deleting) = (text(&object, "/metadata/uid"), version(&object), is_deleting(&object));
-        let created = created_only(&object);
+        let adopted = annotation(ADOPTED_ANNOTATION).is_some();
+        let has_foreign_fields = has_foreign_fields(&object);
         let (status, health) = (interpret::reflect(&object), interpret::health(&object));
         strip(&mut object);
         let body = object.to_string();
@@ -219,23 +225,10 @@ impl Live {
             body: Some(body.into()),
             status: status.map(|status| status.to_string().into()),
             health,
-            created,
+            has_foreign_fields,
+            adopted,
         }
     }
-}
-
-/// Whether the engine is the object's manager by a create, and not by an apply.
-fn created_only(object: &Value) -> bool {
-    let managers = object.pointer("/metadata/managedFields").and_then(Value::as_array);
-    managers.is_some_and(|managers| managers.iter().any(is_create_entry))
-}
-
-/// Whether an entry of `managedFields` came from the engine's create.
-#[must_use]
-pub fn is_create_entry(manager: &Value) -> bool {
-    text(manager, "/manager") == MANAGER
-        && text(manager, "/operation") == "Update"
-        && text(manager, "/subresource").is_empty()
 }
 
 /// Takes away what changes without anybody changing the object.
@@ -274,6 +267,10 @@ pub fn stamp(manifest: &mut Value, key: &ObjectKey, plane: &str, template: Optio
             None => put("annotations", CLUSTER_BINDING_NAME_ANNOTATION, &key.binding_name()),
         }
     }
+    // Not for a template to say.
+    if let Some(annotations) = metadata.get_mut("annotations").and_then(Value::as_object_mut) {
+        annotations.remove(ADOPTED_ANNOTATION);
+    }
     let fingerprint = fingerprint(&manifest.to_string());
     if let Some(annotations) = manifest.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
         annotations.insert(MANIFEST_ANNOTATION.to_owned(), Value::String(fingerprint));
@@ -291,6 +288,7 @@ pub fn unstamp(uid: &str) -> Value {
     let annotations = [
         PLANE_ANNOTATION,
         MANIFEST_ANNOTATION,
+        ADOPTED_ANNOTATION,
         TEMPLATE_UID_ANNOTATION,
         TEMPLATE_GENERATION_ANNOTATION,
         BINDING_NAMESPACE_ANNOTATION,
@@ -389,15 +387,5 @@ mod tests {
         // Other processes, and later ones, come to the same.
         assert_eq!(first, "80ba6987f6ecdc5236a5b7c2246c122f");
         assert_ne!(first, stamped(json!({"metadata": {"name": "x"}, "data": {"a": "1"}})));
-    }
-
-    #[test]
-    fn who_made_it() {
-        let made = |operation: &str, subresource: &str| {
-            created_only(&json!({"metadata": {"managedFields": [
-                {"manager": MANAGER, "operation": operation, "subresource": subresource}]}}))
-        };
-        assert!(made("Update", ""));
-        assert!(!made("Apply", "") && !made("Update", "status"));
     }
 }

@@ -82,7 +82,9 @@ fn item(index: &Index, key: &Key, binding: &Binding, cluster: &ClusterName) -> I
         status: None,
     };
     match (attempt, live) {
-        (Some(Attempt::Failed(why) | Attempt::Taken(why)), _) => Item::Known(failed(why.clone())),
+        (Some(Attempt::Failed(why) | Attempt::Conflict(why) | Attempt::NotRemoved(why)), _) => {
+            Item::Known(failed(why.clone()))
+        }
         (Some(Attempt::Applied), Some(live)) => Item::Known(AggregatedStatusItem {
             cluster_name: cluster.to_string(),
             applied: true,

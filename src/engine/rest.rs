@@ -82,10 +82,10 @@ impl Rest {
         self.send(Method::POST, &path, Some("application/json"), object).await
     }
 
-    /// Applies an object; fields that others own are taken over.
-    pub async fn apply(&self, target: &Target<'_>, object: Vec<u8>) -> Result<Value, kube::Error> {
-        let path = format!("{}?fieldManager={MANAGER}&force=true", target.object());
-        self.send(Method::PATCH, &path, Some("application/apply-patch+yaml"), object).await
+    /// Replaces an object, provided that it still has the version that is sent.
+    pub async fn replace(&self, target: &Target<'_>, object: Vec<u8>) -> Result<Value, kube::Error> {
+        let path = format!("{}?fieldManager={MANAGER}", target.object());
+        self.send(Method::PUT, &path, Some("application/json"), object).await
     }
 
     /// Changes an object by a merge patch.
@@ -155,7 +155,7 @@ pub fn is_object_missing(status: &Status) -> bool {
     status.code == 404 && status.details.as_ref().is_some_and(|details| !details.name.is_empty())
 }
 
-/// Whether a create or an apply was refused because the namespace is not there.
+/// Whether a create was refused because the namespace is not there.
 #[must_use]
 pub fn is_namespace_missing(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 404

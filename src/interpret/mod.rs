@@ -18,7 +18,7 @@ pub use kind::{Kind, pod_spec_pointer};
 pub use prune::{prune, without_state};
 pub use reflect::{TEMPLATE_GENERATION_ANNOTATION, reflect};
 pub use replicas::{completions, replicas, set_completions, set_replicas};
-pub use retain::{RETAIN_REPLICAS_LABEL, retain, retains};
+pub use retain::{RETAIN_REPLICAS_LABEL, retain};
 
 use serde_json::Value;
 

@@ -8,24 +8,10 @@ use super::{list, replicas, set_replicas, text};
 /// Label on a workload whose replicas an autoscaler in the member sets; value `true`.
 pub const RETAIN_REPLICAS_LABEL: &str = "resourcetemplate.karmada.io/retain-replicas";
 
-/// Whether what is wanted depends on what is there, so that the live object must be read before it is written.
-#[must_use]
-pub fn retains(wanted: &Value) -> bool {
-    keeps_replicas(wanted)
-        || match Kind::of(wanted) {
-            Some(Kind::ServiceAccount) => {
-                !list(wanted, "/secrets").is_empty() || !list(wanted, "/imagePullSecrets").is_empty()
-            }
-            Some(Kind::Service) => wanted.pointer("/spec/healthCheckNodePort").is_some(),
-            _ => false,
-        }
-}
-
-/// Takes over into what is wanted those fields of the live object that its cluster's own controllers set.
+/// Carries into what is wanted those fields of the live object that its cluster's own controllers set.
 ///
-/// Most such fields need nothing of the kind: pruning leaves them out of what is wanted (a Service's `clusterIP` and
-/// allocated ports, a Job's selector, a claim's volume, a token Secret's data), and server-side apply leaves alone
-/// what it does not name.
+/// Fields that nobody set need no rule (a Service's `clusterIP` and allocated ports, a Job's selector): an update keeps
+/// these anyway.
 pub fn retain(wanted: &mut Value, live: &Value) {
     if keeps_replicas(wanted)
         && let Some(replicas) = live.pointer("/spec/replicas").and_then(Value::as_i64)
@@ -40,15 +26,45 @@ pub fn retain(wanted: &mut Value, live: &Value) {
         }
         Some(Kind::Service) => {
             // Allocated once and immutable.
-            if let (Some(port), Some(spec)) = (
-                live.pointer("/spec/healthCheckNodePort").filter(|port| port.as_i64().unwrap_or(0) > 0).cloned(),
-                wanted.get_mut("spec").and_then(Value::as_object_mut),
-            ) && spec.contains_key("healthCheckNodePort")
+            if live.pointer("/spec/healthCheckNodePort").and_then(Value::as_i64).unwrap_or(0) > 0
+                && wanted.pointer("/spec/healthCheckNodePort").is_some()
             {
-                spec.insert("healthCheckNodePort".to_owned(), port);
+                carry(wanted, live, "/spec", "healthCheckNodePort");
             }
         }
+        // The volume that a claim is bound to, and the claim that a volume is bound to.
+        Some(Kind::PersistentVolumeClaim) => carry(wanted, live, "/spec", "volumeName"),
+        Some(Kind::PersistentVolume) => carry(wanted, live, "/spec", "claimRef"),
+        Some(Kind::Secret) if text(wanted, "/type") == "kubernetes.io/service-account-token" => {
+            carry(wanted, live, "", "data");
+        }
+        Some(Kind::Pod) => retain_pod(wanted, live),
         _ => {}
+    }
+}
+
+/// Carries a field of the live object over, if it has it.
+fn carry(wanted: &mut Value, live: &Value, parent: &str, field: &str) {
+    let found = live.pointer(parent).and_then(|parent| parent.get(field)).filter(|found| !found.is_null());
+    if let (Some(found), Some(parent)) = (found, wanted.pointer_mut(parent).and_then(Value::as_object_mut)) {
+        parent.insert(field.to_owned(), found.clone());
+    }
+}
+
+/// What scheduling and admission made of a Pod; nearly all of it is immutable.
+fn retain_pod(wanted: &mut Value, live: &Value) {
+    for field in ["nodeName", "serviceAccountName", "serviceAccount", "volumes"] {
+        carry(wanted, live, "/spec", field);
+    }
+    for containers in ["containers", "initContainers"] {
+        let pointer = format!("/spec/{containers}");
+        let Some(wanted) = wanted.pointer_mut(&pointer).and_then(Value::as_array_mut) else { continue };
+        for container in wanted {
+            let name = text(container, "/name").to_owned();
+            if let Some(found) = list(live, &pointer).iter().find(|found| text(found, "/name") == name) {
+                carry(container, found, "", "volumeMounts");
+            }
+        }
     }
 }
 
@@ -62,16 +78,15 @@ fn keeps_replicas(wanted: &Value) -> bool {
 /// What is there stays, in its order; what is wanted beyond that is appended.
 fn merge_by_name(wanted: &mut Value, live: &Value, field: &str) {
     let pointer = format!("/{field}");
-    if list(wanted, &pointer).is_empty() {
-        return;
-    }
     let mut merged = list(live, &pointer).to_vec();
     for entry in list(wanted, &pointer) {
         if !merged.iter().any(|there| text(there, "/name") == text(entry, "/name")) {
             merged.push(entry.clone());
         }
     }
-    wanted[field] = Value::Array(merged);
+    if !merged.is_empty() {
+        wanted[field] = Value::Array(merged);
+    }
 }
 
 #[cfg(test)]
@@ -90,7 +105,6 @@ mod tests {
             json!({"apiVersion": "apps/v1", "kind": "Deployment",
                 "metadata": {"labels": {RETAIN_REPLICAS_LABEL: label}}, "spec": {"replicas": replicas}})
         };
-        assert!(retains(&object("true", 2)) && !retains(&object("false", 2)));
         assert_eq!(retained(object("true", 2), object("true", 9))["spec"]["replicas"], 9);
         assert_eq!(retained(object("false", 2), object("false", 9))["spec"]["replicas"], 2);
     }
@@ -100,8 +114,41 @@ mod tests {
         let account = |secrets: Value, pull: Value| json!({"apiVersion": "v1", "kind": "ServiceAccount", "secrets": secrets, "imagePullSecrets": pull});
         let live = account(json!([{"name": "generated"}]), json!([{"name": "theirs"}]));
         let merged = retained(account(json!([]), json!([{"name": "ours"}])), live);
-        assert_eq!(merged["secrets"], json!([]));
+        assert_eq!(merged["secrets"], json!([{"name": "generated"}]));
         assert_eq!(merged["imagePullSecrets"], json!([{"name": "theirs"}, {"name": "ours"}]));
+    }
+
+    #[test]
+    fn bound_volumes_and_generated_tokens() {
+        let object = |kind: &str, fields: Value| {
+            let mut object = json!({"apiVersion": "v1", "kind": kind});
+            object.as_object_mut().unwrap().extend(fields.as_object().unwrap().clone());
+            object
+        };
+        for (kind, wanted, live) in [
+            ("PersistentVolumeClaim", json!({"spec": {}}), json!({"spec": {"volumeName": "v"}})),
+            (
+                "PersistentVolume",
+                json!({"spec": {"claimRef": {"name": "c"}}}),
+                json!({"spec": {"claimRef": {"name": "c", "uid": "u"}}}),
+            ),
+            (
+                "Secret",
+                json!({"type": "kubernetes.io/service-account-token"}),
+                json!({"type": "kubernetes.io/service-account-token", "data": {"token": "t"}}),
+            ),
+            (
+                "Pod",
+                json!({"spec": {"containers": [{"name": "c", "image": "new"}]}}),
+                json!({"spec": {"nodeName": "n", "volumes": [{"name": "token"}],
+                    "containers": [{"name": "c", "image": "new", "volumeMounts": [{"name": "token"}]}]}}),
+            ),
+        ] {
+            let live = object(kind, live);
+            assert_eq!(retained(object(kind, wanted), live.clone()), live, "{kind}");
+        }
+        let secret = |data: &str| json!({"apiVersion": "v1", "kind": "Secret", "data": {"k": data}});
+        assert_eq!(retained(secret("ours"), secret("theirs")), secret("ours"));
     }
 
     #[test]

@@ -11,3 +11,4 @@ mod harness;
 mod kill;
 mod propagate;
 mod scale;
+mod writes;

@@ -46,7 +46,9 @@ pub enum Attempt {
     /// It is not.
     Failed(String),
     /// It is not, because somebody else's object has its name.
-    Taken(String),
+    Conflict(String),
+    /// It is still there, though it was to be removed.
+    NotRemoved(String),
 }
 
 /// How often an object was found changed and put right in a row.
@@ -231,14 +233,21 @@ impl Index {
     #[must_use]
     pub fn holds(&self, cluster: &ClusterName, key: &Key) -> Option<bool> {
         let Some(view) = self.views.get(cluster) else { return Some(false) };
-        let Some(member) = self.members.get(cluster) else { return self.given_up(cluster, view, false) };
+        let Some(member) = self.members.get(cluster) else { return self.given_up(cluster, view) };
         if member.in_flight.contains(key) {
             return Some(true);
         }
         if !member.reachable || !member.synced.contains(&key.kind) {
-            return self.given_up(cluster, view, member.reachable);
+            return self.given_up(cluster, view);
         }
-        Some(member.live.get(key).is_some_and(|live| self.is_ours(live, key)))
+        Some(member.live.get(key).is_some_and(|live| self.remains(cluster, member, key, live)))
+    }
+
+    /// Whether an object of a member still has to be removed before the member may leave. A forced unjoin asks for each
+    /// removal once, and does not wait for finalizers there or for what the member refuses.
+    fn remains(&self, cluster: &ClusterName, member: &Member, key: &Key, live: &Live) -> bool {
+        let is_tried = || live.deleting || matches!(member.attempts.get(key), Some(Attempt::NotRemoved(_)));
+        self.is_ours(live, key) && !(self.is_given_up(cluster) && is_tried())
     }
 
     /// Clusters that are known to have a managed object of this key.
@@ -248,11 +257,15 @@ impl Index {
         holding.map(|(cluster, _)| cluster.clone())
     }
 
-    fn given_up(&self, cluster: &ClusterName, view: &ClusterView, reachable: bool) -> Option<bool> {
-        (view.leaving && !reachable && self.is_forced(cluster)).then_some(false)
+    fn given_up(&self, cluster: &ClusterName, view: &ClusterView) -> Option<bool> {
+        (view.leaving && self.is_forced(cluster)).then_some(false)
     }
 
-    /// Whether a cluster that leaves is given up when it cannot be reached.
+    fn is_given_up(&self, cluster: &ClusterName) -> bool {
+        self.views.get(cluster).is_some_and(|view| self.given_up(cluster, view).is_some())
+    }
+
+    /// Whether a cluster that leaves is not waited for: what cannot be removed there stays.
     #[must_use]
     pub fn is_forced(&self, cluster: &str) -> bool {
         self.cluster_annotation(cluster, FORCE_UNJOIN_ANNOTATION) == Some("true")
@@ -322,10 +335,10 @@ impl Index {
             return (never || self.is_forced(cluster)).then_some(true);
         }
         let member = self.members.get(cluster)?;
-        if !self.member_kinds(cluster).iter().all(|kind| member.synced.contains(kind)) {
+        if !self.is_forced(cluster) && !self.member_kinds(cluster).iter().all(|kind| member.synced.contains(kind)) {
             return None;
         }
-        Some(!member.live.iter().any(|(key, live)| self.is_ours(live, key)))
+        Some(!member.live.iter().any(|(key, live)| self.remains(cluster, member, key, live)))
     }
 }
 

@@ -1,8 +1,8 @@
 use serde_json::{Value, from_value, json};
 
-use super::super::desired::{DesiredState, check_adoption, desired_state, holds};
+use super::super::desired::{Adoption, DesiredState, check_adoption, desired_state, holds, is_preserved, update_of};
 use super::super::key::KindKey;
-use super::super::model::{BINDING_FINALIZER, Binding, Live, Template};
+use super::super::model::{ADOPTED_ANNOTATION, BINDING_FINALIZER, Binding, Live, Template};
 use super::super::schedule::{Step, plan};
 use super::*;
 
@@ -401,6 +401,24 @@ fn who_may_be_taken_over() {
 }
 
 #[test]
+fn a_namespace_that_was_there_before_is_never_deleted() {
+    let (mut index, _) = world();
+    index.put_namespace(json!({"metadata": {"name": "shop", "uid": "n", "resourceVersion": "1",
+        "annotations": {ADOPTED_ANNOTATION: "not for a template to say"}}}));
+    let key = ObjectKey::of_namespace("shop");
+    let DesiredState::Apply(inputs) = desired_state(&index, &name("a"), &key) else { panic!("not wanted") };
+    let manifest = inputs.render(&key).unwrap();
+    let found = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "uid": "l", "resourceVersion": "1"}});
+    for (adoption, stays) in [(Adoption::Own, false), (Adoption::Overwrite, true)] {
+        let written = update_of(&found, &manifest, true, adoption).object;
+        assert_eq!(is_preserved(&Live::of(written.clone()), &key, false), stays, "{adoption:?}");
+        // Later updates do not forget it.
+        let again = update_of(&written, &manifest, true, Adoption::Own).object;
+        assert_eq!(is_preserved(&Live::of(again), &key, false), stays, "{adoption:?}");
+    }
+}
+
+#[test]
 fn fields_that_a_template_lost_are_missed_after_a_restart() {
     let manifest = |data: Value| {
         let (mut index, key) = world();
@@ -470,6 +488,42 @@ fn a_cluster_that_leaves_is_cleaned_first() {
     leaving.metadata.annotations = Some([(UNJOIN_POLICY_ANNOTATION.to_owned(), "Orphan".to_owned())].into());
     index.put_cluster(at_version(leaving, 4), false);
     assert!(matches!(desired_state(&index, &a, &key), DesiredState::Remove { preserve: true }));
+}
+
+#[test]
+fn a_forced_unjoin_asks_for_each_removal_once() {
+    let finalizer = |index: &mut Index, a: &ClusterName, key: &Key| {
+        let mut deleting = live("l", "6", PLANE);
+        deleting.deleting = true;
+        index.put_live(a, key, deleting, false);
+    };
+    let webhook = |index: &mut Index, a: &ClusterName, key: &Key| {
+        index.attempted(a, key, Attempt::NotRemoved("denied by a webhook".to_owned()));
+    };
+    let cases: [(&str, &dyn Fn(&mut Index, &ClusterName, &Key)); 2] =
+        [("finalizer", &finalizer), ("webhook", &webhook)];
+    for (obstacle, put_obstacle) in cases {
+        let (mut index, key) = world();
+        let a = name("a");
+        index.put_live(&a, &key, live("l", "5", PLANE), false);
+        let mut leaving = at_version(cluster("a", "True"), 2);
+        leaving.metadata.deletion_timestamp = Some(from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+        leaving.metadata.annotations = Some([(FORCE_UNJOIN_ANNOTATION.to_owned(), "true".to_owned())].into());
+        index.put_cluster(leaving.clone(), false);
+        assert_eq!(index.holds(&a, &key), Some(true), "not asked yet");
+        // An earlier failure is no answer to the removal.
+        index.attempted(&a, &key, Attempt::Failed("quota".to_owned()));
+        assert_eq!(index.holds(&a, &key), Some(true), "not asked yet");
+        put_obstacle(&mut index, &a, &key);
+        assert_eq!(index.holds(&a, &key), Some(false), "{obstacle}");
+        carry_out(&mut index, &key, 60);
+        assert_eq!(index.is_clean(&a), Some(true), "{obstacle}");
+        // Without force it is waited for.
+        leaving.metadata.annotations = None;
+        index.put_cluster(at_version(leaving, 3), false);
+        assert_eq!(index.holds(&a, &key), Some(true), "{obstacle}");
+        assert_eq!(index.is_clean(&a), Some(false), "{obstacle}");
+    }
 }
 
 #[test]
