@@ -73,7 +73,7 @@ fn definitions_are_current_in_crds_and_in_the_chart() {
 #[test]
 fn definitions_fit_client_side_apply() {
     // `kubectl apply` keeps the whole object, as JSON, in an annotation; annotations end at 262,144 bytes.
-    for crd in crds::definitions() {
+    for crd in [crds::definitions(), airdock::karmada::definitions()].concat() {
         let size = serde_json::to_vec(&crd).expect("serialize").len();
         assert!(size < 200_000, "{:?} has {size} bytes", crd.metadata.name);
     }
@@ -82,6 +82,16 @@ fn definitions_fit_client_side_apply() {
 #[test]
 fn the_api_reference_is_current() {
     settle(&root().join("docs/api.md"), &docs::api_reference());
+}
+
+/// What is written by hand stands above the marker.
+#[test]
+fn the_table_of_karmadas_fields_is_current() {
+    const MARKER: &str = "<!-- The tables below are made by `make docs` from src/karmada. Do not edit them. -->\n";
+    let page = root().join("docs/compatibility.md");
+    let text = fs::read_to_string(&page).expect("read docs/compatibility.md");
+    let (head, _) = text.split_once(MARKER).expect("the page has the marker");
+    settle(&page, &format!("{head}{MARKER}{}", airdock::karmada::compatibility::table()));
 }
 
 /// The words after `marker`, up to the next quotation mark, that look like reasons of conditions.

@@ -71,6 +71,10 @@ fn compact_has_these_objects() {
             "Namespace karmada-cluster",
             "ClusterRole karmada-view",
             "ClusterRole karmada-edit",
+            "ValidatingAdmissionPolicy selector-namespaces.airdock.dev",
+            "ValidatingAdmissionPolicyBinding selector-namespaces.airdock.dev",
+            "ValidatingAdmissionPolicy deletion-protection.airdock.dev",
+            "ValidatingAdmissionPolicyBinding deletion-protection.airdock.dev",
             "ClusterRole airdock:engine",
             "ClusterRoleBinding airdock:engine",
         ]

@@ -18,6 +18,7 @@ mod key;
 mod member;
 mod model;
 mod plane;
+mod policy;
 mod queue;
 mod report;
 mod rest;

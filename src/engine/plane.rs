@@ -22,15 +22,16 @@ use super::discovery::discover;
 use super::index::{DeletedObject, PolicyKey, Requeues};
 use super::key::{ClusterName, Key, KindKey, ObjectKey};
 use super::model::{Binding, Template, text, version};
+use super::policy;
 use super::rest::message;
 use super::schedule::binding_key;
 use super::watch::{News, follow};
 use super::{Credential, Engine};
-use crate::karmada::policy::{OverrideSpec, PropagationSpec};
 use crate::karmada::{
     CLUSTER_NAMESPACE, Cluster, ClusterOverridePolicy, ClusterPropagationPolicy, ClusterResourceBinding,
     OverridePolicy, PropagationPolicy, ResourceBinding,
 };
+use crate::runtime::status::StatusWriter;
 
 /// How long a kind is watched after its last use.
 const LINGER: Duration = Duration::from_secs(60);
@@ -133,23 +134,40 @@ fn policy_key(object: &Value) -> Option<PolicyKey> {
     Some((namespace, text(object, "/metadata/name")))
 }
 
+/// Tells, by an event, why a policy is not acted on.
+fn warn(events: &StatusWriter, resource: &ApiResource, object: &Value, why: String) {
+    let about = policy::reference(resource, object);
+    let (namespace, name) = (about.namespace.as_deref(), about.name.as_deref());
+    tracing::warn!(kind = resource.kind, namespace, name, why, "policy is not understood; nothing follows from it");
+    let events = events.clone();
+    tokio::spawn(async move { events.warn_about(&about, policy::UNREADABLE, &why).await });
+}
+
 async fn policies<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced: bool) {
     let (put, remove, known) = (engine.clone(), engine.clone(), engine.clone());
+    let (resource, events) = (ApiResource::erase::<K>(&()), StatusWriter::new(engine.rest.client().clone(), "engine"));
     let rules = Mirror::<PolicyKey> {
         key: policy_key,
         put: Box::new(move |key, mut object, _| {
+            if let Some(keep) = policy::finalizers_to_keep(&object) {
+                tokio::spawn(policy::release(put.rest.clone(), resource.clone(), object.clone(), keep));
+            }
             // A policy that is being deleted has no say any more.
-            let deleting = object.pointer("/metadata/deletionTimestamp").is_some();
-            let spec = object.get_mut("spec").map(Value::take).unwrap_or_default();
-            let spec = if deleting { None } else { parsed::<PropagationSpec>(spec) };
-            put.change(|index| match spec {
+            if object.pointer("/metadata/deletionTimestamp").is_some() {
+                put.change(|index| index.set_policy(key, None));
+                return;
+            }
+            match policy::propagation(&mut object) {
+                Ok(spec) => put.change(|index| index.set_policy(key, Some(spec))),
                 // One that is not understood is not one that is gone: what it placed must not be removed.
-                None if !deleting => {
-                    index.mark_policy_unreadable(key);
-                    Requeues::default()
+                Err(why) => {
+                    warn(&events, &resource, &object, why);
+                    put.change(|index| {
+                        index.mark_policy_unreadable(key);
+                        Requeues::default()
+                    });
                 }
-                spec => index.set_policy(key, spec),
-            });
+            }
         }),
         remove: Box::new(move |key, _| remove.change(|index| index.set_policy(key.clone(), None))),
         known: Box::new(move || known.index().policy_keys(namespaced)),
@@ -159,15 +177,15 @@ async fn policies<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced
 
 async fn overrides<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced: bool) {
     let (put, remove, known) = (engine.clone(), engine.clone(), engine.clone());
+    let (resource, events) = (ApiResource::erase::<K>(&()), StatusWriter::new(engine.rest.client().clone(), "engine"));
     let rules = Mirror::<PolicyKey> {
         key: policy_key,
         put: Box::new(move |key, mut object, _| {
-            let spec = object.get_mut("spec").map(Value::take).unwrap_or_default();
-            // Without its differences an object would land as nobody wants it: an override that is not understood
-            // stays what it was.
-            if let Some(spec) = parsed::<OverrideSpec>(spec) {
-                put.change(|index| index.set_override(key, Some(spec)));
+            let spec = policy::overriding(&mut object);
+            if let Some(why) = &spec.unreadable {
+                warn(&events, &resource, &object, format!("spec: {why}; objects that it selects are not written"));
             }
+            put.change(|index| index.set_override(key, Some(spec)));
         }),
         remove: Box::new(move |key, _| remove.change(|index| index.set_override(key.clone(), None))),
         known: Box::new(move || known.index().override_keys(namespaced)),

@@ -1,12 +1,18 @@
 //! Karmada's API as Airdock speaks it: own types under Karmada's group, kind and field names.
 //!
 //! The Compact profile serves these kinds itself, as CRDs made from these types; under profile Full upstream's
-//! components do, and Airdock reads and writes the subset below. A field is listed only when the engine
-//! carries it out, so that the API server's strict validation names every field that Compact does not know.
+//! components do, and Airdock reads and writes the subset below. The types have the fields that the engine carries
+//! out; what becomes of the others is in [`compatibility`].
 
 pub mod binding;
 pub mod cluster;
+pub mod compatibility;
 pub mod policy;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::CustomResourceExt as _;
+
+use compatibility::Kind;
 
 pub use binding::{ClusterResourceBinding, ResourceBinding};
 pub use cluster::Cluster;
@@ -31,6 +37,11 @@ pub const SKIP_AUTO_PROPAGATION_LABEL: &str = "namespace.karmada.io/skip-auto-pr
 /// Annotation on a template: `overwrite` takes over an existing object of a member, `abort` (the default) does not.
 pub const CONFLICT_RESOLUTION_ANNOTATION: &str = "work.karmada.io/conflict-resolution";
 
+/// Finalizers that Karmada's webhooks put on policies. On Compact nothing is left to do when a policy goes: the engine
+/// takes them off.
+pub const POLICY_FINALIZERS: [&str; 2] =
+    ["karmada.io/propagation-policy-controller", "karmada.io/cluster-propagation-policy-controller"];
+
 /// Annotation on a Cluster: what happens to applications in the member when the Cluster is deleted; `Orphan` leaves
 /// them there.
 pub const UNJOIN_POLICY_ANNOTATION: &str = "airdock.dev/unjoin-policy";
@@ -38,18 +49,23 @@ pub const UNJOIN_POLICY_ANNOTATION: &str = "airdock.dev/unjoin-policy";
 /// Annotation on a Cluster: `true` gives up a member that leaves and cannot be reached.
 pub const FORCE_UNJOIN_ANNOTATION: &str = "airdock.dev/force-unjoin";
 
+/// Definitions that a Compact plane serves, each with the kind whose fields it has.
+#[must_use]
+pub fn kinds() -> Vec<(Kind, CustomResourceDefinition)> {
+    let derived = [
+        (Kind::Cluster, Cluster::crd()),
+        (Kind::PropagationPolicy, PropagationPolicy::crd()),
+        (Kind::PropagationPolicy, ClusterPropagationPolicy::crd()),
+        (Kind::OverridePolicy, OverridePolicy::crd()),
+        (Kind::OverridePolicy, ClusterOverridePolicy::crd()),
+        (Kind::ResourceBinding, ResourceBinding::crd()),
+        (Kind::ResourceBinding, ClusterResourceBinding::crd()),
+    ];
+    derived.map(|(kind, definition)| (kind, compatibility::completed(kind, definition))).into()
+}
+
 /// The definitions that a Compact plane serves.
 #[must_use]
-pub fn definitions() -> Vec<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>
-{
-    use kube::CustomResourceExt;
-    vec![
-        Cluster::crd(),
-        PropagationPolicy::crd(),
-        ClusterPropagationPolicy::crd(),
-        OverridePolicy::crd(),
-        ClusterOverridePolicy::crd(),
-        ResourceBinding::crd(),
-        ClusterResourceBinding::crd(),
-    ]
+pub fn definitions() -> Vec<CustomResourceDefinition> {
+    kinds().into_iter().map(|(_, definition)| definition).collect()
 }

@@ -88,6 +88,11 @@ impl StatusWriter {
 
     /// Publishes a warning about an object.
     pub async fn warn<K: Resource<DynamicType = ()>>(&self, object: &K, reason: &str, note: &str) {
+        self.warn_about(&object.object_ref(&()), reason, note).await;
+    }
+
+    /// Publishes a warning about an object by its reference.
+    pub async fn warn_about(&self, about: &ObjectReference, reason: &str, note: &str) {
         let event = Event {
             type_: EventType::Warning,
             reason: reason.to_owned(),
@@ -95,7 +100,7 @@ impl StatusWriter {
             action: "Reconciling".to_owned(),
             secondary: None,
         };
-        self.publish(&event, &object.object_ref(&())).await;
+        self.publish(&event, about).await;
     }
 }
 

@@ -9,6 +9,7 @@ mod faults;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod kill;
+mod policies;
 mod propagate;
 mod scale;
 mod writes;

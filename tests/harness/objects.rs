@@ -5,7 +5,9 @@ use std::time::Duration;
 use airdock::api::KarmadaInstance;
 use airdock::karmada::{CLUSTER_NAMESPACE, Cluster};
 use base64::Engine as _;
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
+};
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::ApiResource;
 use kube::core::gvk::GroupVersionKind;
@@ -83,6 +85,22 @@ pub async fn join(plane: &Client, name: &str, url: &str, ca: &str, region: &str)
     let metadata = json!({"name": name, "labels": {"name": name}});
     let (api_version, kind) = (Cluster::api_version(&()), Cluster::kind(&()));
     apply(plane, json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec})).await;
+}
+
+/// A definition that refuses nothing, as if an earlier release had made it.
+pub fn without_rules(definition: &CustomResourceDefinition) -> CustomResourceDefinition {
+    fn strip(schema: &mut JSONSchemaProps) {
+        schema.x_kubernetes_validations = None;
+        schema.properties.iter_mut().flatten().for_each(|(_, property)| strip(property));
+        if let Some(JSONSchemaPropsOrArray::Schema(items)) = &mut schema.items {
+            strip(items);
+        }
+    }
+    let mut definition = definition.clone();
+    for version in &mut definition.spec.versions {
+        strip(version.schema.as_mut().unwrap().open_api_v3_schema.as_mut().unwrap());
+    }
+    definition
 }
 
 /// Makes sure that a namespace is there.
