@@ -1,4 +1,4 @@
-//! What users wait for, measured on the lab: `make bench`.
+//! What users wait for, measured on the lab: `make bench-lab`.
 //!
 //! Instances, joins and propagation run on real clusters with a few repetitions each; medians are printed and raw
 //! figures are kept in `target/bench/`. Things are counted by watches, not by repeated calls, which would take the
@@ -35,7 +35,7 @@ const RUNS: usize = 5;
 const FULL_RUNS: usize = 3;
 /// How many members join at once.
 const JOINS: [usize; 3] = [1, 3, 10];
-/// The lab's kwok members that take part; `make bench` adds the third of them, [`add_members`] the rest.
+/// The lab's kwok members that take part; `make bench-lab` adds the third of them, [`add_members`] the rest.
 const MEMBERS: [&str; 10] = ["eu", "us", "m03", "m04", "m05", "m06", "m07", "m08", "m09", "m10"];
 
 fn main() {

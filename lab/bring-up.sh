@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # A lab with two member clusters and the operator installed by its chart, from local builds. Run again, it completes
 # or updates what is there; a host that was named with `up --kubeconfig FILE` stands. Used by `make demo`,
-# `make test-e2e` and `make bench`.
+# `make test-e2e` and `make bench-lab`.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
