@@ -6,6 +6,7 @@
 
 pub mod binding;
 pub mod cluster;
+pub mod names;
 pub mod policy;
 
 pub use binding::{ClusterResourceBinding, ResourceBinding};

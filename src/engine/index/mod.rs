@@ -14,6 +14,7 @@ use std::time::Instant;
 use super::key::{ClusterName, Key, KindKey, ObjectKey};
 use super::model::{Binding, Live, Template};
 use crate::karmada::cluster::Cluster;
+use crate::karmada::names::is_skipped_kind;
 use crate::karmada::policy::{OverrideSpec, PropagationSpec};
 use crate::placement::ClusterView;
 
@@ -158,10 +159,6 @@ pub struct Index {
     tombstones: Tombstones,
 }
 
-fn is_reserved(namespace: &str) -> bool {
-    namespace.starts_with("kube-") || namespace.starts_with("karmada-")
-}
-
 impl Index {
     /// An index of a plane that nothing is known of yet.
     #[must_use]
@@ -286,7 +283,9 @@ impl Index {
     #[must_use]
     pub fn plane_kinds(&self) -> BTreeSet<Arc<KindKey>> {
         let selected = self.policies.values().flat_map(|spec| &spec.resource_selectors);
-        let selected = selected.map(|selector| KindKey::new(&selector.api_version, &selector.kind));
+        let selected = selected
+            .filter(|selector| !is_skipped_kind(&selector.api_version, &selector.kind))
+            .map(|selector| KindKey::new(&selector.api_version, &selector.kind));
         selected.chain(self.bound_kinds.keys().cloned()).collect()
     }
 

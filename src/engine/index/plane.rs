@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use super::super::key::{ClusterName, Key, KindKey, ObjectKey};
 use super::super::model::{Binding, Template, text};
-use super::{Decision, DeletedObject, Index, Namespace, Requeues, is_reserved};
+use super::{Decision, DeletedObject, Index, Namespace, Requeues};
 use crate::karmada::SKIP_AUTO_PROPAGATION_LABEL;
 use crate::karmada::cluster::Cluster;
+use crate::karmada::names::is_reserved_namespace;
 use crate::placement::ClusterView;
 
 /// Uid and version of a cluster.
@@ -93,7 +94,7 @@ impl Index {
             .and_then(|labels| labels.get(SKIP_AUTO_PROPAGATION_LABEL))
             .and_then(Value::as_str)
             .is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        let propagates = !skips && name != "default" && !is_reserved(&name);
+        let propagates = !skips && name != "default" && !is_reserved_namespace(&name);
         let template = Template::of(object);
         if let Some(known) = self.namespaces.get(&name)
             && (&known.template.body, known.template.deleting, known.propagates)

@@ -474,15 +474,31 @@ fn a_cluster_that_leaves_is_cleaned_first() {
 
 #[test]
 fn objects_nobody_may_claim() {
-    let (index, _) = world();
-    let claimed = |namespace: &str, name: &str| {
+    let (mut index, _) = world();
+    let claimed = |index: &Index, namespace: &str, name: &str| {
         let key =
             ObjectKey { kind: KindKey::new("v1", "ConfigMap"), namespace: Some(namespace.into()), name: name.into() };
         let object =
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}});
         index.claim(&Arc::new(key), &object).is_some()
     };
-    assert!(claimed("shop", "mine"));
-    assert!(!claimed("shop", "kube-root-ca.crt"));
-    assert!(!claimed("kube-system", "mine") && !claimed("karmada-system", "mine") && !claimed("other", "mine"));
+    assert!(claimed(&index, "shop", "mine"));
+    assert!(!claimed(&index, "shop", "kube-root-ca.crt"));
+    assert!(!claimed(&index, "kube-system", "mine") && !claimed(&index, "karmada-system", "mine"));
+    index.set_policy((Some("karmada-team".into()), "p".into()), Some(policy(json!({}))));
+    assert!(claimed(&index, "karmada-team", "mine"), "only some namespaces with this prefix are Karmada's own");
+    // A policy that selects events has none of them watched or claimed.
+    let selectors = json!([{"apiVersion": "v1", "kind": "Event"}, {"apiVersion": "v1", "kind": "ConfigMap"},
+        {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}]);
+    index.set_policy((Some("shop".into()), "p".into()), Some(policy(json!({"resourceSelectors": selectors}))));
+    assert_eq!(index.plane_kinds(), [KindKey::new("v1", "ConfigMap")].into());
+    let event = Arc::new(ObjectKey { kind: KindKey::new("v1", "Event"), ..(*key("e")).clone() });
+    assert!(
+        index.claim(&event, &json!({"apiVersion": "v1", "kind": "Event", "metadata": {"namespace": "shop"}})).is_none()
+    );
+    // Nor does a policy reach into another namespace.
+    let foreign = json!([{"apiVersion": "v1", "kind": "ConfigMap", "namespace": "shop"}]);
+    index.set_policy((Some("shop".into()), "p".into()), None);
+    index.set_policy((Some("evil".into()), "p".into()), Some(policy(json!({"resourceSelectors": foreign}))));
+    assert!(!claimed(&index, "shop", "mine") && !claimed(&index, "evil", "mine"));
 }
