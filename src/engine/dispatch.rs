@@ -7,7 +7,9 @@ use kube::core::ApiResource;
 use serde_json::{Map, Value, json};
 
 use super::Engine;
-use super::desired::{DesiredState, Manifest, check_adoption, desired_state, holds, is_named, repair_backoff};
+use super::desired::{
+    DesiredState, Manifest, check_adoption, desired_state, holds, is_named, keeps_last_manifest, repair_backoff,
+};
 use super::index::{Attempt, Repair, Requeues};
 use super::key::{Key, ObjectKey};
 use super::member::Session;
@@ -100,6 +102,9 @@ fn begin(engine: &Engine, session: &Session, key: &Key) -> Begin {
                 if !settled {
                     engine.change(|index| index.settle(&session.cluster, key, live.hash, manifest.hash));
                 }
+                return Begin::Nothing;
+            }
+            if keeps_last_manifest(&live, &manifest) {
                 return Begin::Nothing;
             }
             let repair = repair.filter(|repair| repair.wanted == manifest.hash);

@@ -49,7 +49,7 @@ pub struct Session {
     pub cluster: ClusterName,
     /// Requests to it.
     pub rest: Rest,
-    served: Mutex<HashMap<Arc<KindKey>, (ApiResource, bool)>>,
+    served: Mutex<Served>,
     probe: Notify,
     rediscover: Notify,
 }
@@ -71,14 +71,14 @@ impl Session {
         })
     }
 
-    fn served(&self) -> MutexGuard<'_, HashMap<Arc<KindKey>, (ApiResource, bool)>> {
+    fn served(&self) -> MutexGuard<'_, Served> {
         self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How the member serves a kind, and whether it is namespaced there.
     #[must_use]
     pub fn resource(&self, kind: &Arc<KindKey>) -> Option<(ApiResource, bool)> {
-        self.served().get(kind).cloned()
+        self.served().kinds.get(kind).cloned()
     }
 
     /// Asks for a probe now: a request was not answered.
@@ -238,9 +238,9 @@ impl Up {
     }
 }
 
-fn learn(session: &Session, observed: &Observed, served: Served) {
-    observed.set_served(served.enablements, &served.stale);
-    *session.served() = served.kinds;
+fn learn(session: &Session, observed: &Observed, mut served: Served) {
+    observed.set_served(std::mem::take(&mut served.enablements), &served.stale);
+    *session.served() = served;
 }
 
 async fn keep_discovering(session: Arc<Session>, observed: Arc<Observed>) {
@@ -351,10 +351,15 @@ async fn follow_kinds(engine: Arc<Engine>, session: Arc<Session>) {
                 continue;
             }
             let Some((resource, _)) = session.resource(kind) else {
+                let lacks = session.served().lacks(kind);
+                if lacks {
+                    engine.change(|index| index.kind_unserved(&session.cluster, kind));
+                }
                 session.rediscover();
                 missing = true;
                 continue;
             };
+            engine.index().member_mut(&session.cluster).unserved.remove(kind);
             let task = follow_kind(engine.clone(), session.clone(), kind.clone(), resource);
             watches.insert(kind.clone(), tasks.spawn(task));
         }

@@ -9,5 +9,6 @@ mod faults;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod kill;
+mod lifecycle;
 mod propagate;
 mod scale;

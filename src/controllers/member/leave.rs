@@ -15,6 +15,8 @@ use super::{FINALIZER, Members, apply, plan, plane_finds_ready};
 use crate::api::instance::Profile;
 use crate::api::member::MemberClusterJoin;
 use crate::controllers::finalizer;
+use crate::karmada::{Cluster, DRAINED_CONDITION};
+use crate::runtime::conditions;
 use crate::runtime::error::{Classified as _, chain};
 use crate::runtime::planes::{Plane, PlaneError};
 
@@ -40,6 +42,13 @@ fn remaining(join: &MemberClusterJoin, now: Timestamp) -> Option<Duration> {
     let deleted = join.metadata.deletion_timestamp.as_ref()?.0;
     let left = after.saturating_sub(now.as_second().saturating_sub(deleted.as_second()));
     Some(Duration::from_secs(u64::try_from(left).unwrap_or(0)))
+}
+
+/// What the plane says that keeps it from letting the member go. Pure.
+fn awaited(cluster: &Cluster) -> Option<String> {
+    let status = cluster.status.as_ref()?;
+    let drained = conditions::find(&status.conditions, DRAINED_CONDITION)?;
+    (drained.status == "False").then(|| drained.message.clone())
 }
 
 /// One look at both sides.
@@ -175,6 +184,7 @@ impl Members {
             reported: cluster.status.as_ref().is_some_and(|status| status.kubernetes_version.is_some()),
             annotated: false,
             unpreserved_works,
+            awaited: awaited(cluster),
         })
     }
 

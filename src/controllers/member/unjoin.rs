@@ -54,6 +54,8 @@ pub struct ClusterSide {
     pub annotated: bool,
     /// Profile Full: whether some of upstream's Works would still take their objects with them.
     pub unpreserved_works: bool,
+    /// Profile Compact: what the plane says that it waits for.
+    pub awaited: Option<String>,
 }
 
 /// The member's side.
@@ -230,7 +232,10 @@ fn waiting(cluster: &ClusterSide, away: Option<&String>) -> Step {
         },
         None => Step::Wait {
             reason: "Unjoining",
-            message: "waiting for the plane to let the member go".to_owned(),
+            message: match &cluster.awaited {
+                Some(awaited) => format!("waiting for the plane to let the member go: {awaited}"),
+                None => "waiting for the plane to let the member go".to_owned(),
+            },
             normal: true,
         },
     }

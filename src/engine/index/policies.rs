@@ -1,4 +1,4 @@
-//! Policies: which object each of them claims or changes, and what follows from news of them.
+//! Policies: which object each of them claims or changes, and what follows from events of them.
 
 use std::sync::Arc;
 
