@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::index::{Index, PolicyKey, as_override};
 use super::key::{ClusterName, Key, ObjectKey};
-use super::model::{Live, Template, hash, manifest_fingerprint, parse, stamp, text};
+use super::model::{Live, Template, hash, manifest_fingerprint, parse, stamp, template_generation, text};
 use crate::distribute;
 use crate::interpret;
 use crate::karmada::CONFLICT_RESOLUTION_ANNOTATION;
@@ -152,10 +152,12 @@ impl ManifestInputs {
 }
 
 /// Whether a live object keeps a manifest that is no longer the template's: no policy claims the template, and what it
-/// has become since then is sent nowhere.
+/// has become since then is sent nowhere. Of one generation of a template, other replicas and overrides are.
 #[must_use]
 pub fn keeps_last_manifest(live: &Live, manifest: &Manifest) -> bool {
-    !manifest.claimed && live.manifest != manifest_fingerprint(&manifest.value)
+    let generation = live.template_generation;
+    let same_template = generation.is_some() && generation == template_generation(&manifest.value);
+    !manifest.claimed && !same_template && live.manifest != manifest_fingerprint(&manifest.value)
 }
 
 /// Whether an existing object may be written; if not, why. The label alone says only that some Karmada manages it.

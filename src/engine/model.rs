@@ -220,6 +220,8 @@ pub struct Live {
     pub template: Option<String>,
     /// Fingerprint of the manifest that was last applied.
     pub manifest: Option<u128>,
+    /// Generation of the template that it was last made from.
+    pub template_generation: Option<i64>,
     /// Hash of the object without its status and what the server counts.
     pub hash: u64,
     /// The wanted state that this one is known to hold.
@@ -243,7 +245,7 @@ impl Live {
             annotations.and_then(|all| all.get(name)).and_then(Value::as_str).map(str::to_owned)
         };
         let (plane, template) = (annotation(PLANE_ANNOTATION), annotation(TEMPLATE_UID_ANNOTATION));
-        let manifest = manifest_fingerprint(&object);
+        let (manifest, template_generation) = (manifest_fingerprint(&object), template_generation(&object));
         let (uid, version, deleting) = (text(&object, "/metadata/uid"), version(&object), is_deleting(&object));
         let created = created_only(&object);
         let (status, health) = (interpret::reflect(&object), interpret::health(&object));
@@ -256,6 +258,7 @@ impl Live {
             plane,
             template,
             manifest,
+            template_generation,
             hash: hash(&body),
             settled: None,
             body: Some(body.into()),
@@ -327,6 +330,12 @@ pub fn stamp(manifest: &mut Value, key: &ObjectKey, plane: &str, template: Optio
 pub fn manifest_fingerprint(object: &Value) -> Option<u128> {
     let fingerprint = object.pointer("/metadata/annotations")?.get(MANIFEST_ANNOTATION)?.as_str()?;
     u128::from_str_radix(fingerprint, 16).ok()
+}
+
+/// The generation of the template that [`stamp`] put on an object; nothing for kinds without generations.
+#[must_use]
+pub fn template_generation(object: &Value) -> Option<i64> {
+    object.pointer("/metadata/annotations")?.get(TEMPLATE_GENERATION_ANNOTATION)?.as_str()?.parse().ok()
 }
 
 /// Fingerprint of a text, the same in every process.

@@ -73,6 +73,21 @@ fn without_a_policy_an_object_keeps_its_last_manifest() {
 }
 
 #[test]
+fn without_a_policy_replicas_and_overrides_of_one_generation_are_still_sent() {
+    let (mut index, key) = converged();
+    index.put_template(key.clone(), changed(&json!({"generation": 3}), "1"), true);
+    let live = Live::of(manifest(&index, &key).value);
+    index.set_policy(shop_policy(), None);
+    carry_out(&mut index, &key, 11);
+    let rules = json!({"overrideRules": [{"overriders": {"plaintext":
+        [{"path": "/data/k", "operator": "replace", "value": "overridden"}]}}]});
+    index.set_override((None, "o".into()), Some(from_value(rules).unwrap()));
+    assert!(!keeps_last_manifest(&live, &manifest(&index, &key)));
+    index.put_template(key.clone(), changed(&json!({"generation": 4}), "1"), true);
+    assert!(keeps_last_manifest(&live, &manifest(&index, &key)));
+}
+
+#[test]
 fn a_binding_without_a_policy_survives_a_restart_and_follows_the_clusters() {
     let (mut before, key) = converged();
     before.set_policy(shop_policy(), None);
