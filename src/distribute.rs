@@ -8,9 +8,9 @@ use serde_json::{Map, Value};
 
 use crate::interpret;
 use crate::karmada::binding::{BindingSpec, ObjectReference, TargetCluster};
-use crate::karmada::policy::ReplicaSchedulingType;
+use crate::karmada::policy::{Placement, ReplicaSchedulingType};
 use crate::overrides::{self, Override, OverrideError};
-use crate::placement::{self, Claim, ClusterView, Excluded, Refusal, Request, divide};
+use crate::placement::{self, Claim, ClusterView, Excluded, Previous, Refusal, Request, divide};
 
 /// Everything that has a say in where an object goes and what it becomes there.
 #[derive(Clone, Copy, Debug)]
@@ -49,6 +49,7 @@ pub struct Distribution<'a> {
 #[must_use]
 pub fn distribute<'a>(template: &Value, rules: &Rules<'a>, previous: &[TargetCluster]) -> Option<Distribution<'a>> {
     let claim = placement::claim(template, rules.policies.iter().copied(), None)?;
+    let previous = Previous { targets: previous, placement: None };
     let binding = bind(template, &claim, rules.clusters, previous);
     let policies = overrides::applicable(template, rules.overrides.iter().copied());
     let manifests = binding
@@ -63,7 +64,12 @@ pub fn distribute<'a>(template: &Value, rules: &Rules<'a>, previous: &[TargetClu
 
 /// Where a template goes.
 #[must_use]
-pub fn bind(template: &Value, claim: &Claim<'_>, clusters: &[ClusterView], previous: &[TargetCluster]) -> Binding {
+pub fn bind<'c>(
+    template: &Value,
+    claim: &Claim<'_>,
+    clusters: impl IntoIterator<Item = &'c ClusterView>,
+    previous: Previous<'_>,
+) -> Binding {
     let text = |pointer: &str| template.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let resource = ObjectReference {
         api_version: text("/apiVersion").unwrap_or_default(),
@@ -74,30 +80,42 @@ pub fn bind(template: &Value, claim: &Claim<'_>, clusters: &[ClusterView], previ
         // The version changes with every status; a binding that named it would be written as often.
         resource_version: None,
     };
-    let replicas = interpret::replicas(template);
-    let placed = placement::place(
-        &Request {
-            api_version: &resource.api_version,
-            kind: &resource.kind,
-            uid: resource.uid.as_deref(),
-            replicas,
-            placement: &claim.spec.placement,
-            previous,
-        },
-        clusters,
-    );
-    let (targets, excluded, refusal) = match placed {
-        Ok(placed) => (placed.targets, placed.excluded, None),
-        Err(Refusal::NoClusterFit(excluded)) => (Vec::new(), excluded.clone(), Some(Refusal::NoClusterFit(excluded))),
-    };
     let spec = BindingSpec {
         resource,
-        replicas: replicas.map(|replicas| i32::try_from(replicas).unwrap_or(i32::MAX)),
-        clusters: targets,
+        replicas: interpret::replicas(template).map(|replicas| i32::try_from(replicas).unwrap_or(i32::MAX)),
+        clusters: Vec::new(),
         placement: Some(claim.spec.placement.clone()),
         conflict_resolution: Some(claim.spec.conflict_resolution),
         preserve_resources_on_deletion: claim.spec.preserve_resources_on_deletion,
     };
+    schedule(spec, clusters, previous)
+}
+
+/// Where a binding goes that no policy claims any more: by the rules that it was made with.
+#[must_use]
+pub fn rebind<'c>(before: &BindingSpec, clusters: impl IntoIterator<Item = &'c ClusterView>) -> Binding {
+    schedule(before.clone(), clusters, Previous::from(before))
+}
+
+fn schedule<'c>(
+    mut spec: BindingSpec,
+    clusters: impl IntoIterator<Item = &'c ClusterView>,
+    previous: Previous<'_>,
+) -> Binding {
+    let anywhere = Placement::default();
+    let request = Request {
+        api_version: &spec.resource.api_version,
+        kind: &spec.resource.kind,
+        uid: spec.resource.uid.as_deref(),
+        replicas: spec.replicas.map(i64::from),
+        placement: spec.placement.as_ref().unwrap_or(&anywhere),
+        previous,
+    };
+    let (targets, excluded, refusal) = match placement::place(&request, clusters) {
+        Ok(placed) => (placed.targets, placed.excluded, None),
+        Err(Refusal::NoClusterFit(excluded)) => (Vec::new(), excluded.clone(), Some(Refusal::NoClusterFit(excluded))),
+    };
+    spec.clusters = targets;
     Binding { spec, excluded, refusal }
 }
 

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::core::{ApiResource, Status};
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
@@ -16,8 +16,8 @@ use super::model::{CLUSTER_FINALIZER, version};
 use super::queue::Outcome;
 use super::rest::{Target, message};
 use super::summary::Capacity;
-use crate::karmada::Cluster;
 use crate::karmada::cluster::{ApiEnablement, ClusterStatus, SyncMode};
+use crate::karmada::{Cluster, DRAINED_CONDITION};
 use crate::runtime::conditions;
 
 /// How long changes of nodes and pods are gathered before they are reported.
@@ -25,6 +25,9 @@ const GATHER: Duration = Duration::from_secs(2);
 
 /// How often a cluster that leaves is reconciled, should an event be missed.
 const LEAVING_RECHECK: Duration = Duration::from_secs(5);
+
+/// How long a cluster may take to leave before its status names what it waits for.
+const REPORT_LEAVING_AFTER: SignedDuration = SignedDuration::from_secs(3);
 
 /// Whether a member takes work, and if not, why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -228,9 +231,34 @@ pub(super) async fn write_status(
     name: &ClusterName,
     member_status: &MemberStatus,
 ) -> Result<(), kube::Error> {
+    update_status(engine, name, |before| member_status.status(before)).await
+}
+
+/// Tells what keeps a cluster from going that has been leaving for a while. IO.
+async fn report_awaited(engine: &Engine, name: &ClusterName) {
+    let awaited = engine.index().awaited_in(name);
+    let left = awaited.map_or_else(
+        || "what the member contains is not known yet".to_owned(),
+        |awaited| format!("still in the member, or recorded to be: {awaited}"),
+    );
+    let written = update_status(engine, name, |before| {
+        let mut status = before.clone();
+        set_condition(&mut status.conditions, DRAINED_CONDITION, "False", "ObjectsRemain", &left);
+        status
+    });
+    if let Err(error) = written.await {
+        tracing::debug!(cluster = %name, error = message(&error), "cluster status was not written");
+    }
+}
+
+async fn update_status(
+    engine: &Engine,
+    name: &ClusterName,
+    status: impl FnOnce(&ClusterStatus) -> ClusterStatus,
+) -> Result<(), kube::Error> {
     let Some(cluster) = engine.index().clusters.get(name).cloned() else { return Ok(()) };
     let before = cluster.status.clone().unwrap_or_default();
-    let fields = changed_fields(&before, &member_status.status(&before));
+    let fields = changed_fields(&before, &status(&before));
     if fields.is_empty() {
         return Ok(());
     }
@@ -279,9 +307,13 @@ pub(super) async fn run(engine: Arc<Engine>, name: ClusterName) -> Outcome {
                 engine.change(|index| {
                     let schedule = index.bindings_in(&name).cloned().collect();
                     let mut requeues = Requeues { schedule, ..Requeues::default() };
-                    requeues.merge(index.look_at_member(&name));
+                    requeues.merge(index.requeue_member(&name));
                     requeues
                 });
+                let since = cluster.metadata.deletion_timestamp.as_ref().map_or_else(Timestamp::now, |time| time.0);
+                if Timestamp::now().duration_since(since) >= REPORT_LEAVING_AFTER {
+                    report_awaited(&engine, &name).await;
+                }
                 return Outcome::Again(LEAVING_RECHECK);
             }
             tracing::info!(cluster = %name, "cluster is left");

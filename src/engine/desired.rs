@@ -7,7 +7,9 @@ use serde_json::Value;
 
 use super::index::{Index, PolicyKey, as_override};
 use super::key::{ClusterName, Key, ObjectKey};
-use super::model::{ADOPTED_ANNOTATION, Live, Template, hash, parse, stamp, text};
+use super::model::{
+    ADOPTED_ANNOTATION, Live, Template, hash, manifest_fingerprint, parse, stamp, template_generation, text,
+};
 use super::update::{Update, update};
 use crate::distribute;
 use crate::interpret;
@@ -40,6 +42,7 @@ pub struct ManifestInputs {
     overrides: Vec<(PolicyKey, Arc<OverrideSpec>)>,
     view: Arc<ClusterView>,
     plane: String,
+    claimed: bool,
 }
 
 /// A manifest for a member.
@@ -55,6 +58,8 @@ pub struct Manifest {
     pub overwrite: bool,
     /// Uid of the template.
     pub template: String,
+    /// Whether a policy claims the template. Without one, an object keeps what it was last given.
+    pub claimed: bool,
 }
 
 /// What is wanted of one object in one member.
@@ -69,6 +74,7 @@ pub fn desired_state(index: &Index, cluster: &ClusterName, key: &Key) -> Desired
             overrides: index.overrides_of(key),
             view: view.clone(),
             plane: index.plane.clone(),
+            claimed: index.binding(key).is_none_or(|binding| binding.policy().is_some()),
         }))
     };
     if let Some(binding) = index.binding(key) {
@@ -80,7 +86,11 @@ pub fn desired_state(index: &Index, cluster: &ClusterName, key: &Key) -> Desired
                 .unwrap_or(DesiredState::Remove { preserve: binding.preserves() });
         }
         return match (index.is_wanted(key), index.template(key)) {
-            (Some(true), Some(template)) => inputs(template, Some(binding.spec.clone())),
+            (Some(true), Some(template))
+                if binding.policy().is_some() || binding.controller_uid() == Some(&template.uid) =>
+            {
+                inputs(template, Some(binding.spec.clone()))
+            }
             // The members' objects go when the binding does, and not before: it is the inventory.
             (Some(false), _) if binding.deleting => DesiredState::Remove { preserve: binding.preserves() },
             _ => DesiredState::Keep,
@@ -139,8 +149,18 @@ impl ManifestInputs {
             _ => binding.conflict_resolution == Some(ConflictResolution::Overwrite),
         };
         let json = value.to_string();
-        Ok(Manifest { hash: hash(&json), value, json, overwrite, template: self.template.uid.clone() })
+        let template = self.template.uid.clone();
+        Ok(Manifest { hash: hash(&json), value, json, overwrite, template, claimed: self.claimed })
     }
+}
+
+/// Whether a live object keeps a manifest that is no longer the template's: no policy claims the template, and what it
+/// has become since then is sent nowhere. Of one generation of a template, other replicas and overrides are.
+#[must_use]
+pub fn keeps_last_manifest(live: &Live, manifest: &Manifest) -> bool {
+    let generation = live.template_generation;
+    let same_template = generation.is_some() && generation == template_generation(&manifest.value);
+    !manifest.claimed && !same_template && live.manifest != manifest_fingerprint(&manifest.value)
 }
 
 /// Why an existing object may be written.

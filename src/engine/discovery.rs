@@ -21,6 +21,16 @@ pub struct Served {
     pub stale: Vec<String>,
 }
 
+impl Served {
+    /// Whether a cluster is certain to have no objects of a kind: it serves no version of it, and its group tells.
+    #[must_use]
+    pub fn lacks(&self, kind: &KindKey) -> bool {
+        let group = |api_version: &str| api_version.rsplit_once('/').map(|(group, _)| group.to_owned());
+        !self.kinds.keys().any(|served| **served == *kind || served.is_other_version_of(kind))
+            && !self.stale.iter().any(|stale| group(stale) == group(&kind.api_version))
+    }
+}
+
 /// Asks a cluster which kinds it serves: two requests.
 pub async fn discover(client: &Client) -> Result<Served, kube::Error> {
     let (core, groups) =
@@ -89,5 +99,15 @@ mod tests {
         assert_eq!(served.kinds.len(), 1);
         assert_eq!(served.stale, ["metrics.k8s.io/v1"]);
         assert_eq!(served.enablements[1].resources[0].kind, "PodMetrics");
+        for (api_version, kind, lacks) in [
+            ("apps/v1", "Deployment", false),
+            ("apps/v1beta1", "Deployment", false),
+            ("apps/v1", "StatefulSet", true),
+            ("example.io/v1", "Deployment", true),
+            ("v1", "Deployment", true),
+            ("metrics.k8s.io/v1beta1", "NodeMetrics", false),
+        ] {
+            assert_eq!(served.lacks(&KindKey::new(api_version, kind)), lacks, "{api_version} {kind}");
+        }
     }
 }

@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use super::Engine;
 use super::desired::{
-    DesiredState, Manifest, check_adoption, desired_state, holds, is_named, is_preserved, repair_backoff, update_of,
+    DesiredState, Manifest, check_adoption, desired_state, holds, is_named, is_preserved, keeps_last_manifest,
+    repair_backoff, update_of,
 };
 use super::index::{Attempt, Repair, Requeues};
 use super::key::{Key, ObjectKey};
@@ -125,6 +126,9 @@ fn begin(engine: &Engine, session: &Session, key: &Key) -> Begin {
                 if !settled {
                     engine.change(|index| index.settle(&session.cluster, key, live.hash, manifest.hash));
                 }
+                return Begin::Nothing;
+            }
+            if keeps_last_manifest(&live, &manifest) {
                 return Begin::Nothing;
             }
             let repair = repair.filter(|repair| repair.wanted == manifest.hash);

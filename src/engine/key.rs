@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::karmada::names;
+
 /// A member cluster by name.
 pub type ClusterName = Arc<str>;
 
@@ -78,10 +80,10 @@ impl ObjectKey {
         Arc::new(Self { kind: KindKey::new("v1", "Namespace"), namespace: None, name: name.to_owned() })
     }
 
-    /// Name of the object's binding. Names of RBAC objects may hold colons, those of bindings may not.
+    /// Name of the object's binding.
     #[must_use]
     pub fn binding_name(&self) -> String {
-        format!("{}-{}", self.name.replace(':', "."), self.kind.kind).to_lowercase()
+        names::binding_name(&self.kind.kind, &self.name)
     }
 }
 
@@ -104,14 +106,5 @@ mod tests {
         assert!(is("autoscaling/v1", "autoscaling/v2"));
         assert!(!is("autoscaling/v2", "autoscaling/v2") && !is("other/v1", "autoscaling/v2") && !is("v1", "apps/v1"));
         assert!(!KindKey::new("apps/v1", "K").is_other_version_of(&KindKey::new("apps/v2", "L")));
-    }
-
-    #[test]
-    fn binding_names() {
-        let name = |kind: &str, name: &str| {
-            ObjectKey { kind: KindKey::new("v1", kind), namespace: None, name: name.into() }.binding_name()
-        };
-        assert_eq!(name("Deployment", "web"), "web-deployment");
-        assert_eq!(name("ClusterRole", "system:Aggregate"), "system.aggregate-clusterrole");
     }
 }

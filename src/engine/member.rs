@@ -61,7 +61,7 @@ pub struct Session {
     pub cluster: ClusterName,
     /// Requests to it.
     pub rest: Rest,
-    served: Mutex<HashMap<Arc<KindKey>, (ApiResource, bool)>>,
+    served: Mutex<Served>,
     probe: Notify,
     kind_missing: Notify,
     definitions_changed: Notify,
@@ -87,14 +87,14 @@ impl Session {
         })
     }
 
-    fn served(&self) -> MutexGuard<'_, HashMap<Arc<KindKey>, (ApiResource, bool)>> {
+    fn served(&self) -> MutexGuard<'_, Served> {
         self.served.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How the member serves a kind, and whether it is namespaced there.
     #[must_use]
     pub fn resource(&self, kind: &Arc<KindKey>) -> Option<(ApiResource, bool)> {
-        self.served().get(kind).cloned()
+        self.served().kinds.get(kind).cloned()
     }
 
     /// Asks for a probe now: a request was not answered.
@@ -262,12 +262,13 @@ impl Up {
 }
 
 /// Remembers which kinds are served; tells whether they are others than before.
-fn learn(session: &Session, member_status: &MemberStatus, served: Served) -> bool {
-    member_status.set_served(served.enablements, &served.stale);
+fn learn(session: &Session, member_status: &MemberStatus, mut served: Served) -> bool {
+    member_status.set_served(std::mem::take(&mut served.enablements), &served.stale);
     let differs = {
         let mut known = session.served();
-        let differs = known.len() != served.kinds.len() || served.kinds.keys().any(|kind| !known.contains_key(kind));
-        *known = served.kinds;
+        let differs =
+            known.kinds.len() != served.kinds.len() || served.kinds.keys().any(|kind| !known.kinds.contains_key(kind));
+        *known = served;
         differs
     };
     session.discovered.notify_one();
@@ -392,9 +393,14 @@ async fn follow_kinds(engine: Arc<Engine>, session: Arc<Session>) {
                 continue;
             }
             let Some((resource, _)) = session.resource(kind) else {
+                let lacks = session.served().lacks(kind);
+                if lacks {
+                    engine.change(|index| index.kind_unserved(&session.cluster, kind));
+                }
                 session.kind_missing();
                 continue;
             };
+            engine.index().member_mut(&session.cluster).unserved.remove(kind);
             let task = follow_kind(engine.clone(), session.clone(), kind.clone(), resource);
             watches.insert(kind.clone(), tasks.spawn(task));
         }

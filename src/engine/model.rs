@@ -63,6 +63,8 @@ pub struct Template {
     pub generation: i64,
     /// Whether it is being deleted.
     pub deleting: bool,
+    /// What becomes of its binding when it is deleted.
+    pub cascade: Cascade,
     /// The object as overrides see it: without its status and version.
     pub body: Arc<str>,
     /// Its status.
@@ -75,15 +77,42 @@ impl Template {
     pub fn of(mut object: Value) -> Self {
         let status = object.get_mut("status").map(Value::take).filter(Value::is_object).unwrap_or_else(|| json!({}));
         let (uid, version, generation) = (text(&object, "/metadata/uid"), version(&object), generation(&object));
-        let deleting = is_deleting(&object);
+        let (deleting, cascade) = (is_deleting(&object), Cascade::of(&object));
         let body = interpret::without_state(object);
-        Self { uid, version, generation, deleting, body: body.to_string().into(), status: status.to_string().into() }
+        let (body, status) = (body.to_string().into(), status.to_string().into());
+        Self { uid, version, generation, deleting, cascade, body, status }
     }
 
     /// The object, parsed.
     #[must_use]
     pub fn parsed(&self) -> Value {
         parse(&self.body)
+    }
+}
+
+/// What the deletion of an object means for those that it owns. Kubernetes keeps this in finalizers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cascade {
+    /// They go after it.
+    #[default]
+    Background,
+    /// They go before it.
+    Foreground,
+    /// They stay without an owner.
+    Orphan,
+}
+
+impl Cascade {
+    fn of(object: &Value) -> Self {
+        let finalizers = object.pointer("/metadata/finalizers").and_then(Value::as_array);
+        let has = |name: &str| finalizers.is_some_and(|all| all.iter().any(|finalizer| finalizer == name));
+        if has("orphan") {
+            Self::Orphan
+        } else if has("foregroundDeletion") {
+            Self::Foreground
+        } else {
+            Self::Background
+        }
     }
 }
 
@@ -163,6 +192,12 @@ impl Binding {
         }
     }
 
+    /// Uid of the object that it belongs to; nothing when that was deleted without it.
+    #[must_use]
+    pub fn controller_uid(&self) -> Option<&str> {
+        self.owners.iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str())
+    }
+
     /// Whether the binding keeps members' objects when it goes.
     #[must_use]
     pub fn preserves(&self) -> bool {
@@ -183,6 +218,10 @@ pub struct Live {
     pub plane: Option<String>,
     /// Uid of the template that it came from.
     pub template: Option<String>,
+    /// Fingerprint of the manifest that was last applied.
+    pub manifest: Option<u128>,
+    /// Generation of the template that it was last made from.
+    pub template_generation: Option<i64>,
     /// Hash of the object without its status and what the server counts.
     pub hash: u64,
     /// The wanted state that this one is known to hold.
@@ -208,6 +247,7 @@ impl Live {
             annotations.and_then(|all| all.get(name)).and_then(Value::as_str).map(str::to_owned)
         };
         let (plane, template) = (annotation(PLANE_ANNOTATION), annotation(TEMPLATE_UID_ANNOTATION));
+        let (manifest, template_generation) = (manifest_fingerprint(&object), template_generation(&object));
         let (uid, version, deleting) = (text(&object, "/metadata/uid"), version(&object), is_deleting(&object));
         let adopted = annotation(ADOPTED_ANNOTATION).is_some();
         let has_foreign_fields = has_foreign_fields(&object);
@@ -220,6 +260,8 @@ impl Live {
             deleting,
             plane,
             template,
+            manifest,
+            template_generation,
             hash: hash(&body),
             settled: None,
             body: Some(body.into()),
@@ -275,6 +317,19 @@ pub fn stamp(manifest: &mut Value, key: &ObjectKey, plane: &str, template: Optio
     if let Some(annotations) = manifest.pointer_mut("/metadata/annotations").and_then(Value::as_object_mut) {
         annotations.insert(MANIFEST_ANNOTATION.to_owned(), Value::String(fingerprint));
     }
+}
+
+/// The fingerprint that [`stamp`] put on an object.
+#[must_use]
+pub fn manifest_fingerprint(object: &Value) -> Option<u128> {
+    let fingerprint = object.pointer("/metadata/annotations")?.get(MANIFEST_ANNOTATION)?.as_str()?;
+    u128::from_str_radix(fingerprint, 16).ok()
+}
+
+/// The generation of the template that [`stamp`] put on an object; nothing for kinds without generations.
+#[must_use]
+pub fn template_generation(object: &Value) -> Option<i64> {
+    object.pointer("/metadata/annotations")?.get(TEMPLATE_GENERATION_ANNOTATION)?.as_str()?.parse().ok()
 }
 
 /// Fingerprint of a text, the same in every process.

@@ -10,9 +10,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
 use kube::api::{Api, ListParams};
-use kube::core::{ApiResource, PartialObjectMeta};
-use kube::{Resource, ResourceExt};
+use kube::core::ApiResource;
+use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::task::JoinSet;
@@ -62,7 +64,7 @@ struct Mirror<K> {
     key: fn(&Value) -> Option<K>,
     /// An object is there, or changed; the flag tells whether it was listed.
     put: Box<dyn Fn(K, Value, bool) + Send + Sync>,
-    /// An object is gone; with its uid and version if the watch deleted.
+    /// An object is gone; with its uid and version if the watch reported it.
     remove: Box<dyn Fn(&K, DeletedObject<'_>) + Send + Sync>,
     /// Everything that is known.
     known: Box<dyn Fn() -> Vec<K> + Send + Sync>,
@@ -250,11 +252,11 @@ pub(super) async fn follow_templates(engine: Arc<Engine>) {
         let wanted = engine.index().plane_kinds();
         unused.retain(|kind, _| !wanted.contains(kind));
         let new: Vec<_> = wanted.iter().filter(|kind| !watches.contains_key(*kind)).collect();
-        let mut complete = false;
+        let mut unserved = Vec::new();
         if new.iter().any(|kind| engine.plane_resource(kind).is_none()) {
             match discover(engine.rest.client()).await {
                 Ok(served) => {
-                    complete = served.stale.is_empty();
+                    unserved = new.iter().filter(|kind| served.lacks(kind)).map(|kind| (*kind).clone()).collect();
                     engine.set_plane_served(served.kinds);
                 }
                 Err(error) => tracing::debug!(error = message(&error), "kinds of the plane are not known"),
@@ -265,8 +267,8 @@ pub(super) async fn follow_templates(engine: Arc<Engine>) {
             let Some(resource) = engine.plane_resource(kind) else {
                 tracing::debug!(%kind, "kind is selected but not served by the plane");
                 missing = true;
-                if complete && !engine.index().is_synced(kind) && is_gone(&engine, kind).await {
-                    tracing::info!(%kind, "kind is no longer defined in the plane");
+                if unserved.contains(kind) && !engine.index().is_synced(kind) && !is_defined(&engine, kind).await {
+                    tracing::info!(%kind, "kind is not defined in the plane: it has no objects");
                     engine.change(|index| index.kind_synced(kind));
                 }
                 continue;
@@ -297,14 +299,35 @@ pub(super) async fn follow_templates(engine: Arc<Engine>) {
     }
 }
 
-/// Whether a kind is gone with its definition, and not just not served yet: then its templates are gone too.
-async fn is_gone(engine: &Engine, kind: &KindKey) -> bool {
-    let Some((group, _)) = kind.api_version.split_once('/') else { return false };
-    let definitions: Api<PartialObjectMeta<CustomResourceDefinition>> = Api::all(engine.rest.client().clone());
-    let suffix = format!(".{group}");
+/// A definition, as far as it names its kind.
+#[derive(Clone, Debug, Deserialize, Resource)]
+#[resource(inherit = CustomResourceDefinition)]
+struct Definition {
+    metadata: ObjectMeta,
+    spec: DefinitionSpec,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct DefinitionSpec {
+    group: String,
+    names: DefinitionNames,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct DefinitionNames {
+    kind: String,
+}
+
+/// Whether a kind that is not served has a definition: then it is about to be served, and its templates are still there.
+async fn is_defined(engine: &Engine, kind: &KindKey) -> bool {
+    let group = kind.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+    let definitions: Api<Definition> = Api::all(engine.rest.client().clone());
     match definitions.list(&ListParams::default()).await {
-        Ok(list) => !list.items.iter().any(|definition| definition.name_any().ends_with(&suffix)),
-        Err(_) => false,
+        Ok(list) => list.items.iter().any(|found| found.spec.group == group && found.spec.names.kind == kind.kind),
+        Err(error) => {
+            tracing::debug!(%kind, error = message(&error), "definitions were not read");
+            true
+        }
     }
 }
 

@@ -81,6 +81,9 @@ fn item(index: &Index, key: &Key, binding: &Binding, cluster: &ClusterName) -> I
         health: Some(Health::Unknown.as_str().to_owned()),
         status: None,
     };
+    if member.is_some_and(|member| member.unserved.contains(&key.kind)) {
+        return Item::Known(failed(format!("cluster {cluster} does not serve {}", key.kind)));
+    }
     match (attempt, live) {
         (Some(Attempt::Failed(why) | Attempt::Conflict(why) | Attempt::NotRemoved(why)), _) => {
             Item::Known(failed(why.clone()))

@@ -4,15 +4,15 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
-use kube::core::{ApiResource, Resource};
+use kube::core::ApiResource;
 use serde_json::{Value, json};
 
 use super::Engine;
 use super::index::{Index, PolicyKey};
 use super::key::{ClusterName, Key, ObjectKey};
 use super::model::{
-    BINDING_FINALIZER, Binding, CLUSTER_POLICY_NAME_ANNOTATION, POLICY_NAME_ANNOTATION, POLICY_NAMESPACE_ANNOTATION,
-    REMOVING_ANNOTATION, Template,
+    BINDING_FINALIZER, Binding, CLUSTER_POLICY_NAME_ANNOTATION, Cascade, POLICY_NAME_ANNOTATION,
+    POLICY_NAMESPACE_ANNOTATION, REMOVING_ANNOTATION, Template, text,
 };
 use super::queue::Outcome;
 use super::rest::{Target, message};
@@ -20,7 +20,7 @@ use crate::distribute;
 use crate::karmada::binding::BindingSpec;
 use crate::karmada::policy::PropagationSpec;
 use crate::karmada::{ClusterResourceBinding, ResourceBinding};
-use crate::placement::{ClusterView, Policy};
+use crate::placement::{ClusterView, Policy, Previous};
 use crate::runtime::error::is_conflict;
 
 /// What is to be done about a binding.
@@ -36,6 +36,8 @@ pub enum Step {
         version: u64,
         /// JSON patch.
         operations: Vec<Value>,
+        /// Uid of the template that becomes the binding's owner.
+        adopts: Option<String>,
     },
     /// It is to be deleted.
     Delete {
@@ -51,47 +53,78 @@ pub struct Plan {
     pub step: Step,
     /// Why the template goes nowhere.
     pub refusal: Option<(&'static str, String)>,
-    /// Whether the template is claimed; nothing when that cannot be told.
+    /// Whether the template stands for what members have; nothing while that is not known.
     pub wanted: Option<bool>,
 }
 
 /// Decides about a template. Pure.
+///
+/// A binding outlives the policy that it was made for, and goes with its template.
 #[must_use]
 pub fn plan(index: &Index, key: &Key) -> Plan {
-    let idle = |step| Plan { step, refusal: None, wanted: Some(false) };
     let binding = index.binding(key);
-    let Some(template) = index.template(key) else {
-        let gone = index.is_synced(&key.kind);
-        return idle(binding.filter(|_| gone).map_or(Step::Nothing, |binding| ending(index, key, binding)));
-    };
-    if !template.deleting && binding.is_some_and(|binding| index.is_policy_unreadable(binding)) {
+    let Some(template) = index.template(key) else { return plan_without_template(index, key, binding) };
+    let keep = |step| Plan { step, refusal: None, wanted: Some(true) };
+    match (template.deleting, template.cascade) {
+        // The garbage collector takes the owner off the binding, which a write would only disturb.
+        (true, Cascade::Orphan) => return keep(Step::Nothing),
+        (true, Cascade::Foreground) => return end(index, key, binding),
+        // Somebody's finalizer holds the template. Until it is gone, members keep what they have.
+        (true, Cascade::Background) if binding.is_none_or(|binding| binding.deleting) => return keep(Step::Nothing),
+        _ => {}
+    }
+    if binding.is_some_and(|binding| index.is_policy_unreadable(binding)) {
         return Plan { step: Step::Nothing, refusal: None, wanted: None };
     }
-    let claim = if template.deleting { None } else { index.claim(key, &template.parsed()) };
-    let Some((policy, spec)) = claim else {
-        return idle(binding.map_or(Step::Nothing, |binding| ending(index, key, binding)));
-    };
-    match binding {
-        // Somebody deleted the binding of a template that is still wanted: it is let go and made anew, and the members
+    match (index.claim(key, &template.parsed()), binding) {
+        // Somebody deleted the binding of a template that is still claimed: it is let go and made anew, and the members
         // notice nothing.
-        Some(binding) if binding.deleting => Plan { step: release(binding), refusal: None, wanted: Some(true) },
-        binding => {
+        (Some(_), Some(binding)) if binding.deleting => keep(release(binding)),
+        (Some((policy, spec)), binding) => {
             let (step, refusal) = place(index, key, template, &policy, &spec, binding);
             Plan { step, refusal, wanted: Some(true) }
         }
+        (None, Some(binding)) if !binding.deleting && !is_of_another(binding, template) => {
+            let bound = distribute::rebind(&binding.spec, views(index));
+            let refusal = bound.refusal.map(|refusal| (refusal.reason(), refusal.to_string()));
+            let step = rewrite(index, key, binding, &bound.spec, Some(&Claim::None), None);
+            Plan { step, refusal, wanted: Some(true) }
+        }
+        (None, binding) => end(index, key, binding),
     }
 }
 
-/// The next step towards the end of a binding: delete it, wait until no member holds the object, let it go.
-fn ending(index: &Index, key: &Key, binding: &Binding) -> Step {
-    if !binding.deleting {
-        return Step::Delete { uid: binding.uid.clone() };
+/// Whether a binding belongs to an object that had the template's name before it.
+fn is_of_another(binding: &Binding, template: &Template) -> bool {
+    binding.controller_uid().is_some_and(|uid| uid != template.uid)
+}
+
+/// Decides about a binding whose template is gone, or not known.
+fn plan_without_template(index: &Index, key: &Key, binding: Option<&Binding>) -> Plan {
+    let Some(binding) = binding else { return end(index, key, None) };
+    // Without an owner it was left behind on purpose (`--cascade=orphan`), with what members have.
+    let ends = binding.deleting || binding.controller_uid().is_some();
+    if ends && index.is_synced(&key.kind) {
+        return end(index, key, Some(binding));
     }
-    if binding.inventory().all(|cluster| index.holds(&cluster, key) == Some(false)) {
-        release(binding)
-    } else {
-        Step::Nothing
-    }
+    // There is nothing that could be sent anywhere, but clusters may leave.
+    let mut spec = (*binding.spec).clone();
+    spec.clusters.retain(|target| index.views.get(target.name.as_str()).is_some_and(|view| !view.leaving));
+    let step = if binding.deleting { Step::Nothing } else { rewrite(index, key, binding, &spec, None, None) };
+    Plan { step, refusal: None, wanted: None }
+}
+
+/// The next step towards the end of a binding: delete it, wait until no member has the object, let it go.
+fn end(index: &Index, key: &Key, binding: Option<&Binding>) -> Plan {
+    let step = match binding {
+        None => Step::Nothing,
+        Some(binding) if !binding.deleting => Step::Delete { uid: binding.uid.clone() },
+        Some(binding) if binding.inventory().all(|cluster| index.may_contain(&cluster, key) == Some(false)) => {
+            release(binding)
+        }
+        Some(_) => Step::Nothing,
+    };
+    Plan { step, refusal: None, wanted: Some(false) }
 }
 
 fn release(binding: &Binding) -> Step {
@@ -102,7 +135,12 @@ fn release(binding: &Binding) -> Step {
     Step::Change {
         version: binding.version,
         operations: vec![json!({"op": "replace", "path": "/metadata/finalizers", "value": others})],
+        adopts: None,
     }
+}
+
+fn views(index: &Index) -> impl Iterator<Item = &ClusterView> {
+    index.views.values().map(|view| &**view)
 }
 
 fn place(
@@ -114,11 +152,10 @@ fn place(
     binding: Option<&Binding>,
 ) -> (Step, Option<(&'static str, String)>) {
     let claim = Policy { namespace: namespace.as_deref(), name, spec: policy };
-    let views: Vec<ClusterView> = index.views.values().map(|view| (**view).clone()).collect();
-    let previous = binding.map_or(&[][..], |binding| &binding.spec.clusters);
-    let bound = distribute::bind(&template.parsed(), &claim, &views, previous);
+    let previous = binding.map(|binding| Previous::from(&*binding.spec)).unwrap_or_default();
+    let bound = distribute::bind(&template.parsed(), &claim, views(index), previous);
     let refusal = bound.refusal.map(|refusal| (refusal.reason(), refusal.to_string()));
-
+    let claim = Claim::Policy(namespace.as_deref(), name);
     let owner = OwnerReference {
         api_version: key.kind.api_version.clone(),
         kind: key.kind.kind.clone(),
@@ -127,25 +164,38 @@ fn place(
         controller: Some(true),
         block_owner_deletion: Some(true),
     };
-    let removing = binding.map(|binding| removing(index, key, binding, &bound.spec)).unwrap_or_default();
-    let annotations = annotations(binding.map(|binding| &binding.annotations), namespace.as_deref(), name, &removing);
-    let Some(binding) = binding else {
-        let (api_version, kind) = match key.namespace {
-            Some(_) => (ResourceBinding::api_version(&()), ResourceBinding::kind(&())),
-            None => (ClusterResourceBinding::api_version(&()), ClusterResourceBinding::kind(&())),
-        };
-        let mut metadata = json!({"name": key.binding_name(), "annotations": annotations,
-            "finalizers": [BINDING_FINALIZER], "ownerReferences": [owner]});
-        if let Some(namespace) = &key.namespace {
-            metadata["namespace"] = json!(namespace);
-        }
-        let body = json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": bound.spec});
-        return (Step::Create(body), refusal);
+    let step = match binding {
+        Some(binding) => rewrite(index, key, binding, &bound.spec, Some(&claim), Some(&owner)),
+        None => create(key, &bound.spec, &claim, &owner),
     };
+    (step, refusal)
+}
+
+fn create(key: &Key, spec: &BindingSpec, claim: &Claim<'_>, owner: &OwnerReference) -> Step {
+    let resource = binding_resource(key);
+    let annotations = annotations(&BTreeMap::new(), Some(claim), &BTreeSet::new());
+    let mut metadata = json!({"name": key.binding_name(), "annotations": annotations,
+        "finalizers": [BINDING_FINALIZER], "ownerReferences": [owner]});
+    if let Some(namespace) = &key.namespace {
+        metadata["namespace"] = json!(namespace);
+    }
+    Step::Create(json!({"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "spec": spec}))
+}
+
+/// What changes of a binding. Without a claim its annotations about policies stay, without an owner its owners.
+fn rewrite(
+    index: &Index,
+    key: &Key,
+    binding: &Binding,
+    spec: &BindingSpec,
+    claim: Option<&Claim<'_>>,
+    owner: Option<&OwnerReference>,
+) -> Step {
+    let annotations = annotations(&binding.annotations, claim, &removing(index, key, binding, spec));
     let mut operations = Vec::new();
     let mut put = |path: &str, value: Value| operations.push(json!({"op": "add", "path": path, "value": value}));
-    if *binding.spec != bound.spec {
-        put("/spec", json!(bound.spec));
+    if *binding.spec != *spec {
+        put("/spec", json!(spec));
     }
     if binding.annotations != annotations {
         put("/metadata/annotations", json!(annotations));
@@ -154,46 +204,53 @@ fn place(
         let all: Vec<&str> = binding.finalizers.iter().map(String::as_str).chain([BINDING_FINALIZER]).collect();
         put("/metadata/finalizers", json!(all));
     }
-    if !binding.owners.contains(&owner) {
-        let others = binding.owners.iter().filter(|other| other.controller != Some(true)).cloned();
+    let owner = owner.filter(|owner| !binding.owners.contains(owner));
+    if let Some(owner) = owner {
+        let others = binding.owners.iter().filter(|other| other.controller != Some(true));
         put("/metadata/ownerReferences", json!(others.chain([owner]).collect::<Vec<_>>()));
     }
-    let step =
-        if operations.is_empty() { Step::Nothing } else { Step::Change { version: binding.version, operations } };
-    (step, refusal)
+    if operations.is_empty() {
+        return Step::Nothing;
+    }
+    Step::Change { version: binding.version, operations, adopts: owner.map(|owner| owner.uid.clone()) }
 }
 
 /// Clusters that the object is no longer meant for and may still be in.
 fn removing(index: &Index, key: &Key, before: &Binding, after: &BindingSpec) -> BTreeSet<ClusterName> {
     let meant = |cluster: &ClusterName| after.clusters.iter().any(|target| *target.name == **cluster);
-    before.inventory().filter(|cluster| !meant(cluster) && index.holds(cluster, key) != Some(false)).collect()
+    before.inventory().filter(|cluster| !meant(cluster) && index.may_contain(cluster, key) != Some(false)).collect()
+}
+
+/// Who claims a template.
+enum Claim<'a> {
+    /// Nobody.
+    None,
+    /// A policy, by namespace (nothing for a ClusterPropagationPolicy) and name.
+    Policy(Option<&'a str>, &'a str),
 }
 
 fn annotations(
-    before: Option<&BTreeMap<String, String>>,
-    namespace: Option<&str>,
-    name: &str,
+    before: &BTreeMap<String, String>,
+    claim: Option<&Claim<'_>>,
     removing: &BTreeSet<ClusterName>,
 ) -> BTreeMap<String, String> {
-    let mut all = before.cloned().unwrap_or_default();
-    for ours in
-        [POLICY_NAMESPACE_ANNOTATION, POLICY_NAME_ANNOTATION, CLUSTER_POLICY_NAME_ANNOTATION, REMOVING_ANNOTATION]
-    {
-        all.remove(ours);
+    let mut all = before.clone();
+    let mut put = |name: &str, value: Option<&str>| match value {
+        Some(value) => all.insert(name.to_owned(), value.to_owned()),
+        None => all.remove(name),
+    };
+    if let Some(claim) = claim {
+        let (namespace, name, cluster_policy) = match claim {
+            Claim::None => (None, None, None),
+            Claim::Policy(Some(namespace), name) => (Some(*namespace), Some(*name), None),
+            Claim::Policy(None, name) => (None, None, Some(*name)),
+        };
+        put(POLICY_NAMESPACE_ANNOTATION, namespace);
+        put(POLICY_NAME_ANNOTATION, name);
+        put(CLUSTER_POLICY_NAME_ANNOTATION, cluster_policy);
     }
-    match namespace {
-        Some(namespace) => {
-            all.insert(POLICY_NAMESPACE_ANNOTATION.to_owned(), namespace.to_owned());
-            all.insert(POLICY_NAME_ANNOTATION.to_owned(), name.to_owned());
-        }
-        None => {
-            all.insert(CLUSTER_POLICY_NAME_ANNOTATION.to_owned(), name.to_owned());
-        }
-    }
-    if !removing.is_empty() {
-        let names: Vec<&str> = removing.iter().map(|name| &**name).collect();
-        all.insert(REMOVING_ANNOTATION.to_owned(), names.join(","));
-    }
+    let names: Vec<&str> = removing.iter().map(|name| &**name).collect();
+    put(REMOVING_ANNOTATION, (!names.is_empty()).then(|| names.join(",")).as_deref());
     all
 }
 
@@ -218,7 +275,8 @@ pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
     let written = match &plan.step {
         Step::Nothing => Ok(None),
         Step::Create(body) => engine.rest.create(&target, body.to_string().into_bytes()).await.map(Some),
-        Step::Change { version, operations } => {
+        Step::Change { adopts: Some(uid), .. } if !is_there(&engine, &key, uid).await => return Outcome::Failed,
+        Step::Change { version, operations, .. } => {
             engine.rest.patch(&target, *version, operations.clone()).await.map(Some)
         }
         Step::Delete { uid } => match engine.rest.delete(&target, uid).await {
@@ -241,6 +299,23 @@ pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
         Err(error) => {
             tracing::warn!(object = %key, error = message(&error), "binding was not written; trying again");
             Outcome::Failed
+        }
+    }
+}
+
+/// Whether a template is there for certain. The garbage collector takes the owner off the binding of a template that is
+/// deleted with `--cascade=orphan`; putting it back because of an old event would have the binding deleted, too.
+async fn is_there(engine: &Engine, key: &Key, uid: &str) -> bool {
+    let Some(resource) = engine.plane_resource(&key.kind) else { return false };
+    let target = Target { resource: &resource, namespace: key.namespace.as_deref(), name: &key.name };
+    match engine.rest.get(&target).await {
+        Ok(Some(object)) => {
+            text(&object, "/metadata/uid") == uid && object.pointer("/metadata/deletionTimestamp").is_none()
+        }
+        Ok(None) => false,
+        Err(error) => {
+            tracing::debug!(object = %key, error = message(&error), "template was not read");
+            false
         }
     }
 }
@@ -269,11 +344,11 @@ async fn look_again(engine: &Engine, key: &Key, target: &Target<'_>) -> Outcome 
 #[must_use]
 pub fn binding_key(binding: &Value) -> Option<Key> {
     let resource = binding.pointer("/spec/resource")?;
-    let text = |field: &str| resource.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let given = |field: &str| resource.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
     let key = Key::new(ObjectKey {
-        kind: super::key::KindKey::new(text("apiVersion")?, text("kind")?),
-        namespace: text("namespace").map(str::to_owned),
-        name: text("name")?.to_owned(),
+        kind: super::key::KindKey::new(given("apiVersion")?, given("kind")?),
+        namespace: given("namespace").map(str::to_owned),
+        name: given("name")?.to_owned(),
     });
     // A binding by another name or in another namespace is somebody's own invention, and none of ours. Who may write
     // bindings in one namespace is not to speak for objects of another.

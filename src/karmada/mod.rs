@@ -7,6 +7,7 @@
 pub mod binding;
 pub mod cluster;
 pub mod compatibility;
+pub mod names;
 pub mod policy;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
@@ -48,6 +49,10 @@ pub const UNJOIN_POLICY_ANNOTATION: &str = "airdock.dev/unjoin-policy";
 
 /// Annotation on a Cluster: `true` gives up a member that leaves and cannot be reached.
 pub const FORCE_UNJOIN_ANNOTATION: &str = "airdock.dev/force-unjoin";
+
+/// Condition on a Cluster of a Compact plane that is being deleted: whether the member is rid of what the plane made there.
+/// While it is not, the message names what is left.
+pub const DRAINED_CONDITION: &str = "Drained";
 
 /// Definitions that a Compact plane serves, each with the kind whose fields it has.
 #[must_use]

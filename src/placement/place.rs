@@ -7,7 +7,7 @@ use super::cluster::ClusterView;
 use super::selector::affinity_matches;
 use super::taints::untolerated;
 use super::weights::divide;
-use crate::karmada::binding::TargetCluster;
+use crate::karmada::binding::{BindingSpec, TargetCluster};
 use crate::karmada::policy::{Placement, ReplicaSchedulingType, StaticClusterWeight};
 
 /// What is to be placed.
@@ -23,8 +23,23 @@ pub struct Request<'a> {
     pub replicas: Option<i64>,
     /// The rules.
     pub placement: &'a Placement,
-    /// Where it is now: taints and missing kinds do not drive it away from there.
-    pub previous: &'a [TargetCluster],
+    /// Where it is now.
+    pub previous: Previous<'a>,
+}
+
+/// The last decision about an object.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Previous<'a> {
+    /// The clusters: taints and missing kinds do not drive the object away from there.
+    pub targets: &'a [TargetCluster],
+    /// The rules that led to them.
+    pub placement: Option<&'a Placement>,
+}
+
+impl<'a> From<&'a BindingSpec> for Previous<'a> {
+    fn from(spec: &'a BindingSpec) -> Self {
+        Self { targets: &spec.clusters, placement: spec.placement.as_ref() }
+    }
 }
 
 /// Where something was placed, and where not.
@@ -86,7 +101,18 @@ impl fmt::Display for Grouped<'_> {
 }
 
 /// Chooses clusters and divides replicas among them.
-pub fn place(request: &Request<'_>, clusters: &[ClusterView]) -> Result<Placed, Refusal> {
+///
+/// Replicas that are divided stay where they are until the rules or the number of replicas change, or one of their
+/// clusters leaves: a cluster that joins, is relabelled or comes back does not move running pods. Everything else goes
+/// to each cluster that fits now.
+pub fn place<'c>(
+    request: &Request<'_>,
+    clusters: impl IntoIterator<Item = &'c ClusterView>,
+) -> Result<Placed, Refusal> {
+    let clusters: Vec<&ClusterView> = clusters.into_iter().collect();
+    if is_settled(request, &clusters) {
+        return Ok(stay(request, &clusters));
+    }
     let mut excluded = Vec::new();
     let mut fitting: Vec<&ClusterView> = Vec::new();
     for cluster in clusters {
@@ -99,15 +125,13 @@ pub fn place(request: &Request<'_>, clusters: &[ClusterView]) -> Result<Placed, 
     if fitting.is_empty() {
         return Err(Refusal::NoClusterFit(excluded));
     }
-    let targets: Vec<TargetCluster> = match (request.replicas, &request.placement.replica_scheduling) {
-        (None, _) => everywhere(&fitting, None),
-        // An object that is scaled to zero stays where it may be.
-        (Some(0), _) => everywhere(&fitting, Some(0)),
-        (Some(replicas), Some(scheduling)) if scheduling.replica_scheduling_type == ReplicaSchedulingType::Divided => {
-            let preference = scheduling.weight_preference.as_ref();
-            divided(request, replicas, &fitting, preference.map_or(&[], |p| &p.static_weight_list))
+    let targets: Vec<TargetCluster> = match divided_replicas(request) {
+        Some(replicas) => {
+            let scheduling = request.placement.replica_scheduling.as_ref();
+            let preference = scheduling.and_then(|scheduling| scheduling.weight_preference.as_ref());
+            divide_by_weight(request, replicas, &fitting, preference.map_or(&[], |p| &p.static_weight_list))
         }
-        (Some(replicas), _) => everywhere(&fitting, Some(replicas)),
+        None => everywhere(&fitting, request.replicas),
     };
     for cluster in &fitting {
         if !targets.iter().any(|target| target.name == cluster.name) {
@@ -119,6 +143,36 @@ pub fn place(request: &Request<'_>, clusters: &[ClusterView]) -> Result<Placed, 
     Ok(Placed { targets, excluded })
 }
 
+/// The replicas of an object whose replicas are divided. An object that is scaled to zero is not: it stays where it may be.
+fn divided_replicas(request: &Request<'_>) -> Option<i64> {
+    let scheduling = request.placement.replica_scheduling.as_ref()?;
+    let divided = scheduling.replica_scheduling_type == ReplicaSchedulingType::Divided;
+    request.replicas.filter(|replicas| divided && *replicas > 0)
+}
+
+/// Whether the last division still holds.
+fn is_settled(request: &Request<'_>, clusters: &[&ClusterView]) -> bool {
+    let Previous { targets, placement } = request.previous;
+    let Some(replicas) = divided_replicas(request) else { return false };
+    let stays = |target: &TargetCluster| clusters.iter().any(|view| view.name == target.name && !view.leaving);
+    let assigned: i64 = targets.iter().map(|target| i64::from(target.replicas.unwrap_or(0))).sum();
+    placement == Some(request.placement) && assigned == replicas && targets.iter().all(stays)
+}
+
+fn stay(request: &Request<'_>, clusters: &[&ClusterView]) -> Placed {
+    let mut targets = request.previous.targets.to_vec();
+    targets.sort_by(|a, b| a.name.cmp(&b.name));
+    let others = clusters.iter().filter(|cluster| !targets.iter().any(|target| target.name == cluster.name));
+    let mut excluded: Vec<Excluded> = others
+        .map(|cluster| Excluded {
+            cluster: cluster.name.clone(),
+            why: misfit(request, cluster).unwrap_or_else(|| "came after the replicas were divided".to_owned()),
+        })
+        .collect();
+    excluded.sort_by(|a, b| a.cluster.cmp(&b.cluster));
+    Placed { targets, excluded }
+}
+
 fn misfit(request: &Request<'_>, cluster: &ClusterView) -> Option<String> {
     if cluster.leaving {
         return Some("is leaving".to_owned());
@@ -127,7 +181,7 @@ fn misfit(request: &Request<'_>, cluster: &ClusterView) -> Option<String> {
     if affinity.is_some_and(|affinity| !affinity_matches(affinity, cluster)) {
         return Some("did not match the placement's cluster affinity".to_owned());
     }
-    if request.previous.iter().any(|target| target.name == cluster.name) {
+    if request.previous.targets.iter().any(|target| target.name == cluster.name) {
         return None;
     }
     if cluster.serves(request.api_version, request.kind) == Some(false) {
@@ -141,7 +195,7 @@ fn everywhere(clusters: &[&ClusterView], replicas: Option<i64>) -> Vec<TargetClu
     clusters.iter().map(|cluster| target(&cluster.name, replicas)).collect()
 }
 
-fn divided(
+fn divide_by_weight(
     request: &Request<'_>,
     replicas: i64,
     clusters: &[&ClusterView],
@@ -193,9 +247,113 @@ mod tests {
             uid: None,
             replicas,
             placement: &placement,
-            previous: &previous,
+            previous: Previous { targets: &previous, placement: None },
         };
         place(&request, clusters)
+    }
+
+    /// Places six replicas 1:2 over a and b, changes something, and places again.
+    #[derive(Default)]
+    struct Change {
+        replicas: Option<i64>,
+        placement: Option<Value>,
+        labels: Option<[&'static str; 2]>,
+        taint: Option<&'static str>,
+        joins: Option<&'static str>,
+        leaves: Option<&'static str>,
+        gone: Option<&'static str>,
+    }
+
+    fn after(kind: &str, change: &Change) -> Vec<(String, Option<i32>)> {
+        let placement = |rules: &Value| -> Placement {
+            from_value(json!({"clusterAffinity": {"labelSelector": {"matchLabels": {"tier": "edge"}}},
+                "replicaScheduling": {"replicaSchedulingType": kind, "replicaDivisionPreference": "Weighted",
+                    "weightPreference": {"staticWeightList": rules}}}))
+            .unwrap()
+        };
+        let weights = json!([{"targetCluster": {"clusterNames": ["a"]}, "weight": 1},
+            {"targetCluster": {"clusterNames": ["b", "c"]}, "weight": 2}]);
+        let view = |name: &str| ClusterView {
+            name: name.into(),
+            labels: [("tier".to_owned(), "edge".to_owned())].into(),
+            ..ClusterView::default()
+        };
+        let mut clusters = vec![view("a"), view("b")];
+        let (first, second) = (placement(&weights), placement(change.placement.as_ref().unwrap_or(&weights)));
+        let mut request = Request {
+            api_version: "apps/v1",
+            kind: "Deployment",
+            uid: None,
+            replicas: Some(6),
+            placement: &first,
+            previous: Previous::default(),
+        };
+        let before = place(&request, &clusters).unwrap().targets;
+        request.previous = Previous { targets: &before, placement: Some(&first) };
+        request.placement = &second;
+        request.replicas = change.replicas.or(Some(6));
+        clusters.extend(change.joins.map(view));
+        for cluster in &mut clusters {
+            if let Some([_, tier]) = change.labels.filter(|[name, _]| *name == cluster.name) {
+                cluster.labels.insert("tier".to_owned(), tier.to_owned());
+            }
+            if change.taint == Some(cluster.name.as_str()) {
+                cluster.health = Health::NotReady;
+            }
+            cluster.leaving = change.leaves == Some(cluster.name.as_str());
+        }
+        clusters.retain(|cluster| change.gone != Some(cluster.name.as_str()));
+        let placed = place(&request, &clusters).unwrap();
+        assert_eq!(placed.targets.len() + placed.excluded.len(), clusters.len(), "each cluster is in one of the lists");
+        placed.targets.into_iter().map(|target| (target.name, target.replicas)).collect()
+    }
+
+    #[test]
+    fn a_division_is_steady() {
+        let same = vec![("a", Some(2)), ("b", Some(4))];
+        for (what, change, expected) in [
+            ("nothing", Change::default(), same.clone()),
+            ("a cluster joins", Change { joins: Some("c"), ..Change::default() }, same.clone()),
+            ("one no longer matches", Change { labels: Some(["b", "core"]), ..Change::default() }, same.clone()),
+            ("one is not ready", Change { taint: Some("b"), ..Change::default() }, same.clone()),
+            (
+                "one leaves",
+                Change { leaves: Some("b"), joins: Some("c"), ..Change::default() },
+                vec![("a", Some(2)), ("c", Some(4))],
+            ),
+            ("one is gone", Change { gone: Some("b"), ..Change::default() }, vec![("a", Some(6))]),
+            (
+                "scaled up",
+                Change { replicas: Some(10), joins: Some("c"), ..Change::default() },
+                vec![("a", Some(2)), ("b", Some(4)), ("c", Some(4))],
+            ),
+            ("scaled down", Change { replicas: Some(3), ..Change::default() }, vec![("a", Some(1)), ("b", Some(2))]),
+            (
+                "to zero",
+                Change { replicas: Some(0), joins: Some("c"), ..Change::default() },
+                vec![("a", Some(0)), ("b", Some(0)), ("c", Some(0))],
+            ),
+            (
+                "other weights",
+                Change { placement: Some(json!([])), ..Change::default() },
+                vec![("a", Some(3)), ("b", Some(3))],
+            ),
+        ] {
+            assert_eq!(after("Divided", &change), named(&expected), "{what}");
+        }
+    }
+
+    #[test]
+    fn what_is_duplicated_follows_the_clusters() {
+        for (what, change, expected) in [
+            ("a cluster joins", Change { joins: Some("c"), ..Change::default() }, vec!["a", "b", "c"]),
+            ("one no longer matches", Change { labels: Some(["b", "core"]), ..Change::default() }, vec!["a"]),
+            ("one is not ready", Change { taint: Some("b"), ..Change::default() }, vec!["a", "b"]),
+            ("one leaves", Change { leaves: Some("b"), ..Change::default() }, vec!["a"]),
+        ] {
+            let expected: Vec<_> = expected.into_iter().map(|name| (name, Some(6))).collect();
+            assert_eq!(after("Duplicated", &change), named(&expected), "{what}");
+        }
     }
 
     fn targets(replicas: Option<i64>, placement: Value) -> Vec<(String, Option<i32>)> {

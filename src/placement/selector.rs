@@ -22,6 +22,10 @@ pub fn affinity_matches(affinity: &ClusterAffinity, cluster: &ClusterView) -> bo
 }
 
 fn field_matches(requirement: &FieldRequirement, cluster: &ClusterView) -> bool {
+    // Of zones alone none may be listed.
+    if requirement.values.is_empty() && requirement.key != ClusterField::Zone {
+        return false;
+    }
     let listed = |value: &String| requirement.values.contains(value);
     let any = match requirement.key {
         ClusterField::Provider => cluster.provider.as_ref().is_some_and(listed),
@@ -35,7 +39,18 @@ fn field_matches(requirement: &FieldRequirement, cluster: &ClusterView) -> bool 
 }
 
 fn labels_match(selector: &LabelSelector, labels: &BTreeMap<String, String>) -> bool {
-    Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
+    is_valid(selector) && Selector::try_from(selector.clone()).is_ok_and(|selector| selector.matches(labels))
+}
+
+/// Whether each requirement has the values that its operator asks for. Kubernetes refuses any other selector as a whole.
+fn is_valid(selector: &LabelSelector) -> bool {
+    selector.match_expressions.iter().flatten().all(|requirement| {
+        let has_values = requirement.values.as_ref().is_some_and(|values| !values.is_empty());
+        match requirement.operator.as_str() {
+            "In" | "NotIn" => has_values,
+            _ => !has_values,
+        }
+    })
 }
 
 /// How closely selectors name an object; the closer match wins over the wider one.
@@ -118,6 +133,15 @@ mod tests {
             (label("tier", "Exists", Value::Null), true),
             (label("tier", "DoesNotExist", Value::Null), false),
             (label("tier", "Near", json!(["edge"])), false),
+            (label("tier", "Exists", json!([])), true),
+            (label("tier", "Exists", json!(["edge"])), false),
+            (label("other", "DoesNotExist", json!(["x"])), false),
+            (label("tier", "NotIn", json!([])), false),
+            (label("tier", "In", json!([])), false),
+            (label("tier", "NotIn", Value::Null), false),
+            (field("provider", "NotIn", &[]), false),
+            (field("region", "NotIn", &[]), false),
+            (field("zone", "NotIn", &[]), true),
             (field("provider", "In", &["aws", "gcp"]), true),
             (field("provider", "NotIn", &["aws"]), false),
             (field("region", "In", &["us"]), false),

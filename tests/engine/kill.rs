@@ -57,21 +57,17 @@ fn killed_at_each_write_while_propagating_and_deleting() {
                     "propagating, killed at write {k}, {member}"
                 );
             }
-            // Delete, by template or by policy.
-            if k % 2 == 0 {
-                case.delete("v1", "ConfigMap", &name).await;
-            } else {
+            // Delete, with or without a policy.
+            if k % 2 != 0 {
                 case.delete("policy.karmada.io/v1alpha1", "PropagationPolicy", "all").await;
             }
+            case.delete("v1", "ConfigMap", &name).await;
             points += usize::from(dies(case, &Arc::new(FaultInjector::at(k, second))).await);
             case.start_counted();
             case.until(BINDING.0, BINDING.1, &format!("{name}-configmap"), Value::is_null).await;
             case.kill();
             for member in NAMES {
                 assert_eq!(managed(case, member).await, [""; 0], "deleting, killed at write {k}, {member}");
-            }
-            if k % 2 != 0 {
-                case.delete("v1", "ConfigMap", &name).await;
             }
         }
         assert!(points >= 10, "only {points} kill points were reached");

@@ -9,6 +9,7 @@ mod faults;
 #[path = "../harness/mod.rs"]
 mod harness;
 mod kill;
+mod lifecycle;
 mod policies;
 mod propagate;
 mod scale;

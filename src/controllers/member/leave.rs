@@ -18,7 +18,8 @@ use super::{FINALIZER, Members, apply, inventory, plan, plane_finds_ready};
 use crate::api::instance::Profile;
 use crate::api::member::MemberClusterJoin;
 use crate::controllers::finalizer;
-use crate::karmada::Cluster;
+use crate::karmada::{Cluster, DRAINED_CONDITION};
+use crate::runtime::conditions;
 use crate::runtime::error::{Classified as _, chain};
 use crate::runtime::instance_ref::InstanceRefError;
 use crate::runtime::planes::{Plane, PlaneError};
@@ -65,6 +66,13 @@ fn is_overdue(join: &MemberClusterJoin, cluster: &Cluster, now: Timestamp) -> bo
     after.zip(ending_for(cluster, now)).is_some_and(|(after, passed)| passed >= after)
 }
 
+/// What the plane says that keeps it from letting the member go. Pure.
+fn awaited(cluster: &Cluster) -> Option<String> {
+    let status = cluster.status.as_ref()?;
+    let drained = conditions::find(&status.conditions, DRAINED_CONDITION)?;
+    (drained.status == "False").then(|| drained.message.clone())
+}
+
 /// One look at both sides.
 struct Look {
     plane: Option<Arc<Plane>>,
@@ -104,7 +112,10 @@ impl Members {
             let force = seen.forced();
             if let (PlaneSide::Here { cluster: Some(side), .. }, Some(live)) = (&mut seen.plane, &look.cluster) {
                 side.annotated = annotated(join, live, force);
-                side.remaining = self.remaining(&look, live, access.as_ref()).await;
+                // What the plane says itself need not be asked for.
+                if side.awaited.is_none() {
+                    side.remaining = self.remaining(&look, live, access.as_ref()).await;
+                }
             }
             let step = unjoin::next(&seen);
             let of = Membership { instance: &key, plane_mark: None };
@@ -266,6 +277,7 @@ impl Members {
             unpreserved_works,
             overdue: is_overdue(join, cluster, Timestamp::now()),
             remaining: Remaining::default(),
+            awaited: awaited(cluster),
         })
     }
 

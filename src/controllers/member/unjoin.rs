@@ -59,6 +59,8 @@ pub struct ClusterSide {
     pub overdue: bool,
     /// What it still has in the member, once that takes longer than usual.
     pub remaining: Remaining,
+    /// Profile Compact: what the plane says that it waits for.
+    pub awaited: Option<String>,
 }
 
 /// The member's side.
@@ -268,7 +270,10 @@ fn waiting(cluster: &ClusterSide, away: Option<&String>) -> Step {
         },
         None if cluster.remaining.is_empty() => Step::Wait {
             reason: "Unjoining",
-            message: "waiting for the plane to let the member go".to_owned(),
+            message: match &cluster.awaited {
+                Some(awaited) => format!("waiting for the plane to let the member go: {awaited}"),
+                None => "waiting for the plane to let the member go".to_owned(),
+            },
             normal: true,
         },
         None => Step::Wait {

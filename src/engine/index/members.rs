@@ -1,4 +1,4 @@
-//! News of members, and what follows from them.
+//! Events of members, and what follows from them.
 
 use std::sync::Arc;
 
@@ -40,7 +40,7 @@ impl Index {
         requeues
     }
 
-    /// A live object is known to hold what is wanted.
+    /// A live object is known to be as wanted.
     pub fn settle(&mut self, cluster: &ClusterName, key: &Key, hash: u64, wanted: u64) -> Requeues {
         if let Some(live) = self.member_mut(cluster).live.get_mut(key).filter(|live| live.hash == hash) {
             live.settled = Some(wanted);
@@ -62,11 +62,11 @@ impl Index {
         if !newer {
             member.live.insert(key.clone(), live);
         }
-        // When the watch was faster than the answer, what it told may be the same object with a status.
+        // When the watch was faster than the answer, what it reported may be the same object with a status.
         self.settle(cluster, key, hash, wanted)
     }
 
-    /// A managed object of a member is gone (or lost its label); with its uid and version if the watch told.
+    /// A managed object of a member is gone (or lost its label); with its uid and version if the watch reported it.
     pub fn remove_live(&mut self, cluster: &ClusterName, key: &Key, deleted: DeletedObject<'_>) -> Requeues {
         let known = self.members.get(cluster).and_then(|member| member.live.get(key));
         if self.tombstones.insert_for(known.map(|live| live.uid.as_str()), deleted) {
@@ -102,9 +102,23 @@ impl Index {
         for key in gone {
             requeues.merge(self.remove_live(cluster, key, None));
         }
-        self.member_mut(cluster).synced.insert(kind.clone());
-        requeues.merge(self.look_at_kind(cluster, kind));
+        let member = self.member_mut(cluster);
+        member.synced.insert(kind.clone());
+        member.unserved.remove(kind);
+        requeues.merge(self.requeue_kind(cluster, kind));
         requeues
+    }
+
+    /// A member is certain not to serve a kind: what it had of it is gone.
+    pub fn kind_unserved(&mut self, cluster: &ClusterName, kind: &Arc<KindKey>) -> Requeues {
+        let member = self.member_mut(cluster);
+        member.synced.remove(kind);
+        if !member.unserved.insert(kind.clone()) {
+            return Requeues::default();
+        }
+        member.live.retain(|key, _| key.kind != *kind);
+        let bound: Vec<Key> = self.bindings_in(cluster).filter(|key| key.kind == *kind).cloned().collect();
+        Requeues { schedule: bound.clone(), report: bound, clusters: vec![cluster.clone()], ..Requeues::default() }
     }
 
     /// A kind of a member is no longer watched.
@@ -124,6 +138,7 @@ impl Index {
         member.reachable = reachable;
         if !reachable {
             member.synced.clear();
+            member.unserved.clear();
         }
         let bound: Vec<Key> = self.bindings_in(cluster).cloned().collect();
         Requeues { report: bound.clone(), schedule: bound, clusters: vec![cluster.clone()], ..Requeues::default() }

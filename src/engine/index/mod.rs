@@ -1,5 +1,5 @@
-//! Everything that the engine has seen, and what follows from each piece of news. No clients, no waiting: the watches
-//! put news in, and get back which keys must be looked at; the workers ask what to do about a key.
+//! Everything that the engine has seen, and what follows from each event. No clients, no waiting: the watches put events
+//! in, and get back which keys are to be queued; the workers ask what to do about a key.
 
 mod members;
 mod plane;
@@ -14,6 +14,7 @@ use std::time::Instant;
 use super::key::{ClusterName, Key, KindKey, ObjectKey};
 use super::model::{Binding, Live, Template};
 use crate::karmada::cluster::Cluster;
+use crate::karmada::names::is_skipped_kind;
 use crate::karmada::policy::{OverrideSpec, PropagationSpec};
 use crate::placement::ClusterView;
 
@@ -74,7 +75,7 @@ pub struct Decision {
 }
 
 /// Objects that are gone, by uid, with the version at which they went. The answer to a write may be read after the watch
-/// told that its object is gone; without this it would bring back a ghost.
+/// reported that its object is gone; without this it would bring the object back.
 #[derive(Debug, Default)]
 struct Tombstones {
     versions: HashMap<String, u64>,
@@ -96,7 +97,7 @@ impl Tombstones {
         }
     }
 
-    /// Notes that an object is gone, and tells whether another one of its name is known instead.
+    /// Records that an object is gone, and returns whether another one of its name is known instead.
     fn insert_for(&mut self, known: Option<&str>, deleted: DeletedObject<'_>) -> bool {
         let Some((uid, version)) = deleted else { return false };
         self.insert(uid, version);
@@ -124,6 +125,8 @@ pub struct Member {
     pub live: HashMap<Key, Live>,
     /// Kinds whose objects are all known.
     pub synced: HashSet<Arc<KindKey>>,
+    /// Kinds that it is certain not to serve: it has no objects of theirs.
+    pub unserved: HashSet<Arc<KindKey>>,
     /// Last attempts.
     pub attempts: HashMap<Key, Attempt>,
     /// Objects that were found changed and put right.
@@ -134,7 +137,7 @@ pub struct Member {
     pub reachable: bool,
 }
 
-/// Uid and version of an object that the watch told to be gone.
+/// Uid and version of an object that the watch reported as deleted.
 pub type DeletedObject<'a> = Option<(&'a str, u64)>;
 
 /// Everything that the engine has seen.
@@ -158,10 +161,6 @@ pub struct Index {
     decisions: HashMap<Key, Decision>,
     members: HashMap<ClusterName, Member>,
     tombstones: Tombstones,
-}
-
-fn is_reserved(namespace: &str) -> bool {
-    namespace.starts_with("kube-") || namespace.starts_with("karmada-")
 }
 
 impl Index {
@@ -229,13 +228,16 @@ impl Index {
         versions.any(|kind| self.bindings.contains_key(&ObjectKey { kind: kind.clone(), ..key.clone() }))
     }
 
-    /// Whether a cluster may hold an object; nothing while that is not known.
+    /// Whether a cluster may contain an object; nothing while that is not known.
     #[must_use]
-    pub fn holds(&self, cluster: &ClusterName, key: &Key) -> Option<bool> {
+    pub fn may_contain(&self, cluster: &ClusterName, key: &Key) -> Option<bool> {
         let Some(view) = self.views.get(cluster) else { return Some(false) };
         let Some(member) = self.members.get(cluster) else { return self.given_up(cluster, view) };
         if member.in_flight.contains(key) {
             return Some(true);
+        }
+        if member.reachable && member.unserved.contains(&key.kind) {
+            return Some(false);
         }
         if !member.reachable || !member.synced.contains(&key.kind) {
             return self.given_up(cluster, view);
@@ -250,11 +252,11 @@ impl Index {
         self.is_ours(live, key) && !(self.is_given_up(cluster) && is_tried())
     }
 
-    /// Clusters that are known to have a managed object of this key.
-    fn holders(&self, key: &Key) -> impl Iterator<Item = ClusterName> + '_ {
+    /// Clusters that are known to contain a managed object of this key.
+    fn clusters_with(&self, key: &Key) -> impl Iterator<Item = ClusterName> + '_ {
         let key = key.clone();
-        let holding = self.members.iter().filter(move |(_, member)| member.live.contains_key(&key));
-        holding.map(|(cluster, _)| cluster.clone())
+        let members = self.members.iter().filter(move |(_, member)| member.live.contains_key(&key));
+        members.map(|(cluster, _)| cluster.clone())
     }
 
     fn given_up(&self, cluster: &ClusterName, view: &ClusterView) -> Option<bool> {
@@ -299,7 +301,9 @@ impl Index {
     #[must_use]
     pub fn plane_kinds(&self) -> BTreeSet<Arc<KindKey>> {
         let selected = self.policies.values().flat_map(|spec| &spec.resource_selectors);
-        let selected = selected.map(|selector| KindKey::new(&selector.api_version, &selector.kind));
+        let selected = selected
+            .filter(|selector| !is_skipped_kind(&selector.api_version, &selector.kind))
+            .map(|selector| KindKey::new(&selector.api_version, &selector.kind));
         selected.chain(self.bound_kinds.keys().cloned()).collect()
     }
 
@@ -319,6 +323,20 @@ impl Index {
         bound.filter(|(_, b)| b.targets(cluster) || b.removing.contains(cluster)).map(|(key, _)| key)
     }
 
+    /// What keeps a cluster that leaves from being clean, for people; nothing when that is not known, or is nothing.
+    #[must_use]
+    pub fn awaited_in(&self, cluster: &ClusterName) -> Option<String> {
+        let live = self.members.get(cluster).into_iter().flat_map(|member| &member.live);
+        let ours = live.filter(|(key, live)| self.is_ours(live, key)).map(|(key, _)| key);
+        let all: BTreeSet<&Key> = self.bindings_in(cluster).chain(ours).collect();
+        let shown: Vec<String> = all.iter().take(5).map(ToString::to_string).collect();
+        let more = match all.len().saturating_sub(shown.len()) {
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        (!shown.is_empty()).then(|| format!("{}{more}", shown.join(", ")))
+    }
+
     /// Whether nothing of this plane is left in a cluster that leaves; nothing while that is not known.
     #[must_use]
     pub fn is_clean(&self, cluster: &ClusterName) -> Option<bool> {
@@ -327,7 +345,7 @@ impl Index {
         }
         let reachable = self.members.get(cluster).is_some_and(|member| member.reachable);
         if !reachable {
-            // A member that was never reached holds nothing.
+            // A member that was never reached contains nothing.
             let never = self
                 .clusters
                 .get(cluster)
@@ -335,7 +353,8 @@ impl Index {
             return (never || self.is_forced(cluster)).then_some(true);
         }
         let member = self.members.get(cluster)?;
-        if !self.is_forced(cluster) && !self.member_kinds(cluster).iter().all(|kind| member.synced.contains(kind)) {
+        let is_known = |kind: &Arc<KindKey>| member.synced.contains(kind) || member.unserved.contains(kind);
+        if !self.is_forced(cluster) && !self.member_kinds(cluster).iter().all(is_known) {
             return None;
         }
         Some(!member.live.iter().any(|(key, live)| self.remains(cluster, member, key, live)))

@@ -1,4 +1,4 @@
-//! News of the plane, and what follows from them.
+//! Events of the plane, and what follows from them.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,9 +8,10 @@ use serde_json::Value;
 
 use super::super::key::{ClusterName, Key, KindKey, ObjectKey};
 use super::super::model::{Binding, Template, text};
-use super::{Decision, DeletedObject, Index, Namespace, Requeues, is_reserved};
+use super::{Decision, DeletedObject, Index, Namespace, Requeues};
 use crate::karmada::SKIP_AUTO_PROPAGATION_LABEL;
 use crate::karmada::cluster::Cluster;
+use crate::karmada::names::is_reserved_namespace;
 use crate::placement::ClusterView;
 
 /// Uid and version of a cluster.
@@ -23,7 +24,7 @@ impl Index {
     /// A cluster is there, or changed. `relist` accepts an older version: the plane may have been restored.
     pub fn put_cluster(&mut self, cluster: Cluster, relist: bool) -> Requeues {
         let name = ClusterName::from(cluster.metadata.name.clone().unwrap_or_default());
-        // The answer to a status may be read after the watch told of a taint, or of the cluster's end.
+        // The answer to a status may be read after the watch reported a taint, or of the cluster's end.
         if !relist {
             let (uid, version) = identity(&cluster);
             let known = self.clusters.get(&name).map(|known| identity(known));
@@ -45,12 +46,12 @@ impl Index {
                 != (&view.labels, &view.provider, &view.region, &view.zones, view.leaving)
         });
         if differs {
-            requeues.merge(self.look_at_member(&name));
+            requeues.merge(self.requeue_member(&name));
         }
         requeues
     }
 
-    /// A cluster is gone; with its uid and version if the watch told.
+    /// A cluster is gone; with its uid and version if the watch reported it.
     pub fn remove_cluster(&mut self, name: &str, deleted: DeletedObject<'_>) -> Requeues {
         let known = self.clusters.get(name).map(|known| identity(known).0);
         if self.tombstones.insert_for(known, deleted) {
@@ -65,7 +66,7 @@ impl Index {
 
     /// Everything in a member is to be looked at.
     #[must_use]
-    pub fn look_at_member(&self, cluster: &ClusterName) -> Requeues {
+    pub fn requeue_member(&self, cluster: &ClusterName) -> Requeues {
         let bound = self.bindings_in(cluster).cloned();
         let live = self.members.get(cluster).into_iter().flat_map(|member| member.live.keys().cloned());
         let namespaces = self.namespaces.keys().map(|name| ObjectKey::of_namespace(name));
@@ -75,8 +76,8 @@ impl Index {
 
     /// Everything of a kind in a member is to be looked at.
     #[must_use]
-    pub fn look_at_kind(&self, cluster: &ClusterName, kind: &KindKey) -> Requeues {
-        let mut requeues = self.look_at_member(cluster);
+    pub fn requeue_kind(&self, cluster: &ClusterName, kind: &KindKey) -> Requeues {
+        let mut requeues = self.requeue_member(cluster);
         requeues.dispatch.retain(|(_, key)| *key.kind == *kind);
         // Those that are in members no longer meant for them wait for their being gone.
         requeues.schedule = self.bindings_in(cluster).filter(|key| *key.kind == *kind).cloned().collect();
@@ -93,7 +94,7 @@ impl Index {
             .and_then(|labels| labels.get(SKIP_AUTO_PROPAGATION_LABEL))
             .and_then(Value::as_str)
             .is_some_and(|value| value.eq_ignore_ascii_case("true"));
-        let propagates = !skips && name != "default" && !is_reserved(&name);
+        let propagates = !skips && name != "default" && !is_reserved_namespace(&name);
         let template = Template::of(object);
         if let Some(known) = self.namespaces.get(&name)
             && (&known.template.body, known.template.deleting, known.propagates)
@@ -102,13 +103,13 @@ impl Index {
             return Requeues::default();
         }
         self.namespaces.insert(name.clone(), Namespace { template, propagates });
-        self.look_at_namespace(&name)
+        self.requeue_namespace(&name)
     }
 
     /// A namespace is gone.
     pub fn remove_namespace(&mut self, name: &str) -> Requeues {
         self.namespaces.remove(name);
-        self.look_at_namespace(name)
+        self.requeue_namespace(name)
     }
 
     /// Names of the namespaces that are known.
@@ -117,7 +118,7 @@ impl Index {
         self.namespaces.keys().cloned().collect()
     }
 
-    fn look_at_namespace(&self, name: &str) -> Requeues {
+    fn requeue_namespace(&self, name: &str) -> Requeues {
         let key = ObjectKey::of_namespace(name);
         let dispatch = self.views.keys().map(|cluster| (cluster.clone(), key.clone())).collect();
         Requeues { dispatch, ..Requeues::default() }
@@ -133,8 +134,8 @@ impl Index {
             if !relist && known.uid == template.uid && template.version <= known.version {
                 return requeues;
             }
-            if (&known.uid, &known.body, known.deleting, known.generation)
-                != (&template.uid, &template.body, template.deleting, template.generation)
+            if (&known.uid, &known.body, known.deleting, known.cascade, known.generation)
+                != (&template.uid, &template.body, template.deleting, template.cascade, template.generation)
             {
                 requeues.schedule.push(key.clone());
             } else if known.status != template.status {
@@ -147,7 +148,7 @@ impl Index {
         requeues
     }
 
-    /// A template is gone; with its uid and version if the watch told.
+    /// A template is gone; with its uid and version if the watch reported it.
     pub fn remove_template(&mut self, key: &Key, deleted: DeletedObject<'_>) -> Requeues {
         if self.tombstones.insert_for(self.templates.get(key).map(|known| known.uid.as_str()), deleted) {
             return Requeues::default();
@@ -209,8 +210,8 @@ impl Index {
             }
         } else {
             requeues.schedule.push(key.clone());
-            // Those that hold it and are not meant by it were left alone while there was no binding.
-            let concerned: BTreeSet<_> = binding.inventory().chain(self.holders(&key)).collect();
+            // Those that contain it and are not meant by it were left alone while there was no binding.
+            let concerned: BTreeSet<_> = binding.inventory().chain(self.clusters_with(&key)).collect();
             requeues.dispatch.extend(concerned.into_iter().map(|cluster| (cluster, key.clone())));
             requeues.report.push(key.clone());
             requeues.kinds = true;
@@ -222,7 +223,7 @@ impl Index {
         requeues
     }
 
-    /// A binding is gone; with its uid and version if the watch told.
+    /// A binding is gone; with its uid and version if the watch reported it.
     pub fn remove_binding(&mut self, key: &Key, deleted: DeletedObject<'_>) -> Requeues {
         if self.tombstones.insert_for(self.bindings.get(key).map(|known| known.uid.as_str()), deleted) {
             return Requeues::default();
@@ -261,7 +262,7 @@ impl Index {
         let binding = self.bindings.get(key);
         let concerned: Vec<_> = match binding {
             Some(binding) => binding.inventory().collect(),
-            None => self.holders(key).collect(),
+            None => self.clusters_with(key).collect(),
         };
         // Of what is gone altogether nothing is to be remembered.
         if binding.is_some() || self.templates.contains_key(key) {

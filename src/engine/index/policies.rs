@@ -1,4 +1,4 @@
-//! Policies: which object each of them claims or changes, and what follows from news of them.
+//! Policies: which object each of them claims or changes, and what follows from events of them.
 
 use std::sync::Arc;
 
@@ -6,14 +6,17 @@ use serde_json::Value;
 
 use super::super::key::{Key, KindKey, ObjectKey};
 use super::super::model::Binding;
-use super::{Index, PolicyKey, Requeues, is_reserved};
+use super::{Index, PolicyKey, Requeues};
+use crate::karmada::names::{is_reserved_namespace, is_skipped_kind};
 use crate::karmada::policy::{OverrideSpec, PropagationSpec, ResourceSelector};
 use crate::overrides::Override;
 use crate::placement::{self, Policy};
 
-/// Whether objects of a namespace (or cluster-scoped ones) may be claimed at all.
+/// Whether a policy may claim an object at all.
 fn is_claimable(key: &ObjectKey) -> bool {
-    if key.namespace.as_deref().is_some_and(is_reserved) || key.kind.api_version.contains(".karmada.io/") {
+    if key.namespace.as_deref().is_some_and(is_reserved_namespace)
+        || is_skipped_kind(&key.kind.api_version, &key.kind.kind)
+    {
         return false;
     }
     // What every cluster makes for itself in each namespace.
