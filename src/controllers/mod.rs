@@ -64,6 +64,7 @@ impl Context {
             metrics: self.metrics.clone(),
             shutdown: self.shutdown.clone(),
             caches: self.caches.clone(),
+            host: self.host.0.clone(),
         }
     }
 }

@@ -62,7 +62,7 @@ pub(super) async fn run(engine: Arc<Engine>, session: Arc<Session>, key: Key) ->
 
 /// Decides what to do, and whether there is anything to do. Pure but for the lock.
 fn begin(engine: &Engine, session: &Session, key: &Key) -> Begin {
-    let (step, live, repair, attempt) = {
+    let (step, live, repair, attempt, unreadable) = {
         let index = engine.index();
         let Some(member) = index.member(&session.cluster) else { return Begin::Nothing };
         if !member.reachable || !member.synced.contains(&key.kind) {
@@ -71,7 +71,8 @@ fn begin(engine: &Engine, session: &Session, key: &Key) -> Begin {
         }
         let live = member.live.get(key).cloned();
         let (repair, attempt) = (member.repairs.get(key).copied(), member.attempts.get(key).cloned());
-        (desired_state(&index, &session.cluster, key), live, repair, attempt)
+        let unreadable = index.unreadable_override(key).map(|(_, name)| name.clone());
+        (desired_state(&index, &session.cluster, key), live, repair, attempt, unreadable)
     };
     match step {
         DesiredState::Keep => Begin::Nothing,
@@ -82,6 +83,11 @@ fn begin(engine: &Engine, session: &Session, key: &Key) -> Begin {
             _ => Begin::Nothing,
         },
         DesiredState::Apply(inputs) => {
+            if let Some(policy) = unreadable {
+                return Begin::Refused(format!(
+                    "override policy {policy} cannot be read, and what it changes is not known: correct or delete it"
+                ));
+            }
             let manifest = match inputs.render(key) {
                 Ok(manifest) => manifest,
                 Err(error) => return Begin::Refused(error.to_string()),

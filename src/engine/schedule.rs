@@ -60,6 +60,9 @@ pub struct Plan {
 pub fn plan(index: &Index, key: &Key) -> Plan {
     let idle = |step| Plan { step, refusal: None, wanted: Some(false) };
     let binding = index.binding(key);
+    if index.is_template_unreadable(key) {
+        return Plan { step: Step::Nothing, refusal: None, wanted: None };
+    }
     let Some(template) = index.template(key) else {
         let gone = index.is_synced(&key.kind);
         return idle(binding.filter(|_| gone).map_or(Step::Nothing, |binding| ending(index, key, binding)));
@@ -292,7 +295,7 @@ fn ingest(engine: &Engine, key: &Key, object: Value, relist: bool) {
                 engine.change(|index| index.put_binding(key.clone(), binding, relist));
             }
         }
-        Err(error) => tracing::warn!(object = %key, %error, "binding is not understood"),
+        Err(error) => tracing::warn!(object = %key, error = message(&error), "binding is not understood"),
     }
 }
 

@@ -19,6 +19,7 @@ use crate::api::{MANAGED_BY, MANAGED_BY_LABEL};
 use crate::karmada::{CLUSTER_NAMESPACE, Cluster, SYSTEM_LABEL};
 use crate::runtime::apply::{Applied, Applier, ApplyError, anybodys, labelled, typed};
 use crate::runtime::error::{is_conflict, is_not_found};
+use crate::runtime::guarded::{self, Guarded};
 use crate::runtime::planes::{InstanceKey, Plane};
 
 /// What the member has given so far.
@@ -191,7 +192,7 @@ pub async fn delete_cluster(plane: &Plane, live: &LiveCluster) -> Result<(), Err
 }
 
 /// Upstream's Works for a member (profile Full).
-pub struct Works(Api<kube::api::DynamicObject>);
+pub struct Works(Api<Guarded<kube::api::DynamicObject>>);
 
 impl Works {
     /// Those of a cluster.
@@ -208,8 +209,8 @@ impl Works {
     }
 
     async fn list(&self) -> Result<Vec<kube::api::DynamicObject>, kube::Error> {
-        match self.0.list(&ListParams::default()).await {
-            Ok(list) => Ok(list.items),
+        match guarded::list(&self.0, &ListParams::default()).await {
+            Ok(list) => Ok(list),
             Err(error) if is_not_found(&error) => Ok(Vec::new()),
             Err(error) => Err(error),
         }

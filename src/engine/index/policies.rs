@@ -113,20 +113,22 @@ impl Index {
 
     /// An override policy is there, changed, or gone.
     pub fn set_override(&mut self, key: PolicyKey, spec: Option<OverrideSpec>) -> Requeues {
+        let was_unreadable = self.unreadable_overrides.remove(&key);
         let after = spec.map(Arc::new);
         let before = match after.clone() {
             Some(spec) => self.overrides.insert(key.clone(), spec),
             None => self.overrides.remove(&key),
         };
-        if before == after {
+        if before == after && !was_unreadable {
             return Requeues::default();
         }
         let namespace = key.0;
         let touched = |object: &ObjectKey| {
             (namespace.is_none() || namespace == object.namespace)
-                && [&before, &after].into_iter().flatten().any(|spec| {
-                    spec.resource_selectors.is_empty() || selects_kind(&spec.resource_selectors, &object.kind)
-                })
+                && (was_unreadable
+                    || [&before, &after].into_iter().flatten().any(|spec| {
+                        spec.resource_selectors.is_empty() || selects_kind(&spec.resource_selectors, &object.kind)
+                    }))
         };
         let bound = self.bindings.iter().filter(|(key, _)| touched(key));
         let mut dispatch: Vec<_> =
@@ -140,10 +142,27 @@ impl Index {
         Requeues { dispatch, ..Requeues::default() }
     }
 
+    /// An override policy is there, but not understood. One that was understood before stays what it was. Of others nobody
+    /// knows what they change: no object that they may select is written, since it would land without its differences.
+    pub fn mark_override_unreadable(&mut self, key: PolicyKey) -> Requeues {
+        if !self.overrides.contains_key(&key) {
+            self.unreadable_overrides.insert(key);
+        }
+        Requeues::default()
+    }
+
+    /// An override policy that may change an object, and is not understood.
+    #[must_use]
+    pub fn unreadable_override(&self, object: &ObjectKey) -> Option<&PolicyKey> {
+        let mut all = self.unreadable_overrides.iter();
+        all.find(|(namespace, _)| namespace.is_none() || *namespace == object.namespace)
+    }
+
     /// Names of the override policies of one kind that are known.
     #[must_use]
     pub fn override_keys(&self, namespaced: bool) -> Vec<PolicyKey> {
-        self.overrides.keys().filter(|(namespace, _)| namespace.is_some() == namespaced).cloned().collect()
+        let all = self.overrides.keys().chain(&self.unreadable_overrides);
+        all.filter(|(namespace, _)| namespace.is_some() == namespaced).cloned().collect()
     }
 }
 

@@ -486,3 +486,46 @@ fn objects_nobody_may_claim() {
     assert!(!claimed("shop", "kube-root-ca.crt"));
     assert!(!claimed("kube-system", "mine") && !claimed("karmada-system", "mine") && !claimed("other", "mine"));
 }
+
+#[test]
+fn a_template_that_cannot_be_read_is_not_one_that_is_gone() {
+    let (mut index, key) = world();
+    let a = name("a");
+    // It was read before: that holds.
+    index.mark_template_unreadable(key.clone());
+    assert!(matches!(desired_state(&index, &a, &key), DesiredState::Apply(_)));
+    // The same after a start: its binding stays, and so does what members have.
+    index.templates.clear();
+    index.decisions.clear();
+    index.mark_template_unreadable(key.clone());
+    assert!(matches!(plan(&index, &key).step, Step::Nothing));
+    assert_eq!((index.is_wanted(&key), index.decision(&key).is_none()), (None, true));
+    assert!(matches!(desired_state(&index, &a, &key), DesiredState::Keep));
+    assert_eq!(index.template_keys(&key.kind), std::slice::from_ref(&key), "its end would not be noticed in a list");
+    // Corrected, or gone, it is as any other.
+    assert_eq!(index.put_template(key.clone(), template("x", "t", "2"), false).schedule, std::slice::from_ref(&key));
+    assert!(!index.is_template_unreadable(&key));
+    index.templates.clear();
+    index.mark_template_unreadable(key.clone());
+    index.remove_template(&key, None);
+    assert!(matches!(plan(&index, &key).step, Step::Delete { .. }));
+}
+
+#[test]
+fn an_override_that_cannot_be_read_holds_what_it_may_select() {
+    let (mut index, key) = world();
+    let policy = (Some("shop".to_owned()), "o".to_owned());
+    assert_eq!(index.mark_override_unreadable(policy.clone()), Requeues::default());
+    assert_eq!(index.unreadable_override(&key), Some(&policy));
+    let elsewhere = ObjectKey { namespace: Some("other".into()), ..(*key).clone() };
+    assert_eq!(index.unreadable_override(&elsewhere), None);
+    assert_eq!(index.override_keys(true), std::slice::from_ref(&policy), "its end would not be noticed in a list");
+    // Gone, what it held is looked at again.
+    let requeues = index.set_override(policy.clone(), None);
+    assert_eq!(requeues.dispatch.len(), 3);
+    assert_eq!(index.unreadable_override(&key), None);
+    // One that was understood before stays what it was.
+    index.set_override(policy.clone(), Some(from_value(json!({"overrideRules": []})).unwrap()));
+    index.mark_override_unreadable(policy);
+    assert_eq!(index.unreadable_override(&key), None);
+}
