@@ -324,6 +324,68 @@ async fn what_cannot_be_carried_out_is_named_and_recovers() {
 
 /// Kills the operator at each of its writes, before it is sent and after it was carried out, and lets another go on.
 #[tokio::test]
+async fn an_application_that_cannot_be_read_stops_nobody() {
+    let (env, client) = env().await;
+    instance(&env, "deep", "fleet", json!({})).await;
+    // Deeper than anything here can read; sent as text.
+    let nested = format!("{}1{}", r#"{"a":"#.repeat(200), "}".repeat(200));
+    let manifest = format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"x"}},"data":{nested}}}"#);
+    let send = async |method: http::Method, path: &str, body: String| {
+        let request = http::Request::builder()
+            .method(method)
+            .uri(format!("/apis/airdock.dev/v1alpha1/namespaces/deep/multicloudapps{path}"));
+        let request = request.header("content-type", "application/json").body(body.into_bytes()).unwrap();
+        client.request_text(request).await.unwrap()
+    };
+    let spec =
+        format!(r#"{{"instanceRef":{{"name":"fleet"}},"components":[{{"name":"all","manifests":[{manifest}]}}]}}"#);
+    let body = format!(
+        r#"{{"apiVersion":"airdock.dev/v1alpha1","kind":"MultiCloudApp","metadata":{{"name":"bad"}},"spec":{spec}}}"#
+    );
+    send(http::Method::POST, "", body).await;
+    // The operator starts with the object there already.
+    let crash = Arc::new(FaultInjector::never());
+    let operator = operator(&env.host, &crash);
+    let apps = Api::<MultiCloudApp>::namespaced(client.clone(), "deep");
+    put(&apps, application("deep", "good", json!([config("one")]), json!({}))).await;
+    until_ready(&apps, "good", "Unknown", "waiting for the plane to place ConfigMap one").await;
+    bind(&client, "deep", "ConfigMap", "one").await;
+    until_ready(&apps, "good", "True", "runs in eu, us").await;
+
+    let bad = eventually("the bad one is told so", SOON, async || {
+        let text = send(http::Method::GET, "/bad", String::new()).await;
+        let read = airdock::runtime::guarded::Guarded::<MultiCloudApp>::of_json(&text).0.unwrap_err();
+        if read.status["conditions"].is_array() { Ok(read) } else { Err(read.status.to_string()) }
+    })
+    .await;
+    let ready = &bad.status["conditions"][0];
+    assert_eq!(
+        (&ready["type"], &ready["status"], &ready["reason"]),
+        (&json!("Ready"), &json!("False"), &json!("InvalidObject"))
+    );
+    assert!(ready["message"].as_str().unwrap().contains("levels deep"), "{ready}");
+    assert_eq!(bad.status["observedGeneration"], json!(1));
+
+    // Corrected, it is carried out, and nothing is left of the complaint.
+    let spec = application("deep", "bad", json!([config("two")]), json!({}))["spec"].clone();
+    send_merge(&client, "bad", &json!({"spec": spec})).await;
+    let waiting = until_ready(&apps, "bad", "Unknown", "waiting for the plane to place ConfigMap two").await;
+    assert!(find(&waiting.status.unwrap().conditions, "Stalled").is_none());
+    operator.kill();
+    for name in ["good", "bad"] {
+        let free = json!({"metadata": {"finalizers": null}});
+        apps.patch(name, &PatchParams::default(), &Patch::Merge(&free)).await.unwrap();
+        apps.delete(name, &DeleteParams::default()).await.unwrap();
+    }
+}
+
+async fn send_merge(client: &Client, name: &str, patch: &Value) {
+    let path = format!("/apis/airdock.dev/v1alpha1/namespaces/deep/multicloudapps/{name}");
+    let request = http::Request::patch(path).header("content-type", "application/merge-patch+json");
+    client.request_text(request.body(patch.to_string().into_bytes()).unwrap()).await.unwrap();
+}
+
+#[tokio::test]
 async fn killed_at_any_write_it_ends_the_same() {
     let (env, client) = env().await;
     let manifests = json!([deployment("nginx"), config("one")]);

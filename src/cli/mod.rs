@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::runtime::error::chain;
+use crate::runtime::error::full;
 use crate::runtime::telemetry::{self, LogArgs, LogFormat};
 
 /// Image of the engine of Compact instances, unless another is named: this version's.
@@ -99,7 +99,7 @@ pub async fn main() -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("airdock: {}", chain(error.as_ref()));
+            eprintln!("airdock: {}", full(error.as_ref()));
             ExitCode::FAILURE
         }
     }

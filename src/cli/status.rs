@@ -15,6 +15,7 @@ use self::page::page;
 use self::table::render_page;
 use super::output::{self, Format, OutputError};
 use crate::api::{KarmadaInstance, MemberClusterJoin, MultiCloudApp, PermissionBinding};
+use crate::runtime::guarded::{self, Guarded};
 
 /// Flags of `airdock status`.
 #[derive(Args, Clone, Debug)]
@@ -85,12 +86,12 @@ where
         + DeserializeOwned
         + std::fmt::Debug,
 {
-    let api: Api<K> = match namespace {
+    let api: Api<Guarded<K>> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
-    let list = api.list(&ListParams::default()).await;
-    list.map(|list| list.items).map_err(|error| StatusError::List(K::plural(&()).into_owned(), error))
+    let list = guarded::list(&api, &ListParams::default()).await;
+    list.map_err(|error| StatusError::List(K::plural(&()).into_owned(), error))
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! Tells events that matter from those that do not. Memory alone: after a restart, everything is new once.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
 
 use kube::ResourceExt;
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use super::stamp;
@@ -12,6 +12,9 @@ use crate::api::common::condition::READY;
 use crate::runtime::conditions::is_true;
 use crate::runtime::controller::Guarded;
 use crate::runtime::planes::InstanceKey;
+
+/// How many keys are remembered.
+const MAX_KNOWN: usize = 10_000;
 
 /// What was last seen, by key.
 #[derive(Debug, Default)]
@@ -23,7 +26,11 @@ impl Changes {
     /// Whether this differs from what was last seen under the key.
     pub fn is_new<T: Serialize>(&self, key: &str, what: &T) -> bool {
         let now = stamp::digest(what);
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
+        // Keys may go without a word. What is forgotten is new once more.
+        if known.len() >= MAX_KNOWN {
+            known.clear();
+        }
         known.insert(key.to_owned(), now.clone()) != Some(now)
     }
 
@@ -50,6 +57,10 @@ mod tests {
         let changes = Changes::default();
         assert!(changes.is_new("a", &1));
         assert!(!changes.is_new("a", &1));
+        for key in 0..=MAX_KNOWN {
+            changes.is_new(&key.to_string(), &1);
+        }
+        assert!(changes.known.lock().len() <= MAX_KNOWN);
         assert!(changes.is_new("b", &1) && changes.is_new("a", &2) && changes.is_new("a", &1));
     }
 }

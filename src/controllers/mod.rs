@@ -63,6 +63,7 @@ impl Context {
             metrics: self.metrics.clone(),
             shutdown: self.shutdown.clone(),
             caches: self.caches.clone(),
+            host: self.host.0.clone(),
         }
     }
 }

@@ -11,7 +11,7 @@ use kube::{Client, Resource};
 
 use super::changes::Changes;
 use crate::api::KarmadaInstance;
-use crate::runtime::controller::Guarded;
+use crate::runtime::guarded::{Guarded, PAGE};
 use crate::runtime::instance_ref::InstanceRefError;
 use crate::runtime::planes::{InstanceKey, PromptBackoff};
 
@@ -19,7 +19,7 @@ use crate::runtime::planes::{InstanceKey, PromptBackoff};
 /// stream fills the cache: it must be polled.
 pub fn instances(host: Client) -> (Store<Guarded<KarmadaInstance>>, impl Stream<Item = InstanceKey> + Send + 'static) {
     let (store, writer) = reflector::store();
-    let watched = watcher(Api::<Guarded<KarmadaInstance>>::all(host), watcher::Config::default());
+    let watched = watcher(Api::<Guarded<KarmadaInstance>>::all(host), watcher::Config::default().page_size(PAGE));
     let watched = StreamBackoff::new(watched, PromptBackoff::default());
     let changes = Changes::default();
     let changed = reflector::reflector(writer, watched)

@@ -277,7 +277,7 @@ async fn update_status(
 fn ingest(engine: &Engine, object: Value) {
     match serde_json::from_value::<Cluster>(object) {
         Ok(cluster) => engine.change(|index| index.put_cluster(cluster, false)),
-        Err(error) => tracing::warn!(%error, "cluster is not understood"),
+        Err(error) => tracing::warn!(error = message(&error), "cluster is not understood"),
     }
 }
 

@@ -29,7 +29,7 @@ mod watch;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
@@ -37,6 +37,7 @@ use kube::api::Api;
 use kube::core::ApiResource;
 use kube::{Client, ResourceExt};
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, watch as channel};
@@ -107,14 +108,20 @@ struct Engine {
     kinds: channel::Sender<()>,
     unknown: AtomicUsize,
     known: Notify,
-    // Set by the owner, which cannot hand out an Arc of itself before it is made.
-    this: std::sync::OnceLock<std::sync::Weak<Engine>>,
+    unreadable: Family<KindLabel, Counter>,
+    this: Weak<Engine>,
 }
 
 /// Label of a queue.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct QueueLabel {
     name: &'static str,
+}
+
+/// Label of what concerns one kind.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct KindLabel {
+    kind: String,
 }
 
 /// Token and authority of a member.
@@ -143,8 +150,14 @@ pub async fn run(plane: Client, options: Options) {
     let depths = Family::<QueueLabel, Gauge>::default();
     let shared = depths.clone();
     metrics.register(|registry| registry.register("workqueue_depth", "Keys that wait for a worker", shared));
+    let unreadable = Family::<KindLabel, Counter>::default();
+    let shared = unreadable.clone();
+    metrics.register(|registry| {
+        let help = "Objects of the plane, as often as they were seen, that cannot be read";
+        registry.register("airdock_engine_unreadable_objects", help, shared);
+    });
     let depth = |name: &'static str| depths.get_or_create(&QueueLabel { name }).clone();
-    let engine = Arc::new(Engine {
+    let engine = Arc::new_cyclic(|this| Engine {
         plane: id.clone(),
         rest: Rest::new(plane),
         factory,
@@ -162,9 +175,9 @@ pub async fn run(plane: Client, options: Options) {
         kinds: channel::Sender::new(()),
         unknown: AtomicUsize::new(plane::MIRRORS),
         known: Notify::new(),
-        this: std::sync::OnceLock::new(),
+        unreadable,
+        this: this.clone(),
     });
-    let _ = engine.this.set(Arc::downgrade(&engine));
     let mut tasks = JoinSet::new();
     plane::start(&engine, &mut tasks);
     while engine.unknown.load(Ordering::Acquire) > 0 {
@@ -263,7 +276,7 @@ impl Engine {
     }
 
     fn start_member(&self, name: &ClusterName) {
-        let Some(engine) = self.this.get().and_then(std::sync::Weak::upgrade) else { return };
+        let Some(engine) = self.this.upgrade() else { return };
         self.members().entry(name.clone()).or_insert_with(|| {
             let changed = Arc::new(Notify::new());
             let task = tokio::spawn(member::run_member(engine, name.clone(), changed.clone())).abort_handle();

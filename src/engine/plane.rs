@@ -28,11 +28,12 @@ use super::policy;
 use super::rest::message;
 use super::schedule::binding_key;
 use super::watch::{News, follow};
-use super::{Credential, Engine};
+use super::{Credential, Engine, KindLabel};
 use crate::karmada::{
     CLUSTER_NAMESPACE, Cluster, ClusterOverridePolicy, ClusterPropagationPolicy, ClusterResourceBinding,
     OverridePolicy, PropagationPolicy, ResourceBinding,
 };
+use crate::runtime::guarded::omitted;
 use crate::runtime::status::StatusWriter;
 
 /// How long a kind is watched after its last use.
@@ -77,9 +78,18 @@ where
     // What is not listed is gone, except what came into being since the list was asked for.
     let mut unseen: HashSet<K> = HashSet::new();
     let mut first = true;
+    let kind = resource.kind.clone();
+    let count = |object: &Value| {
+        if let Some(problem) = omitted(object) {
+            let (namespace, name) = (text(object, "/metadata/namespace"), text(object, "/metadata/name"));
+            tracing::warn!(kind, namespace, name, problem, "object cannot be read");
+            engine.unreadable.get_or_create(&KindLabel { kind: kind.clone() }).inc();
+        }
+    };
     follow(engine.rest.client().clone(), resource, namespace, None, |news| match news {
         News::Begin => unseen = (mirror.known)().into_iter().collect(),
         News::Listed(object) => {
+            count(&object);
             if let Some(key) = (mirror.key)(&object) {
                 unseen.remove(&key);
                 (mirror.put)(key, object, true);
@@ -94,6 +104,7 @@ where
             }
         }
         News::Changed(object) => {
+            count(&object);
             if let Some(key) = (mirror.key)(&object) {
                 (mirror.put)(key, object, false);
             }
@@ -111,7 +122,9 @@ fn parsed<T: DeserializeOwned>(object: Value) -> Option<T> {
     let (kind, name) = (text(&object, "/kind"), text(&object, "/metadata/name"));
     // One object that is not understood must not stop the others.
     serde_json::from_value(object)
-        .inspect_err(|error| tracing::warn!(%error, kind, name, "object is not understood; it is passed over"))
+        .inspect_err(|error| {
+            tracing::warn!(error = message(error), kind, name, "object is not understood; it is passed over")
+        })
         .ok()
 }
 
@@ -201,7 +214,9 @@ async fn bindings<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced
         key: binding_key,
         put: Box::new(move |key, object, relist| match Binding::of(object) {
             Ok(binding) => put.change(|index| index.put_binding(key, binding, relist)),
-            Err(error) => tracing::warn!(object = %key, %error, "binding is not understood; it is passed over"),
+            Err(error) => {
+                tracing::warn!(object = %key, error = message(&error), "binding is not understood; it is passed over")
+            }
         }),
         remove: Box::new(move |key, deleted| remove.change(|index| index.remove_binding(key, deleted))),
         known: Box::new(move || known.index().binding_keys(namespaced)),
@@ -333,12 +348,20 @@ async fn is_defined(engine: &Engine, kind: &KindKey) -> bool {
 
 async fn templates(engine: Arc<Engine>, kind: Arc<KindKey>, resource: ApiResource) {
     let mut unseen: HashSet<Key> = HashSet::new();
+    let put = |key: Key, object: Value, relist: bool| match omitted(&object) {
+        None => engine.change(|index| index.put_template(key, Template::of(object), relist)),
+        Some(problem) => {
+            tracing::warn!(object = %key, problem, "template cannot be read; what is in members of it stays");
+            engine.unreadable.get_or_create(&KindLabel { kind: kind.kind.clone() }).inc();
+            engine.index().mark_template_unreadable(key);
+        }
+    };
     follow(engine.rest.client().clone(), resource, None, None, |news| match news {
         News::Begin => unseen = engine.index().template_keys(&kind).into_iter().collect(),
         News::Listed(object) => {
             let key = ObjectKey::of(&kind, &object);
             unseen.remove(&key);
-            engine.change(|index| index.put_template(key, Template::of(object), true));
+            put(key, object, true);
         }
         News::Complete => engine.change(|index| {
             let mut requeues = Requeues::default();
@@ -350,7 +373,7 @@ async fn templates(engine: Arc<Engine>, kind: Arc<KindKey>, resource: ApiResourc
         }),
         News::Changed(object) => {
             let key = ObjectKey::of(&kind, &object);
-            engine.change(|index| index.put_template(key, Template::of(object), false));
+            put(key, object, false);
         }
         News::Gone(object) => {
             let key = ObjectKey::of(&kind, &object);

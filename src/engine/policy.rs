@@ -12,6 +12,7 @@ use crate::karmada::POLICY_FINALIZERS;
 use crate::karmada::compatibility::{Kind, refusal};
 use crate::karmada::policy::{OverrideSpec, PropagationSpec};
 use crate::runtime::error::is_conflict;
+use crate::runtime::guarded::omitted;
 
 /// Reason of the event about a policy that cannot be acted on.
 pub(super) const UNREADABLE: &str = "PolicyUnsupported";
@@ -22,6 +23,9 @@ const RETRY: Duration = Duration::from_secs(5);
 /// What a propagation policy says; or why it must not be acted on. As if the field were not there, its objects would
 /// land in more places.
 pub(super) fn propagation(object: &mut Value) -> Result<PropagationSpec, String> {
+    if let Some(problem) = omitted(object) {
+        return Err(problem.to_owned());
+    }
     match refusal(Kind::PropagationPolicy, object) {
         Some(refusal) => Err(refusal),
         None => serde_json::from_value(take_spec(object)).map_err(|error| format!("spec: {error}")),
@@ -30,6 +34,9 @@ pub(super) fn propagation(object: &mut Value) -> Result<PropagationSpec, String>
 
 /// What an override policy says. One that is not understood selects what it seems to select, and holds it back.
 pub(super) fn overriding(object: &mut Value) -> OverrideSpec {
+    if let Some(problem) = omitted(object) {
+        return OverrideSpec { unreadable: Some(problem.to_owned()), ..OverrideSpec::default() };
+    }
     let spec = take_spec(object);
     let selectors = spec.get("resourceSelectors").cloned().unwrap_or_default();
     serde_json::from_value(spec).unwrap_or_else(|error| OverrideSpec {

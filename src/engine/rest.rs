@@ -5,7 +5,9 @@ use kube::Client;
 use kube::core::{ApiResource, Status};
 use serde_json::{Value, json};
 
-use crate::runtime::error::chain;
+/// What people read of an error.
+pub use crate::runtime::error::chain as message;
+use crate::runtime::guarded::read_any;
 
 /// Field manager of everything that the engine writes.
 pub const MANAGER: &str = "airdock-engine";
@@ -145,7 +147,7 @@ impl Rest {
         }
         let request = request.body(body).map_err(kube::Error::HttpError)?;
         let text = self.client.request_text(request).await?;
-        serde_json::from_str(&text).map_err(kube::Error::SerdeError)
+        read_any(&text).map_err(kube::Error::SerdeError)
     }
 }
 
@@ -178,15 +180,6 @@ pub fn is_refused(error: &kube::Error) -> bool {
 #[must_use]
 pub fn is_unanswered(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Service(_) | kube::Error::HyperError(_) | kube::Error::ReadEvents(_))
-}
-
-/// An error as people read it in a status: the API server's own message when there is one.
-#[must_use]
-pub fn message(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Api(status) if !status.message.is_empty() => status.message.clone(),
-        other => chain(other),
-    }
 }
 
 #[cfg(test)]

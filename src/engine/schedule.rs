@@ -63,6 +63,9 @@ pub struct Plan {
 #[must_use]
 pub fn plan(index: &Index, key: &Key) -> Plan {
     let binding = index.binding(key);
+    if index.is_template_unreadable(key) {
+        return Plan { step: Step::Nothing, refusal: None, wanted: None };
+    }
     let Some(template) = index.template(key) else { return plan_without_template(index, key, binding) };
     let keep = |step| Plan { step, refusal: None, wanted: Some(true) };
     match (template.deleting, template.cascade) {
@@ -367,7 +370,7 @@ fn ingest(engine: &Engine, key: &Key, object: Value, relist: bool) {
                 engine.change(|index| index.put_binding(key.clone(), binding, relist));
             }
         }
-        Err(error) => tracing::warn!(object = %key, %error, "binding is not understood"),
+        Err(error) => tracing::warn!(object = %key, error = message(&error), "binding is not understood"),
     }
 }
 

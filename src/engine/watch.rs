@@ -10,14 +10,15 @@ use kube::core::{ApiResource, DynamicResourceScope};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch_kind};
 use kube::{Client, Resource};
-use serde::de::DeserializeOwned;
+use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
+use serde_json::value::RawValue;
 
-/// Objects in one page of a list: what a burst of them takes in memory is bounded.
-const PAGE: u32 = 100;
+use super::rest::message;
+use crate::runtime::guarded::{PAGE, read_any};
 
-/// An object of any kind, as JSON.
+/// An object of any kind, as JSON; what of it cannot be read is left out, and said so.
 #[derive(Clone, Debug)]
 pub struct Document {
     /// The object; without `apiVersion` and `kind` when it came out of a list.
@@ -28,7 +29,9 @@ pub struct Document {
 
 impl<'de> Deserialize<'de> for Document {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let value = Value::deserialize(deserializer)?;
+        // One object that is nested too deep must not fail the list that it is in.
+        let json = Box::<RawValue>::deserialize(deserializer)?;
+        let value = read_any(json.get()).map_err(D::Error::custom)?;
         let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
         let meta = ObjectMeta {
             name: text("/metadata/name"),
@@ -138,7 +141,7 @@ where
             Ok(Event::InitDone) => tell(News::Complete),
             Ok(Event::Apply(object)) => tell(News::Changed(object)),
             Ok(Event::Delete(object)) => tell(News::Gone(object)),
-            Err(error) => tracing::debug!(%error, kind = what, "watch failed; trying again"),
+            Err(error) => tracing::debug!(error = message(&error), kind = what, "watch failed; trying again"),
         }
     }
 }

@@ -4,9 +4,16 @@ use serde_json::{Map, Value, json};
 
 use super::kind::Kind;
 use super::text;
+use crate::runtime::limits::{OMITTED, depth};
 
 /// Annotation, on objects in members, with the generation of the template that they were made from.
 pub const TEMPLATE_GENERATION_ANNOTATION: &str = "resourcetemplate.karmada.io/generation";
+
+/// How many bytes of a status are reported: etcd keeps 1.5 MiB of a binding, with a status for each cluster.
+const MAX_STATUS: usize = 16 << 10;
+
+/// How deep a status may be nested that is reported. It must remain readable within a binding.
+const MAX_LEVELS: usize = 64;
 
 /// The part of a live object's status that the plane is told; nothing while there is none.
 ///
@@ -15,6 +22,10 @@ pub const TEMPLATE_GENERATION_ANNOTATION: &str = "resourcetemplate.karmada.io/ge
 #[must_use]
 pub fn reflect(object: &Value) -> Option<Value> {
     let status = object.get("status").and_then(Value::as_object).filter(|status| !status.is_empty())?;
+    // It could not even be read.
+    if let Some(problem) = status.get(OMITTED) {
+        return Some(json!({OMITTED: problem}));
+    }
     let fields: &[&str] = match Kind::of(object) {
         Some(Kind::Deployment) => &[
             "replicas",
@@ -50,7 +61,7 @@ pub fn reflect(object: &Value) -> Option<Value> {
         Some(Kind::HorizontalPodAutoscaler) => &["currentReplicas", "desiredReplicas"],
         Some(Kind::Service) if text(object, "/spec/type") != "LoadBalancer" => return None,
         Some(Kind::Service) => &["loadBalancer"],
-        _ => return Some(Value::Object(status.clone())),
+        _ => return Some(limited(Value::Object(status.clone()))),
     };
     let mut told: Map<String, Value> = fields
         .iter()
@@ -66,7 +77,20 @@ pub fn reflect(object: &Value) -> Option<Value> {
             told.insert("generation".to_owned(), json!(generation));
         }
     }
-    (!told.is_empty()).then_some(Value::Object(told))
+    (!told.is_empty()).then(|| limited(Value::Object(told)))
+}
+
+/// A status, or a note in its place that it is too large: it is stored in the plane once for each cluster.
+fn limited(status: Value) -> Value {
+    let text = status.to_string();
+    let problem = match (text.len(), depth(&text)) {
+        (bytes, _) if bytes > MAX_STATUS => format!("the status has {bytes} bytes; at most {MAX_STATUS} are reported"),
+        (_, levels) if levels > MAX_LEVELS => {
+            format!("the status is nested {levels} levels deep; at most {MAX_LEVELS} are reported")
+        }
+        _ => return status,
+    };
+    json!({OMITTED: problem})
 }
 
 fn is_zero(value: &Value) -> bool {
@@ -112,5 +136,24 @@ mod tests {
                 "metadata": {"generation": 3, "annotations": {TEMPLATE_GENERATION_ANNOTATION: "5"}}});
             assert_eq!(reflect(&object).unwrap_or_default(), expected, "{object}");
         }
+    }
+
+    #[test]
+    fn statuses_have_limits() {
+        let of = |kind: &str, status: Value| {
+            reflect(&json!({"apiVersion": "batch/v1", "kind": kind, "status": status})).unwrap()
+        };
+        let nested = |levels: usize| (0..levels).fold(json!(1), |inner, _| json!([inner]));
+        for (kind, status, problem) in [
+            ("Thing", json!({"a": "x".repeat(MAX_STATUS)}), "at most 16384 are reported"),
+            ("Job", json!({"conditions": ["x".repeat(MAX_STATUS)]}), "at most 16384 are reported"),
+            ("Thing", json!({"a": nested(MAX_LEVELS)}), "is nested 65 levels deep"),
+            ("Job", json!({OMITTED: "is nested 200 levels deep"}), "is nested 200 levels deep"),
+        ] {
+            let told = of(kind, status);
+            assert!(told[OMITTED].as_str().unwrap().contains(problem), "{told}");
+        }
+        let fits = json!({"a": nested(MAX_LEVELS - 1)});
+        assert_eq!(of("Thing", fits.clone()), fits);
     }
 }

@@ -2,11 +2,12 @@
 //! the object that was meant.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
 use kube::core::ApiResource;
 use kube::{Client, Resource, ResourceExt};
+use parking_lot::Mutex;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -79,6 +80,9 @@ pub struct Applied {
     /// What was done.
     pub change: Change,
 }
+
+/// How many settled objects are remembered.
+const MAX_SETTLED: usize = 10_000;
 
 /// Decides whether an existing object may be written.
 pub type Ownership = fn(&DynamicObject) -> bool;
@@ -163,7 +167,7 @@ impl Applier {
             map.insert("apiVersion".to_owned(), Value::String(resource.api_version.clone()));
             map.insert("kind".to_owned(), Value::String(resource.kind.clone()));
         }
-        let key = format!("{}/{}/{}/{name}", resource.api_version, resource.kind, namespace.unwrap_or_default());
+        let key = settled_key(resource, namespace, name);
         let digest = digest(&wanted);
         if let Some(live) = &live {
             if !ours(live) {
@@ -191,7 +195,7 @@ impl Applier {
     }
 
     fn is_settled(&self, key: &str, wanted: [u8; 32], live: &DynamicObject) -> bool {
-        let settled = self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        let settled = self.settled.lock();
         settled.get(key).is_some_and(|known| {
             known.wanted == wanted
                 && Some(&known.uid) == live.metadata.uid.as_ref()
@@ -201,10 +205,12 @@ impl Applier {
 
     fn remember(&self, key: String, wanted: [u8; 32], live: &DynamicObject) {
         let (Some(uid), Some(resource_version)) = (live.uid(), live.resource_version()) else { return };
-        self.settled
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .insert(key, Settled { wanted, uid, resource_version });
+        let mut settled = self.settled.lock();
+        // Objects may go without being deleted here. What is forgotten is applied once more.
+        if settled.len() >= MAX_SETTLED {
+            settled.clear();
+        }
+        settled.insert(key, Settled { wanted, uid, resource_version });
     }
 
     /// Deletes an object if it still is the one with this uid. Tells whether it is (or already was) gone.
@@ -221,7 +227,10 @@ impl Applier {
         };
         match self.api(resource, namespace).delete(name, &params).await {
             // Left: the object, which now has a deletionTimestamp. Right: it is gone.
-            Ok(answer) => Ok(answer.is_right()),
+            Ok(answer) => {
+                self.settled.lock().remove(&settled_key(resource, namespace, name));
+                Ok(answer.is_right())
+            }
             Err(error) if is_not_found(&error) || is_conflict(&error) => Ok(true),
             Err(source) => Err(api_error("delete", resource, namespace, name, source)),
         }
@@ -261,6 +270,10 @@ fn holds(live: &DynamicObject, wanted: &Value) -> bool {
 
 fn digest(value: &Value) -> [u8; 32] {
     Sha256::digest(value.to_string().as_bytes()).into()
+}
+
+fn settled_key(resource: &ApiResource, namespace: Option<&str>, name: &str) -> String {
+    format!("{}/{}/{}/{name}", resource.api_version, resource.kind, namespace.unwrap_or_default())
 }
 
 fn full_name(namespace: Option<&str>, name: &str) -> String {

@@ -2,8 +2,9 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
+
+use parking_lot::Mutex;
 
 /// First delay.
 pub const BASE: Duration = Duration::from_millis(250);
@@ -26,7 +27,7 @@ impl<K> Default for Backoff<K> {
 impl<K: Eq + Hash> Backoff<K> {
     /// Records a failure and tells how long to wait.
     pub fn failed(&self, key: K) -> Duration {
-        let mut attempts = self.attempts.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut attempts = self.attempts.lock();
         let count = attempts.entry(key).or_insert(0);
         let delay = delay(*count, rand::random::<f64>());
         *count = count.saturating_add(1);
@@ -35,7 +36,7 @@ impl<K: Eq + Hash> Backoff<K> {
 
     /// Forgets the failures of a key.
     pub fn succeeded(&self, key: &K) {
-        self.attempts.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.attempts.lock().remove(key);
     }
 }
 

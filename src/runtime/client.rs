@@ -128,6 +128,96 @@ pub fn is_write(method: &Method) -> bool {
 /// which nobody writes the status.
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
+/// The longest line of a watch. etcd keeps objects of 1.5 MiB; as JSON they are somewhat longer.
+const MAX_LINE: usize = 16 << 20;
+
+/// The longest page of a list: [`PAGE`](super::guarded::PAGE) of the largest objects.
+const MAX_LIST: usize = 128 << 20;
+
+/// The longest of all other answers.
+const MAX_ANSWER: usize = 32 << 20;
+
+/// How much of an answer is read. An API server may be anybody's, and its answers are held in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Limit {
+    bytes: usize,
+    /// Whether each line has the limit, and not the whole.
+    by_line: bool,
+}
+
+impl Limit {
+    fn of(uri: &http::Uri) -> Self {
+        let has = |name: &str| {
+            let mut parameters = uri.query().unwrap_or_default().split('&');
+            parameters.any(|parameter| parameter.split('=').next() == Some(name))
+        };
+        match (has("watch"), has("limit")) {
+            (true, _) => Self { bytes: MAX_LINE, by_line: true },
+            (false, true) => Self { bytes: MAX_LIST, by_line: false },
+            (false, false) => Self { bytes: MAX_ANSWER, by_line: false },
+        }
+    }
+
+    /// Counts what has come, and refuses what is too much.
+    fn count(self, seen: &mut usize, data: &[u8]) -> Result<(), AnswerTooLong> {
+        let too_long = Err(AnswerTooLong { what: if self.by_line { "line" } else { "answer" }, limit: self.bytes });
+        if !self.by_line {
+            *seen += data.len();
+            return if *seen > self.bytes { too_long } else { Ok(()) };
+        }
+        let mut lines = data.split(|byte| *byte == b'\n');
+        // The first one goes on with what was there already.
+        *seen += lines.next().map_or(0, <[u8]>::len);
+        for line in lines {
+            if *seen > self.bytes {
+                return too_long;
+            }
+            *seen = line.len();
+        }
+        if *seen > self.bytes { too_long } else { Ok(()) }
+    }
+}
+
+/// An API server said more than anybody asked for.
+#[derive(thiserror::Error, Debug)]
+#[error("the API server's {what} is longer than {} MiB", .limit >> 20)]
+struct AnswerTooLong {
+    what: &'static str,
+    limit: usize,
+}
+
+/// A body that ends with an error where it gets too long.
+struct LimitedBody<B> {
+    inner: std::pin::Pin<Box<B>>,
+    limit: Limit,
+    seen: usize,
+}
+
+impl<B> http_body::Body for LimitedBody<B>
+where
+    B: http_body::Body<Data: AsRef<[u8]>, Error: Into<BoxError>>,
+{
+    type Data = B::Data;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: std::pin::Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<http_body::Frame<Self::Data>, Self::Error>>> {
+        let frame = std::task::ready!(self.inner.as_mut().poll_frame(cx));
+        let Some(frame) = frame else { return Poll::Ready(None) };
+        let frame = frame.map_err(Into::into).and_then(|frame| {
+            let limit = self.limit;
+            match frame.data_ref() {
+                Some(data) => limit.count(&mut self.seen, data.as_ref())?,
+                None => {}
+            }
+            Ok(frame)
+        });
+        Poll::Ready(Some(frame))
+    }
+}
+
 #[derive(Clone)]
 struct HookLayer {
     hooks: Arc<[Arc<dyn RequestHook>]>,
@@ -152,9 +242,9 @@ impl<S, B> Service<Request<Body>> for HookService<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = BoxError>,
     S::Future: Send + 'static,
-    B: Send + 'static,
+    B: http_body::Body<Data: AsRef<[u8]>, Error: Into<BoxError>> + Send + 'static,
 {
-    type Response = Response<B>;
+    type Response = Response<LimitedBody<B>>;
     type Error = BoxError;
     type Future = BoxFuture<'static, Result<Self::Response, Self::Error>>;
 
@@ -166,6 +256,7 @@ where
         let HookLayer { hooks, host } = self.layer.clone();
         let method = request.method().clone();
         let path = request.uri().path().to_owned();
+        let limit = Limit::of(request.uri());
         // The inner future sends nothing before it is polled.
         let answer = self.inner.call(request);
         Box::pin(async move {
@@ -181,7 +272,44 @@ where
             for hook in hooks.iter() {
                 hook.after(&method, &host, &path, code, started.elapsed()).await;
             }
-            result
+            result.map(|response| response.map(|body| LimitedBody { inner: Box::pin(body), limit, seen: 0 }))
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_have_limits() {
+        let of = |uri: &str| Limit::of(&uri.parse().unwrap());
+        assert_eq!(of("/api/v1/pods?watch=true&limit=5"), Limit { bytes: MAX_LINE, by_line: true });
+        assert_eq!(of("/api/v1/pods?&limit=50&continue=x"), Limit { bytes: MAX_LIST, by_line: false });
+        assert_eq!(of("/api/v1/pods/watch?fieldManager=limit"), Limit { bytes: MAX_ANSWER, by_line: false });
+    }
+
+    #[test]
+    fn a_watch_may_go_on_for_ever_line_by_line() {
+        let read = |by_line: bool, parts: &[&str]| {
+            let (limit, mut seen) = (Limit { bytes: 4, by_line }, 0);
+            parts.iter().all(|part| limit.count(&mut seen, part.as_bytes()).is_ok())
+        };
+        assert!(read(true, &["1234\n", "12", "34\n1", "234", "\n"]));
+        assert!(!read(true, &["12345\n"]) && !read(true, &["1\n12", "345"]) && !read(true, &["1\n12345\n1"]));
+        assert!(read(false, &["1", "\n", "34"]) && !read(false, &["123", "45"]));
+    }
+
+    #[tokio::test]
+    async fn a_body_that_is_too_long_ends_with_an_error() {
+        use http_body_util::BodyExt as _;
+        let body = |limit: usize| LimitedBody {
+            inner: Box::pin(Body::from(b"12345678".to_vec())),
+            limit: Limit { bytes: limit, by_line: false },
+            seen: 0,
+        };
+        assert_eq!(body(8).collect().await.unwrap().to_bytes().len(), 8);
+        let error = body(7).collect().await.unwrap_err();
+        assert!(error.to_string().contains("is longer than"), "{error}");
     }
 }

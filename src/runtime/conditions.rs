@@ -3,10 +3,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
+use super::error::{Class, Classified, MAX_TEXT, chain};
+use super::limits::shorten;
 use crate::api::common::condition::{READY, RECONCILING, STALLED};
-
-/// The longest message of a condition; the API server refuses more than 32768 bytes, and people read less.
-pub const MAX_MESSAGE: usize = 1024;
 
 /// What the three standard conditions say together.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,11 +43,11 @@ pub enum Verdict {
 impl Verdict {
     /// A verdict on an error, by its class.
     #[must_use]
-    pub fn of_error(error: &dyn super::error::Classified) -> Self {
-        let (reason, message) = (error.reason(), error_message(error));
+    pub fn of_error(error: &dyn Classified) -> Self {
+        let (reason, message) = (error.reason(), chain(error));
         match error.class() {
-            super::error::Class::Invalid => Self::Stalled { reason, message },
-            super::error::Class::Retry | super::error::Class::Blocked => Self::NotReady { reason, message },
+            Class::Invalid => Self::Stalled { reason, message },
+            Class::Retry | Class::Blocked => Self::NotReady { reason, message },
         }
     }
 
@@ -71,20 +70,6 @@ impl Verdict {
     }
 }
 
-fn error_message(error: &dyn super::error::Classified) -> String {
-    let mut message = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        if !message.contains(&text) {
-            message.push_str(": ");
-            message.push_str(&text);
-        }
-        source = cause.source();
-    }
-    message
-}
-
 /// Sets one condition.
 pub fn set(
     conditions: &mut Vec<Condition>,
@@ -94,7 +79,7 @@ pub fn set(
     message: &str,
     generation: Option<i64>,
 ) {
-    let message = shorten(message);
+    let message = shorten(message, MAX_TEXT);
     if let Some(existing) = conditions.iter_mut().find(|c| c.type_ == type_) {
         if existing.status != status {
             status.clone_into(&mut existing.status);
@@ -132,17 +117,6 @@ pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
     find(conditions, type_).is_some_and(|c| c.status == "True")
 }
 
-fn shorten(message: &str) -> String {
-    if message.len() <= MAX_MESSAGE {
-        return message.to_owned();
-    }
-    let mut end = MAX_MESSAGE - '…'.len_utf8();
-    while !message.is_char_boundary(end) {
-        end -= 1;
-    }
-    format!("{}…", &message[..end])
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,8 +145,9 @@ mod tests {
     }
 
     #[test]
-    fn long_messages_are_cut_at_a_character() {
-        let text = shorten(&"é".repeat(2000));
-        assert!(text.len() <= MAX_MESSAGE && text.ends_with('…'));
+    fn messages_have_an_end() {
+        let mut conditions = Vec::new();
+        Verdict::NotReady { reason: "A", message: "é".repeat(40_000) }.write(&mut conditions, None);
+        assert!(conditions[0].message.len() <= MAX_TEXT);
     }
 }

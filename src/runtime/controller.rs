@@ -7,11 +7,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt};
-use kube::core::DeserializeGuard;
+use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::Controller;
 use kube::runtime::controller::{self, Action};
-use kube::runtime::reflector::ObjectRef;
-use kube::{Resource, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use rand::RngExt as _;
 use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
@@ -19,8 +18,10 @@ use tracing::Instrument;
 
 use super::backoff::Backoff;
 use super::error::{BLOCKED_RECHECK, Class, Classified, chain};
+use super::guarded::InvalidObject;
 use super::leadership::Leadership;
 use super::metrics::{ControllerLabel, Metrics};
+use super::status::{INVALID_OBJECT, StatusWriter};
 
 /// How long one reconcile may take before it is given up and tried again.
 pub const DEADLINE: Duration = Duration::from_secs(60);
@@ -52,7 +53,13 @@ impl<E: Classified> From<E> for Failure {
 /// Brings one kind of object to what its spec asks for.
 pub trait Reconcile: Send + Sync + 'static {
     /// The kind.
-    type Object: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug + Send + Sync + 'static;
+    type Object: Resource<DynamicType = (), Scope = NamespaceResourceScope>
+        + Clone
+        + DeserializeOwned
+        + std::fmt::Debug
+        + Send
+        + Sync
+        + 'static;
     /// Name of the controller: metric label, field manager, log field.
     const NAME: &'static str;
 
@@ -60,11 +67,10 @@ pub trait Reconcile: Send + Sync + 'static {
     fn reconcile(&self, object: Arc<Self::Object>) -> impl Future<Output = Result<Next, Failure>> + Send;
 }
 
-/// What a controller watches: an object that does not parse must not stop the others.
-pub type Guarded<K> = DeserializeGuard<K>;
+pub use super::guarded::Guarded;
 
 /// How a controller runs.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Options {
     /// Reconciles at once.
     pub concurrency: u16,
@@ -76,6 +82,14 @@ pub struct Options {
     pub shutdown: CancellationToken,
     /// Told when the cache is filled.
     pub caches: Caches,
+    /// Where the objects are.
+    pub host: Client,
+}
+
+impl std::fmt::Debug for Options {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Options").field("concurrency", &self.concurrency).finish_non_exhaustive()
+    }
 }
 
 /// Which caches are still being filled; until then a process is not ready.
@@ -104,7 +118,15 @@ impl Caches {
 struct Context<R: Reconcile> {
     reconciler: R,
     options: Options,
-    backoff: Backoff<ObjectRef<R::Object>>,
+    backoff: Backoff<Key>,
+    status: StatusWriter,
+}
+
+/// Namespace and name of an object.
+type Key = (Option<String>, String);
+
+fn key_of<K: Resource>(object: &K) -> Key {
+    (object.namespace(), object.name_any())
 }
 
 /// An error of the runner itself, or of a reconcile.
@@ -123,7 +145,9 @@ pub async fn run<R: Reconcile>(controller: Controller<Guarded<R::Object>>, recon
     let config = controller::Config::default().debounce(DEBOUNCE).concurrency(options.concurrency);
     let shutdown = options.shutdown.clone().cancelled_owned();
     let (store, caches) = (controller.store(), options.caches.clone());
-    let context = Arc::new(Context { reconciler, options, backoff: Backoff::default() });
+    let status = StatusWriter::new(options.host.clone(), R::NAME);
+    let context = Arc::new(Context { reconciler, options, backoff: Backoff::default(), status });
+    let known = context.clone();
     let filling = async {
         if store.wait_until_ready().await.is_ok() {
             caches.filled();
@@ -134,8 +158,14 @@ pub async fn run<R: Reconcile>(controller: Controller<Guarded<R::Object>>, recon
         .graceful_shutdown_on(shutdown)
         .run(reconcile_guarded::<R>, error_policy::<R>, context)
         .for_each(|result| {
-            if let Err(controller::Error::QueueError(error)) = &result {
-                tracing::debug!(controller = R::NAME, %error, "watch is interrupted and will resume");
+            match &result {
+                Err(controller::Error::QueueError(error)) => {
+                    tracing::debug!(controller = R::NAME, error = chain(error), "watch is interrupted and will resume");
+                }
+                Err(controller::Error::ObjectNotFound(gone)) => {
+                    known.backoff.succeeded(&(gone.namespace.clone(), gone.name.clone()));
+                }
+                _ => {}
             }
             std::future::ready(())
         });
@@ -153,19 +183,9 @@ async fn reconcile_guarded<R: Reconcile>(
     }
     let object = match &guarded.0 {
         Ok(object) => Arc::new(object.clone()),
-        Err(invalid) => {
-            tracing::error!(
-                controller = R::NAME,
-                name = guarded.name_any(),
-                namespace = guarded.namespace(),
-                error = %invalid,
-                "object does not parse and is left alone until it changes"
-            );
-            context.options.metrics.failed(R::NAME, "Unparsable", true);
-            return Ok(Action::await_change());
-        }
+        Err(invalid) => return report_invalid(&guarded, invalid, &context).await,
     };
-    let key = ObjectRef::from_obj(object.as_ref());
+    let key = key_of(object.as_ref());
     let span = tracing::info_span!(
         "reconcile",
         controller = R::NAME,
@@ -208,6 +228,29 @@ async fn reconcile_guarded<R: Reconcile>(
     }
 }
 
+/// An object that cannot be read is left alone until it changes, and told so.
+async fn report_invalid<R: Reconcile>(
+    guarded: &Guarded<R::Object>,
+    invalid: &InvalidObject,
+    context: &Context<R>,
+) -> Result<Action, RunError> {
+    let (name, namespace) = (guarded.name_any(), guarded.namespace());
+    tracing::error!(
+        controller = R::NAME,
+        name,
+        namespace,
+        problem = invalid.problem,
+        "object cannot be read and is left alone until it changes"
+    );
+    context.options.metrics.failed(R::NAME, INVALID_OBJECT, true);
+    context.status.write_invalid::<R::Object>(invalid).await.map_err(|error| RunError {
+        class: Class::Retry,
+        reason: "StatusNotWritten",
+        message: chain(&error),
+    })?;
+    Ok(Action::await_change())
+}
+
 async fn within_deadline<R: Reconcile>(
     work: AssertUnwindSafe<impl Future<Output = Result<Next, Failure>>>,
     context: &Context<R>,
@@ -240,12 +283,8 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 }
 
 fn error_policy<R: Reconcile>(guarded: Arc<Guarded<R::Object>>, error: &RunError, context: Arc<Context<R>>) -> Action {
-    let key = match &guarded.0 {
-        Ok(object) => ObjectRef::from_obj(object),
-        Err(_) => return Action::await_change(),
-    };
     match error.class {
-        Class::Retry => Action::requeue(context.backoff.failed(key)),
+        Class::Retry => Action::requeue(context.backoff.failed(key_of(guarded.as_ref()))),
         Class::Blocked => Action::requeue(with_jitter(BLOCKED_RECHECK)),
         Class::Invalid => Action::requeue(with_jitter(RESYNC)),
     }

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::error::{is_conflict, is_not_found};
+use super::error::{chain, is_conflict, is_not_found};
 use super::metrics::{LeaseLabel, Metrics};
 
 /// How long a claim holds.
@@ -105,6 +105,41 @@ struct Seen {
     since: Instant,
 }
 
+/// What became of a renewal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// The Lease holds the new time.
+    Renewed,
+    /// It does not, and nobody else has it.
+    Missed,
+    /// Somebody else has it.
+    Taken,
+}
+
+/// How long this process may call itself the leader. A standby counts from the moment at which it sees the renewal, which
+/// may be long before its answer arrives here: what counts is when it was sent.
+#[derive(Clone, Copy, Debug)]
+struct Claim {
+    /// When the last renewal that succeeded was sent.
+    sent: Instant,
+}
+
+impl Claim {
+    fn left(self, now: Instant) -> Duration {
+        RENEW_DEADLINE.saturating_sub(now.saturating_duration_since(self.sent))
+    }
+
+    /// Takes in what became of a renewal, and tells whether this process still leads.
+    fn after(&mut self, outcome: Outcome, sent: Instant, now: Instant) -> bool {
+        match outcome {
+            Outcome::Taken => return false,
+            Outcome::Renewed => self.sent = sent,
+            Outcome::Missed => {}
+        }
+        !self.left(now).is_zero()
+    }
+}
+
 impl Elector {
     async fn run(
         &self,
@@ -114,19 +149,19 @@ impl Elector {
     ) -> Result<(), LeadershipError> {
         gauge(false);
         let mut seen: Option<Seen> = None;
-        loop {
+        let mut claim = loop {
+            let sent = Instant::now();
             if self.try_acquire(&mut seen).await {
-                break;
+                break Claim { sent };
             }
             tokio::select! {
                 () = shutdown.cancelled() => return Ok(()),
                 () = tokio::time::sleep(RENEW_EVERY / 2) => {}
             }
-        }
+        };
         tracing::info!(lease = self.election.name, identity = self.election.identity, "leading");
         gauge(true);
         state.send_replace(true);
-        let mut renewed = Instant::now();
         let mut held = None;
         loop {
             tokio::select! {
@@ -136,13 +171,17 @@ impl Elector {
                 }
                 () = tokio::time::sleep(RENEW_EVERY) => {}
             }
-            match tokio::time::timeout(RENEW_DEADLINE.saturating_sub(renewed.elapsed()), self.renew(&mut held)).await {
-                Ok(Ok(true)) => renewed = Instant::now(),
-                Ok(Ok(false)) => return Err(LeadershipError::Lost(self.election.name.clone())),
-                Ok(Err(error)) if renewed.elapsed() < RENEW_DEADLINE => {
-                    tracing::warn!(%error, "lease was not renewed; trying again");
+            let sent = Instant::now();
+            let outcome = match tokio::time::timeout(claim.left(sent), self.renew(&mut held)).await {
+                Ok(Ok(outcome)) => outcome,
+                Ok(Err(error)) => {
+                    tracing::warn!(error = chain(&error), "lease was not renewed; trying again");
+                    Outcome::Missed
                 }
-                Ok(Err(_)) | Err(_) => return Err(LeadershipError::Lost(self.election.name.clone())),
+                Err(_) => Outcome::Missed,
+            };
+            if !claim.after(outcome, sent, Instant::now()) {
+                return Err(LeadershipError::Lost(self.election.name.clone()));
             }
         }
     }
@@ -159,7 +198,7 @@ impl Elector {
                 self.api.replace(&self.election.name, &PostParams::default(), &self.lease(Some(&lease))).await.is_ok()
             }
             Err(error) => {
-                tracing::warn!(%error, "lease cannot be read; trying again");
+                tracing::warn!(error = chain(&error), "lease cannot be read; trying again");
                 false
             }
         }
@@ -182,33 +221,33 @@ impl Elector {
         }
     }
 
-    /// Renews; false when somebody else holds it. `held` is the Lease as this process wrote it the last time, which
+    /// Renews. `held` is the Lease as this process wrote it the last time, which
     /// spares the reading while nobody else writes it.
-    async fn renew(&self, held: &mut Option<Lease>) -> Result<bool, kube::Error> {
+    async fn renew(&self, held: &mut Option<Lease>) -> Result<Outcome, kube::Error> {
         let lease = match held.take() {
             Some(lease) => lease,
             None => match self.api.get(&self.election.name).await {
                 Ok(lease) => lease,
                 Err(error) if is_not_found(&error) => {
                     *held = Some(self.api.create(&PostParams::default(), &self.lease(None)).await?);
-                    return Ok(true);
+                    return Ok(Outcome::Renewed);
                 }
                 Err(error) => return Err(error),
             },
         };
         let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
         if holder != Some(&self.election.identity) {
-            return Ok(false);
+            return Ok(Outcome::Taken);
         }
         match self.api.replace(&self.election.name, &PostParams::default(), &self.lease(Some(&lease))).await {
             Ok(lease) => {
                 *held = Some(lease);
-                Ok(true)
+                Ok(Outcome::Renewed)
             }
             // It was deleted: the next round makes it anew.
-            Err(error) if is_not_found(&error) => Ok(true),
+            Err(error) if is_not_found(&error) => Ok(Outcome::Missed),
             // Somebody wrote in between; the next round sees whether it still is ours.
-            Err(error) if is_conflict(&error) => Ok(true),
+            Err(error) if is_conflict(&error) => Ok(Outcome::Missed),
             Err(error) => Err(error),
         }
     }
@@ -222,7 +261,7 @@ impl Elector {
             spec.holder_identity = Some(String::new());
             spec.lease_duration_seconds = Some(1);
             if let Err(error) = self.api.replace(&self.election.name, &PostParams::default(), &lease).await {
-                tracing::warn!(%error, "lease was not released; a standby will wait for its end");
+                tracing::warn!(error = chain(&error), "lease was not released; a standby will wait for its end");
             }
         }
     }
@@ -247,5 +286,31 @@ impl Elector {
                 ..LeaseSpec::default()
             }),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn leadership_counts_from_the_sending_of_the_renewal() {
+        let start = Instant::now();
+        let at = |seconds: u64| start + Duration::from_secs(seconds);
+        let mut claim = Claim { sent: start };
+        // Sent after two seconds, answered after nine: it holds until twelve, and not until nineteen.
+        assert!(claim.after(Outcome::Renewed, at(2), at(9)));
+        assert_eq!(claim.left(at(9)), Duration::from_secs(3));
+        assert!(claim.after(Outcome::Missed, at(9), at(11)));
+        assert!(!claim.after(Outcome::Missed, at(11), at(12)));
+        // An answer that comes when a standby may have taken over is too late.
+        assert!(!Claim { sent: start }.after(Outcome::Renewed, at(2), at(12)));
+        assert!(!Claim { sent: start }.after(Outcome::Taken, at(1), at(1)));
+    }
+
+    #[test]
+    fn the_claim_ends_before_a_standby_may_take_over() {
+        let holds = Duration::from_secs(u64::try_from(LEASE_SECONDS).unwrap());
+        assert!(RENEW_DEADLINE + RENEW_EVERY < holds);
     }
 }

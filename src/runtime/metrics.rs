@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use http::Method;
+use parking_lot::Mutex;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -68,7 +69,7 @@ struct BuildLabels {
 /// All metrics of a process.
 #[derive(Clone)]
 pub struct Metrics {
-    registry: Arc<std::sync::Mutex<Registry>>,
+    registry: Arc<Mutex<Registry>>,
     reconciles: Family<ResultLabels, Counter>,
     errors: Family<ControllerLabel, Counter>,
     terminal_errors: Family<ControllerLabel, Counter>,
@@ -176,19 +177,19 @@ impl Metrics {
             Unit::Bytes,
             ResidentMemory::default().gauge,
         );
-        Self { registry: Arc::new(std::sync::Mutex::new(registry)), ..metrics }
+        Self { registry: Arc::new(Mutex::new(registry)), ..metrics }
     }
 
     /// Adds metrics of one's own.
     pub fn register(&self, add: impl FnOnce(&mut Registry)) {
-        add(&mut self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+        add(&mut self.registry.lock());
     }
 
     /// All metrics as OpenMetrics text.
     #[must_use]
     pub fn encode(&self) -> String {
         let mut text = String::new();
-        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let registry = self.registry.lock();
         // Writing to a String does not fail.
         let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
         text

@@ -8,12 +8,17 @@ use kube::runtime::events::{Event, EventType, Recorder};
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::conditions::find;
-use super::error::is_not_found;
+use super::conditions::{Verdict, find};
+use super::error::{chain, is_not_found};
+use super::guarded::{Guarded, InvalidObject};
+use super::limits::shorten;
 use crate::api::common::ConditionedStatus;
 use crate::api::common::condition::READY;
+
+/// Reason of what concerns an object that cannot be read.
+pub const INVALID_OBJECT: &str = "InvalidObject";
 
 /// The longest note of an event that the API server accepts.
 const MAX_NOTE: usize = 1024;
@@ -79,10 +84,35 @@ impl StatusWriter {
         Ok(())
     }
 
+    /// Tells in an object's own conditions that it cannot be read. The rest of its status stays as it is.
+    pub async fn write_invalid<K>(&self, invalid: &InvalidObject) -> Result<(), kube::Error>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
+            + Clone
+            + DeserializeOwned
+            + std::fmt::Debug,
+    {
+        let Some(status) = invalid_status(invalid) else { return Ok(()) };
+        let (namespace, name) = (invalid.metadata.namespace.clone().unwrap_or_default(), invalid.metadata.name.clone());
+        let name = name.unwrap_or_default();
+        let body = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": { "name": name, "namespace": namespace, "uid": invalid.metadata.uid },
+            "status": status,
+        });
+        // The answer cannot be read either.
+        let api: Api<Guarded<K>> = Api::namespaced(self.client.clone(), &namespace);
+        match api.patch_status(&name, &PatchParams::apply(&self.manager).force(), &Patch::Apply(&body)).await {
+            Err(error) if !is_not_found(&error) => Err(error),
+            _ => Ok(()),
+        }
+    }
+
     /// Publishes an event of one's own. A lost event is logged, never an error: the status tells the same.
     pub async fn publish(&self, event: &Event, about: &ObjectReference) {
         if let Err(error) = self.recorder.publish(event, about).await {
-            tracing::debug!(%error, reason = event.reason, "event was not published");
+            tracing::debug!(error = chain(&error), reason = event.reason, "event was not published");
         }
     }
 
@@ -96,12 +126,30 @@ impl StatusWriter {
         let event = Event {
             type_: EventType::Warning,
             reason: reason.to_owned(),
-            note: Some(cut(note)),
+            note: Some(shorten(note, MAX_NOTE)),
             action: "Reconciling".to_owned(),
             secondary: None,
         };
         self.publish(&event, about).await;
     }
+}
+
+/// The status of an object that cannot be read; nothing when it says so already.
+fn invalid_status(invalid: &InvalidObject) -> Option<Value> {
+    let mut status = invalid.status.as_object().cloned().unwrap_or_default();
+    let before: Vec<Condition> =
+        status.get("conditions").and_then(|known| serde_json::from_value(known.clone()).ok()).unwrap_or_default();
+    let mut conditions = before.clone();
+    let message =
+        format!("the object cannot be read: {}; nothing of it is carried out until it is corrected", invalid.problem);
+    let generation = invalid.metadata.generation;
+    Verdict::Stalled { reason: INVALID_OBJECT, message }.write(&mut conditions, generation);
+    if conditions == before {
+        return None;
+    }
+    status.insert("conditions".to_owned(), json!(conditions));
+    status.insert("observedGeneration".to_owned(), json!(generation));
+    Some(Value::Object(status))
 }
 
 /// The event for a change of `Ready`, if it changed.
@@ -114,18 +162,10 @@ fn transition(before: &[Condition], after: &[Condition]) -> Option<Event> {
     Some(Event {
         type_: if now.status == "False" { EventType::Warning } else { EventType::Normal },
         reason: now.reason.clone(),
-        note: Some(cut(&now.message)),
+        note: Some(shorten(&now.message, MAX_NOTE)),
         action: "Reconciling".to_owned(),
         secondary: None,
     })
-}
-
-fn cut(note: &str) -> String {
-    let mut end = note.len().min(MAX_NOTE);
-    while !note.is_char_boundary(end) {
-        end -= 1;
-    }
-    note[..end].to_owned()
 }
 
 #[cfg(test)]
@@ -142,6 +182,35 @@ mod tests {
         Verdict::Progressing { reason: "Installing", message: "apiserver".into() }.write(&mut after, None);
         assert!(transition(&before, &after).is_none(), "a new message alone is no transition");
         Verdict::NotReady { reason: "Broken", message: "x".repeat(3000) }.write(&mut after, None);
-        assert_eq!(transition(&before, &after).unwrap().note.unwrap().len(), MAX_NOTE);
+        assert!(transition(&before, &after).unwrap().note.unwrap().len() <= MAX_NOTE);
+    }
+
+    #[test]
+    fn an_object_that_cannot_be_read_keeps_the_rest_of_its_status() {
+        let mut invalid = InvalidObject {
+            problem: "is nested 200 levels deep".to_owned(),
+            metadata: k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
+                generation: Some(4),
+                ..Default::default()
+            },
+            status: json!({"inventory": [{"name": "web"}], "conditions": [
+                {"type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
+                {"type": "Kept", "status": "True", "reason": "Kept", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}),
+        };
+        let status = invalid_status(&invalid).unwrap();
+        assert_eq!((&status["inventory"][0]["name"], &status["observedGeneration"]), (&json!("web"), &json!(4)));
+        let conditions: Vec<Condition> = serde_json::from_value(status["conditions"].clone()).unwrap();
+        let told: Vec<_> =
+            conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect();
+        assert_eq!(
+            told,
+            [("Ready", "False", INVALID_OBJECT), ("Kept", "True", "Kept"), ("Stalled", "True", INVALID_OBJECT)]
+        );
+        assert!(conditions[0].message.contains("is nested 200 levels deep"));
+        // It is written once.
+        invalid.status = status;
+        assert_eq!(invalid_status(&invalid), None);
+        invalid.status = Value::Null;
+        assert!(invalid_status(&invalid).is_some());
     }
 }

@@ -3,6 +3,8 @@
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
+use super::error::chain;
+
 /// How logs look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -15,14 +17,15 @@ pub enum LogFormat {
 /// What is logged when nobody says otherwise.
 const DEFAULT: &str = "info";
 
-/// The client library's own report of every failed connection: whoever made the request tells it, with what it was for.
-const QUIET: &str = "kube_client::client::builder=off";
+/// The client library's own report of every failed connection and of every answer that cannot be read, with the whole
+/// answer: whoever made the request tells it, with what it was for.
+const QUIET: &str = "kube_client::client=off,kube_runtime::watcher=error";
 
 /// Flags of the logs.
 #[derive(Args, Clone, Debug)]
 pub struct LogArgs {
-    /// Which messages are logged, in the syntax of tracing's EnvFilter. The target kube_client::client::builder is
-    /// left out unless it is named.
+    /// Which messages are logged, in the syntax of tracing's EnvFilter. The targets kube_client::client and
+    /// kube_runtime::watcher are left out unless they are named.
     #[arg(long, env = "AIRDOCK_LOG", default_value = DEFAULT, global = true)]
     pub log: String,
     /// How logs look; json from controller and engine, text from every other command, when absent.
@@ -43,7 +46,7 @@ pub fn start(args: &LogArgs, format: LogFormat) {
         LogFormat::Text => builder.init(),
     }
     if let Some(error) = problem {
-        tracing::warn!(%error, filter = args.log, "log filter is not understood; logging at {DEFAULT}");
+        tracing::warn!(error = chain(&error), filter = args.log, "log filter is not understood; logging at {DEFAULT}");
     }
 }
 
@@ -59,19 +62,23 @@ mod tests {
 
     #[test]
     fn the_client_is_quiet_unless_it_is_named() {
-        for (wanted, directives) in [
-            ("info", ["info", QUIET].as_slice()),
-            ("", &["info", QUIET]),
-            ("warn,airdock::engine=debug", &["airdock::engine=debug", QUIET, "warn"]),
+        let quiet: Vec<&str> = QUIET.split(',').collect();
+        for (wanted, named) in [
+            ("info", ["info"].as_slice()),
+            ("", &["info"]),
+            ("warn,airdock::engine=debug", &["airdock::engine=debug", "warn"]),
             ("info,kube_client::client::builder=warn", &["info", "kube_client::client::builder=warn"]),
         ] {
             let told = filter(wanted).unwrap().to_string();
             let mut told: Vec<&str> = told.split(',').collect();
             told.sort_unstable();
-            let mut directives = directives.to_vec();
+            let mut directives: Vec<&str> = named.iter().chain(&quiet).copied().collect();
             directives.sort_unstable();
             assert_eq!(told, directives, "{wanted}");
         }
+        // Naming one lets it speak.
+        let told = filter("info,kube_client::client=warn").unwrap().to_string();
+        assert!(told.contains("kube_client::client=warn") && !told.contains("kube_client::client=off"), "{told}");
         assert!(filter("no such=level=x").is_err());
     }
 }

@@ -1,17 +1,19 @@
 //! A plane, with what was learnt of the kinds that it serves. IO, no writes.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use futures::{StreamExt, TryStreamExt};
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::{ApiResource, GroupVersionKind, TypeMeta};
 use kube::discovery::{self, Scope};
 use kube::{Client, Resource};
+use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
 use crate::runtime::apply::Applier;
 use crate::runtime::error::is_not_found;
+use crate::runtime::guarded::{self, Guarded};
 use crate::runtime::planes::{InstanceKey, Plane};
 
 use super::error::Error;
@@ -48,7 +50,7 @@ impl Access {
     /// How the plane serves a kind; nothing when it does not.
     pub async fn kind(&self, api_version: &str, kind: &str) -> Result<Option<Kind>, Error> {
         let key = (api_version.to_owned(), kind.to_owned());
-        if let Some(known) = self.kinds.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        if let Some(known) = self.kinds.lock().get(&key) {
             return Ok(Some(known.clone()));
         }
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
@@ -60,13 +62,13 @@ impl Access {
             Err(source) => return Err(Error::Read { what: format!("the kinds of {api_version}"), source }),
         };
         let found = Kind { resource, namespaced: capabilities.scope == Scope::Namespaced };
-        self.kinds.lock().unwrap_or_else(PoisonError::into_inner).insert(key, found.clone());
+        self.kinds.lock().insert(key, found.clone());
         Ok(Some(found))
     }
 
     /// Forgets how kinds are served, so that the next look finds a definition that was changed.
     pub fn forget_kinds(&self) {
-        self.kinds.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.kinds.lock().clear();
     }
 
     /// An object, if it is there.
@@ -101,8 +103,9 @@ impl Access {
         namespace: &str,
         labels: &str,
     ) -> Result<Vec<DynamicObject>, Error> {
-        let list = self.applier.api(resource, Some(namespace)).list(&ListParams::default().labels(labels)).await;
-        let mut items = list.map_err(|source| Error::Read { what: resource.plural.clone(), source })?.items;
+        let api: Api<Guarded<DynamicObject>> = Api::namespaced_with(self.client(), namespace, resource);
+        let list = guarded::list(&api, &ListParams::default().labels(labels)).await;
+        let mut items = list.map_err(|source| Error::Read { what: resource.plural.clone(), source })?;
         // The API server names the type of a list's items on the list alone.
         let types = TypeMeta { api_version: resource.api_version.clone(), kind: resource.kind.clone() };
         items.iter_mut().for_each(|item| item.types = Some(types.clone()));
@@ -114,8 +117,8 @@ impl Access {
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
     {
-        let list = Api::<K>::all(self.client()).list(&ListParams::default()).await;
-        list.map(|list| list.items).map_err(|source| Error::Read { what: K::plural(&()).into_owned(), source })
+        let list = guarded::list(&Api::<Guarded<K>>::all(self.client()), &ListParams::default()).await;
+        list.map_err(|source| Error::Read { what: K::plural(&()).into_owned(), source })
     }
 }
 
@@ -126,7 +129,7 @@ pub struct Accesses(Mutex<HashMap<InstanceKey, Arc<Access>>>);
 impl Accesses {
     /// Access to a plane.
     pub fn of(&self, plane: Arc<Plane>) -> Arc<Access> {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.0.lock();
         if let Some(access) = known.get(&plane.key).filter(|access| Arc::ptr_eq(&access.plane, &plane)) {
             return access.clone();
         }
@@ -138,7 +141,7 @@ impl Accesses {
 
     /// Forgets an instance that is gone.
     pub fn forget(&self, key: &InstanceKey) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.0.lock().remove(key);
     }
 }
 

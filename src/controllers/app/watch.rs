@@ -3,7 +3,6 @@
 
 use std::collections::HashMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::{Mutex, PoisonError};
 
 use futures::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
@@ -13,13 +12,14 @@ use kube::api::{Api, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, watcher};
 use kube::{Resource, ResourceExt};
+use parking_lot::Mutex;
 
 use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, KarmadaInstance, MultiCloudApp};
 use crate::application::plan::binding_name;
 use crate::controllers::Context;
 use crate::controllers::watch::{instances, matching};
 use crate::karmada::{Cluster, OverridePolicy, PropagationPolicy, ResourceBinding};
-use crate::runtime::controller::Guarded;
+use crate::runtime::guarded::{Guarded, PAGE};
 use crate::runtime::planes::InstanceKey;
 
 type App = Guarded<MultiCloudApp>;
@@ -27,7 +27,7 @@ type App = Guarded<MultiCloudApp>;
 /// A controller with all its watches, and the instances that it knows.
 pub fn controller(context: &Context) -> (Controller<App>, Store<Guarded<KarmadaInstance>>) {
     let host = context.host.0.clone();
-    let controller = Controller::new(Api::<App>::all(host.clone()), watcher::Config::default());
+    let controller = Controller::new(Api::<App>::all(host.clone()), watcher::Config::default().page_size(PAGE));
     let apps = controller.store();
 
     let (instances, changed) = instances(host);
@@ -106,7 +106,7 @@ fn clusters(context: &Context, apps: Store<App>) -> impl Stream<Item = ObjectRef
     context.planes.triggers((), watcher::Config::default(), move |key, cluster: &Cluster| {
         let now = fingerprint(cluster);
         let place = (key.clone(), cluster.name_any());
-        let before = seen.lock().unwrap_or_else(PoisonError::into_inner).insert(place, now);
+        let before = seen.lock().insert(place, now);
         // A deletion comes with the last state of the object, so what is being deleted always counts.
         if before == Some(now) && cluster.metadata.deletion_timestamp.is_none() {
             return Vec::new();

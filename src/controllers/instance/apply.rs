@@ -16,6 +16,7 @@ use crate::chart::{
 use crate::pki::secrets::Data;
 use crate::pki::{Entry, Issuer, Keyring};
 use crate::runtime::apply::typed;
+use crate::runtime::error::chain;
 use crate::runtime::planes::Plane;
 
 use super::InstanceController;
@@ -270,7 +271,7 @@ impl InstanceController {
                 let version = instance.spec.crds.as_ref().and_then(|crds| crds.source.sha256.clone());
                 let version: String = version.unwrap_or_default().chars().take(20).collect();
                 if !version.is_empty() && plane::holds_bundle(&plane.client, &version).await {
-                    tracing::warn!(%error, "the plane goes on with the definitions that it has");
+                    tracing::warn!(error = chain(&error), "the plane goes on with the definitions that it has");
                     return Ok(Vec::new());
                 }
                 return Err(error.into());

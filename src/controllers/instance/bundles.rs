@@ -1,7 +1,7 @@
 //! Gets CRD bundles and keeps them unpacked, so that none is fetched twice. *IO.*
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -10,6 +10,7 @@ use http_body_util::BodyExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PartialObjectMeta};
 use kube::{Client, Config, ResourceExt as _};
+use parking_lot::Mutex;
 
 use crate::api::KarmadaInstance;
 use crate::api::instance::CrdSource;
@@ -102,11 +103,11 @@ impl Bundles {
     }
 
     fn known(&self, key: &str) -> Option<Arc<Bundle>> {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.known.lock().get(key).cloned()
     }
 
     fn remember(&self, key: &str, bundle: &Arc<Bundle>) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         // A handful of versions is in use at any time; whoever needs another fetches it again.
         if known.len() >= 8 {
             known.clear();

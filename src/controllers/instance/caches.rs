@@ -23,6 +23,7 @@ use tokio::task::JoinSet;
 
 use crate::api::{INSTANCE_LABEL, KarmadaInstance};
 use crate::runtime::controller::Guarded;
+use crate::runtime::error::chain;
 use crate::runtime::planes::PromptBackoff;
 
 /// Wakes instances.
@@ -142,7 +143,9 @@ where
                         return;
                     }
                 }
-                Err(error) => tracing::debug!(kind = %K::kind(&()), %error, "watch is interrupted and will resume"),
+                Err(error) => {
+                    tracing::debug!(kind = %K::kind(&()), error = chain(&error), "watch is interrupted and will resume")
+                }
             }
         }
     });

@@ -3,7 +3,7 @@
 //! Of each object only a few numbers are kept. Changes wake the instance at most every few seconds.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
@@ -12,6 +12,7 @@ use kube::core::{ApiResource, GroupVersionKind};
 use kube::runtime::utils::StreamBackoff;
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, ResourceExt as _};
+use parking_lot::Mutex;
 use serde_json::Value;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
@@ -96,7 +97,7 @@ impl Fleet {
 
     /// Watches a plane, unless that is done already.
     pub fn watch(&self, plane: &Arc<Plane>) {
-        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut running = self.running.lock();
         if running.get(&plane.key).is_some_and(|known| Arc::ptr_eq(&known.plane, plane)) {
             return;
         }
@@ -116,14 +117,14 @@ impl Fleet {
 
     /// Stops watching a plane.
     pub fn stop(&self, key: &InstanceKey) {
-        self.running.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.running.lock().remove(key);
     }
 
     /// What a fleet looks like, once every kind was listed.
     #[must_use]
     pub fn overview(&self, key: &InstanceKey) -> Option<Overview> {
-        let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let tables = running.get(key)?.state.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = self.running.lock();
+        let tables = running.get(key)?.state.tables.lock();
         (tables.len() == KINDS.len()).then(|| overview(&facts(&tables)))
     }
 }
@@ -172,7 +173,7 @@ fn take<K>(
     event: Event<K>,
     fact: impl Fn(&K) -> (String, Option<Fact>),
 ) {
-    let mut tables = state.tables.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut tables = state.tables.lock();
     let changed = match event {
         Event::Init => {
             listing.clear();
@@ -295,11 +296,11 @@ mod tests {
         take(&state, "Job", &mut listing, Event::Apply("a"), fact);
         for event in [Event::Init, Event::InitApply("b"), Event::InitApply("c")] {
             take(&state, "Job", &mut listing, event, fact);
-            assert_eq!(facts(&state.tables.lock().unwrap()).workloads["Job"].total, 1, "not before it is complete");
+            assert_eq!(facts(&state.tables.lock()).workloads["Job"].total, 1, "not before it is complete");
         }
         take(&state, "Job", &mut listing, Event::InitDone, fact);
-        assert_eq!(facts(&state.tables.lock().unwrap()).workloads["Job"], ReadyCount { total: 2, ready: 2 });
+        assert_eq!(facts(&state.tables.lock()).workloads["Job"], ReadyCount { total: 2, ready: 2 });
         take(&state, "Job", &mut listing, Event::Delete("b"), fact);
-        assert_eq!(facts(&state.tables.lock().unwrap()).workloads["Job"].total, 1);
+        assert_eq!(facts(&state.tables.lock()).workloads["Job"].total, 1);
     }
 }

@@ -29,8 +29,9 @@ use tokio::task::JoinSet;
 
 use crate::api::KarmadaInstance;
 use crate::runtime::apply::Applier;
-use crate::runtime::controller::{self, Failure, Guarded, Next, Reconcile};
+use crate::runtime::controller::{self, Failure, Next, Reconcile};
 use crate::runtime::error::{Class, Classified as _};
+use crate::runtime::guarded::{Guarded, PAGE};
 use crate::runtime::status::StatusWriter;
 
 pub use error::InstanceError;
@@ -69,7 +70,7 @@ pub async fn run(context: Context) {
     };
     let instances: Api<Guarded<KarmadaInstance>> = Api::all(client);
     let woken = futures::stream::unfold(woken, |mut woken| async move { Some((woken.recv().await?, woken)) });
-    let controller = Controller::new(instances, watcher::Config::default()).reconcile_on(woken);
+    let controller = Controller::new(instances, watcher::Config::default().page_size(PAGE)).reconcile_on(woken);
     controller::run(controller, instance_controller, context.options(CONCURRENCY)).await;
 }
 

@@ -4,7 +4,7 @@
 //! is read and, where it differs, written.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -13,6 +13,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DynamicObject, ListParams, ObjectList, PartialObjectMeta, Patch, PatchParams};
 use kube::core::ApiResource;
 use kube::{Client, ResourceExt as _};
+use parking_lot::Mutex;
 use serde_json::json;
 
 use crate::api::{MANAGED_BY, MANAGED_BY_LABEL};
@@ -72,7 +73,7 @@ impl PlaneObjects {
     /// Whether a plane's objects, made from these inputs, were found right just now.
     #[must_use]
     pub fn are_settled(&self, plane: &Arc<Plane>, inputs: &str) -> bool {
-        let all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.known.lock();
         all.get(&plane.key).is_some_and(|known| {
             known.inputs == inputs
                 && Arc::ptr_eq(&known.plane, plane)
@@ -99,7 +100,7 @@ impl PlaneObjects {
         let unserved = unserved(&plane.client, wanted).await;
         touch_unserved(&known.applier, wanted, &found, &unserved).await?;
         if unserved.is_empty() {
-            let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = self.known.lock();
             all.insert(plane.key.clone(), Known { settled: Some(Instant::now()), ..known });
         }
         Ok(Looked { changes, unserved })
@@ -107,7 +108,7 @@ impl PlaneObjects {
 
     /// What is known of a plane for which this is wanted; nothing, when either is new.
     fn known(&self, plane: &Arc<Plane>, inputs: &str, wanted: String) -> Known {
-        let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.known.lock();
         let known = all
             .get(&plane.key)
             .filter(|known| known.inputs == inputs && known.wanted == wanted && Arc::ptr_eq(&known.plane, plane));
@@ -123,7 +124,7 @@ impl PlaneObjects {
 
     /// Forgets a plane.
     pub fn forget(&self, key: &InstanceKey) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.known.lock().remove(key);
     }
 }
 
@@ -208,7 +209,7 @@ async fn touch_unserved(
 impl Known {
     /// Whether an object is missing, or has changed since it was found right.
     fn doubts(&self, manifest: &Manifest, found: &Found) -> bool {
-        let right = self.right.lock().unwrap_or_else(PoisonError::into_inner);
+        let right = self.right.lock();
         let now = found.get(&id(manifest)).map(|(_, object)| version(object));
         now.is_none() || now.as_ref() != right.get(&id(manifest))
     }
@@ -222,7 +223,7 @@ async fn apply(known: &Known, manifest: &Manifest) -> Result<Option<String>, Ins
         .apply_value(&resource, namespace, manifest.name(), manifest.to_value()?, anybodys)
         .await
         .map_err(|error| InstanceError::Plane { what: format!("apply {}", manifest.id()), source: Box::new(error) })?;
-    let mut right = known.right.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut right = known.right.lock();
     right.insert(id(manifest), version(&applied.object));
     Ok(match applied.change {
         Change::Created => Some(format!("created {}", manifest.id())),

@@ -16,7 +16,7 @@ use crate::api::{MemberClusterJoin, MultiCloudApp, PermissionBinding};
 use crate::chart::{Component, claim_names, component_of};
 use crate::controllers::{app, finalizer, member, permission};
 use crate::runtime::apply::anybodys;
-use crate::runtime::controller::Guarded;
+use crate::runtime::guarded::{self, Guarded};
 use crate::runtime::planes::InstanceKey;
 
 use super::InstanceController;
@@ -233,9 +233,9 @@ where
     K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
 {
     let kind = K::kind(&());
-    let all = Api::<Guarded<K>>::all(client.clone()).list(&ListParams::default()).await;
+    let all = guarded::list_all(&Api::<Guarded<K>>::all(client.clone()), &ListParams::default()).await;
     let all = all.map_err(|source| InstanceError::Read { what: "who refers to the instance", source })?;
-    let users = all.items.iter().filter(|guarded| guarded.finalizers().iter().any(|held| held == held_by));
+    let users = all.iter().filter(|guarded| guarded.finalizers().iter().any(|held| held == held_by));
     let users = users.filter(|guarded| match &guarded.0 {
         Ok(object) => refers(object),
         Err(_) => instance.admits(&guarded.namespace().unwrap_or_default()),

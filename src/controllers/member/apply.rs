@@ -16,6 +16,7 @@ use crate::api::member::MemberClusterJoin;
 use crate::karmada::{CLUSTER_NAMESPACE, Cluster, SYSTEM_LABEL};
 use crate::runtime::apply::{Applier, anybodys, labelled, typed};
 use crate::runtime::error::{is_conflict, is_not_found};
+use crate::runtime::guarded::{self, Guarded};
 use crate::runtime::planes::Plane;
 
 /// What the finalizers of upstream's own controllers begin with.
@@ -81,7 +82,7 @@ pub async fn delete_cluster(plane: &Plane, live: &LiveCluster) -> Result<(), Err
 }
 
 /// Upstream's Works for a member (profile Full).
-pub struct Works(Api<DynamicObject>);
+pub struct Works(Api<Guarded<DynamicObject>>);
 
 impl Works {
     /// Those of a cluster.
@@ -98,8 +99,8 @@ impl Works {
     }
 
     async fn list(&self) -> Result<Vec<DynamicObject>, kube::Error> {
-        match self.0.list(&ListParams::default()).await {
-            Ok(list) => Ok(list.items),
+        match guarded::list(&self.0, &ListParams::default()).await {
+            Ok(list) => Ok(list),
             Err(error) if is_not_found(&error) => Ok(Vec::new()),
             Err(error) => Err(error),
         }

@@ -21,11 +21,12 @@ mod watch;
 pub mod write;
 
 use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::ResourceExt;
 use kube::runtime::reflector::Store;
+use parking_lot::Mutex;
 
 use self::error::Error;
 use self::observe::{Access, Verified};
@@ -138,12 +139,12 @@ fn plane_finds_ready(cluster: &Cluster) -> bool {
 
 impl Members {
     fn known(&self, join: &MemberClusterJoin) -> Option<Known> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock();
         known.get(&join.uid().unwrap_or_default()).cloned()
     }
 
     fn remember(&self, join: &MemberClusterJoin, what: Known) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock();
         // Whoever went without a finalizer, and so without a last round, is forgotten here: clients hold credentials.
         let live: HashSet<String> = self.joins.state().iter().filter_map(|join| join.uid()).collect();
         known.retain(|uid, _| live.contains(uid));
@@ -151,6 +152,6 @@ impl Members {
     }
 
     fn forget(&self, join: &MemberClusterJoin) {
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(&join.uid().unwrap_or_default());
+        self.known.lock().remove(&join.uid().unwrap_or_default());
     }
 }

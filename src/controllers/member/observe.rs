@@ -18,8 +18,8 @@ use crate::controllers::watch;
 use crate::karmada::Cluster;
 use crate::runtime::apply::{Applier, ApplyError, typed};
 use crate::runtime::client::ClientFactory;
-use crate::runtime::controller::Guarded;
 use crate::runtime::error::is_namespace_ending;
+use crate::runtime::guarded::{self, Guarded};
 use crate::runtime::instance_ref::{INSTANCE_REF, InstanceRefError, no_plane, resolve};
 use crate::runtime::kubeconfig;
 use crate::runtime::planes::{InstanceKey, Plane, Planes};
@@ -91,11 +91,10 @@ pub fn holder(join: &MemberClusterJoin, cluster: &Cluster) -> Holder {
 
 /// Name of another Cluster of the plane with this identity.
 pub async fn same_cluster(plane: &Plane, id: &str, name: &str) -> Result<Option<String>, Error> {
-    let clusters = Api::<Cluster>::all(plane.client.clone())
-        .list(&ListParams::default())
+    let clusters = guarded::list(&Api::<Guarded<Cluster>>::all(plane.client.clone()), &ListParams::default())
         .await
         .map_err(|source| Error::Plane { instance: plane.key.to_string(), source })?;
-    let other = clusters.items.into_iter().find(|c| c.spec.id.as_deref() == Some(id) && c.name_any() != name);
+    let other = clusters.into_iter().find(|c| c.spec.id.as_deref() == Some(id) && c.name_any() != name);
     Ok(other.map(|cluster| cluster.name_any()))
 }
 

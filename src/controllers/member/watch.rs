@@ -15,7 +15,7 @@ use crate::api::member::MemberClusterJoin;
 use crate::controllers::Context;
 use crate::controllers::watch::{instances, matching};
 use crate::karmada::Cluster;
-use crate::runtime::controller::Guarded;
+use crate::runtime::guarded::{Guarded, PAGE};
 use crate::runtime::planes::InstanceKey;
 
 type Join = Guarded<MemberClusterJoin>;
@@ -23,7 +23,7 @@ type Join = Guarded<MemberClusterJoin>;
 /// A controller with all its watches, and the instances that it knows.
 pub fn controller(context: &Context) -> (Controller<Join>, Store<Guarded<KarmadaInstance>>) {
     let host = context.host.0.clone();
-    let controller = Controller::new(Api::<Join>::all(host.clone()), watcher::Config::default());
+    let controller = Controller::new(Api::<Join>::all(host.clone()), watcher::Config::default().page_size(PAGE));
     let store = controller.store();
     let (instances, changed) = instances(host.clone());
     let by_instance = {

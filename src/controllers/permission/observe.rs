@@ -11,6 +11,7 @@ use crate::api::permission::PermissionBinding;
 use crate::karmada::binding::AggregatedStatusItem;
 use crate::karmada::{Cluster, ClusterResourceBinding, ResourceBinding};
 use crate::runtime::error::is_not_found;
+use crate::runtime::guarded::{self, Guarded};
 use crate::runtime::instance_ref::no_plane;
 use crate::runtime::planes::{InstanceKey, Plane, Planes};
 
@@ -56,11 +57,11 @@ pub async fn live(
 ) -> Result<Vec<(ApiResource, DynamicObject)>, InstanceError> {
     let selector = ListParams::default().labels(&plan::selector(binding));
     let lists = kinds().map(|resource| {
-        let api = Api::<DynamicObject>::all_with(client.clone(), &resource);
+        let api = Api::<Guarded<DynamicObject>>::all_with(client.clone(), &resource);
         let selector = &selector;
         async move {
-            let list = match api.list(selector).await {
-                Ok(list) => list.items,
+            let list = match guarded::list(&api, selector).await {
+                Ok(list) => list,
                 // A kind that the plane does not serve has no objects there.
                 Err(error) if is_not_found(&error) => Vec::new(),
                 Err(source) => return Err(InstanceError::Read { what: "the binding's objects", source }),
@@ -78,8 +79,8 @@ pub async fn live(
 }
 
 async fn clusters(client: &Client) -> Result<Vec<Cluster>, InstanceError> {
-    let list = Api::<Cluster>::all(client.clone()).list(&ListParams::default()).await;
-    list.map(|list| list.items).map_err(|source| InstanceError::Read { what: "Clusters", source })
+    let list = guarded::list(&Api::<Guarded<Cluster>>::all(client.clone()), &ListParams::default()).await;
+    list.map_err(|source| InstanceError::Read { what: "Clusters", source })
 }
 
 async fn copies(client: &Client, binding: &PermissionBinding) -> Result<Vec<Copies>, InstanceError> {
@@ -96,12 +97,11 @@ async fn copies(client: &Client, binding: &PermissionBinding) -> Result<Vec<Copi
         return Ok(clusters.into_iter().map(|clusters| Copies { namespace: None, clusters }).collect());
     }
     let name = format!("metadata.name={}-rolebinding", plan::object_name(binding));
-    let found = Api::<ResourceBinding>::all(client.clone())
-        .list(&ListParams::default().fields(&name))
+    let bindings = Api::<Guarded<ResourceBinding>>::all(client.clone());
+    let found = guarded::list(&bindings, &ListParams::default().fields(&name))
         .await
         .map_err(|source| InstanceError::Read { what: "ResourceBindings", source })?;
     Ok(found
-        .items
         .into_iter()
         .map(|found| Copies {
             namespace: found.namespace(),

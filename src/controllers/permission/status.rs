@@ -129,14 +129,15 @@ pub fn status(binding: &PermissionBinding, round: &ReconcileState, now: Timestam
 
 fn verdict(round: &ReconcileState, synced: usize, all: usize, failed: &[String], pending: &[String]) -> Verdict {
     if let Some(end) = round.expired {
-        let still = round.failure().map(|error| format!("; still to be removed: {error}")).unwrap_or_default();
+        let still =
+            round.failure().map(|error| format!("; still to be removed: {}", chain(&error))).unwrap_or_default();
         return Verdict::NotReady { reason: "Expired", message: format!("the role expired at {}{still}", time(end)) };
     }
     if let Some(error) = &round.problem {
         return Verdict::of_error(error);
     }
     if let Some(error) = round.failure() {
-        return Verdict::NotReady { reason: error.reason(), message: error.to_string() };
+        return Verdict::NotReady { reason: error.reason(), message: chain(&error) };
     }
     if let Some(first) = failed.first() {
         return Verdict::NotReady {
@@ -254,7 +255,7 @@ pub fn leaving(binding: &PermissionBinding, round: &ReconcileState) -> Permissio
             .any(|(left, result)| result.is_ok() && left.namespace == key.namespace && left.name == key.name)
     };
     status.inventory.retain(|known| !gone(known));
-    let waiting = round.failure().map_or_else(String::new, |error| error.to_string());
+    let waiting = round.failure().map_or_else(String::new, |error| chain(&error));
     let message = format!("the role is still to be removed from {} of its planes: {waiting}", status.inventory.len());
     Verdict::NotReady { reason: "Removing", message }.write(&mut status.conditions, binding.metadata.generation);
     status

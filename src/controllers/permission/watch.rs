@@ -15,7 +15,7 @@ use crate::controllers::Context;
 use crate::controllers::changes::Changes;
 use crate::controllers::watch::{instances, matching};
 use crate::karmada::{Cluster, ClusterPropagationPolicy, ClusterResourceBinding, PropagationPolicy, ResourceBinding};
-use crate::runtime::controller::Guarded;
+use crate::runtime::guarded::{Guarded, PAGE};
 use crate::runtime::planes::InstanceKey;
 
 type Object = Guarded<PermissionBinding>;
@@ -23,7 +23,7 @@ type Object = Guarded<PermissionBinding>;
 /// A controller with all its watches, and the instances that it knows.
 pub fn controller(context: &Context) -> (Controller<Object>, Store<Guarded<KarmadaInstance>>) {
     let host = context.host.0.clone();
-    let controller = Controller::new(Api::<Object>::all(host.clone()), watcher::Config::default());
+    let controller = Controller::new(Api::<Object>::all(host.clone()), watcher::Config::default().page_size(PAGE));
     let store = controller.store();
     let (instances, changed) = instances(host);
     let by_instance = {

@@ -154,6 +154,7 @@ pub struct Index {
     overrides: BTreeMap<PolicyKey, Arc<OverrideSpec>>,
     namespaces: BTreeMap<String, Namespace>,
     templates: HashMap<Key, Template>,
+    unreadable_templates: HashSet<Key>,
     synced: HashSet<Arc<KindKey>>,
     bindings: HashMap<Key, Binding>,
     // How many bindings each kind has.
@@ -216,6 +217,8 @@ impl Index {
     pub fn is_wanted(&self, key: &ObjectKey) -> Option<bool> {
         if self.templates.contains_key(key) {
             self.decisions.get(key).map(|decision| decision.wanted)
+        } else if self.unreadable_templates.contains(key) {
+            None
         } else {
             self.synced.contains(&key.kind).then_some(false)
         }

@@ -130,6 +130,7 @@ impl Index {
         if !relist && self.tombstones.covers(&template.uid, template.version) {
             return requeues;
         }
+        self.unreadable_templates.remove(&key);
         if let Some(known) = self.templates.get(&key) {
             if !relist && known.uid == template.uid && template.version <= known.version {
                 return requeues;
@@ -154,13 +155,29 @@ impl Index {
             return Requeues::default();
         }
         self.templates.remove(key);
+        self.unreadable_templates.remove(key);
         Requeues { schedule: vec![key.clone()], ..Requeues::default() }
+    }
+
+    /// A template is there, but cannot be read. One that was read before stays what it was; of others nobody knows what they
+    /// are, and what members have of them is left as it is.
+    pub fn mark_template_unreadable(&mut self, key: Key) {
+        if !self.templates.contains_key(&key) {
+            self.unreadable_templates.insert(key);
+        }
+    }
+
+    /// Whether a template is there that cannot be read.
+    #[must_use]
+    pub fn is_template_unreadable(&self, key: &Key) -> bool {
+        self.unreadable_templates.contains(key)
     }
 
     /// The templates of a kind that are known.
     #[must_use]
     pub fn template_keys(&self, kind: &KindKey) -> Vec<Key> {
-        self.templates.keys().filter(|key| *key.kind == *kind).cloned().collect()
+        let all = self.templates.keys().chain(&self.unreadable_templates);
+        all.filter(|key| *key.kind == *kind).cloned().collect()
     }
 
     /// All objects of a kind of the plane are known.
@@ -178,6 +195,7 @@ impl Index {
     pub fn forget_kind(&mut self, kind: &Arc<KindKey>) {
         self.synced.remove(kind);
         self.templates.retain(|key, _| key.kind != *kind);
+        self.unreadable_templates.retain(|key| key.kind != *kind);
     }
 
     /// A binding is there, or changed.

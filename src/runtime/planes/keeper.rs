@@ -17,6 +17,7 @@ use tokio::sync::watch;
 use super::{InstanceKey, KUBECONFIG_KEY, OPERATOR_KUBECONFIG, Plane, PromptBackoff, ServiceAccess, State};
 use crate::api::{INSTANCE_LABEL, PURPOSE_LABEL};
 use crate::runtime::client::{ClientError, ClientFactory};
+use crate::runtime::error::chain;
 use crate::runtime::kubeconfig::{self, KubeconfigError};
 
 #[derive(thiserror::Error, Debug)]
@@ -71,7 +72,9 @@ impl PlaneClientCache {
             };
             match event {
                 None => return,
-                Some(Err(error)) => tracing::debug!(%error, "watch on kubeconfig Secrets is interrupted"),
+                Some(Err(error)) => {
+                    tracing::debug!(error = chain(&error), "watch on kubeconfig Secrets is interrupted")
+                }
                 Some(Ok(Event::Init)) => listed.clear(),
                 Some(Ok(Event::InitApply(secret))) => {
                     listed.extend(instance_of(&secret));
@@ -124,7 +127,7 @@ impl PlaneClientCache {
                 });
             }
             Err(error) => {
-                tracing::debug!(%error, instance = %key, "plane cannot be connected yet");
+                tracing::debug!(error = chain(&error), instance = %key, "plane cannot be connected yet");
                 self.waiting.insert(key, secret);
             }
         }

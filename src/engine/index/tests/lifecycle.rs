@@ -363,3 +363,27 @@ fn a_forced_unjoin_asks_for_each_removal_once() {
         assert_eq!(index.is_clean(&a), Some(false), "{obstacle}");
     }
 }
+
+#[test]
+fn a_template_that_cannot_be_read_is_not_one_that_is_gone() {
+    let (mut index, key) = converged();
+    let a = name("a");
+    // It was read before: that holds.
+    index.mark_template_unreadable(key.clone());
+    assert!(matches!(desired_state(&index, &a, &key), DesiredState::Apply(_)));
+    // The same after a start: its binding stays, and so does what members have.
+    index.templates.clear();
+    index.decisions.clear();
+    index.mark_template_unreadable(key.clone());
+    assert!(matches!(plan(&index, &key).step, Step::Nothing));
+    assert_eq!((index.is_wanted(&key), index.decision(&key).is_none()), (None, true));
+    assert!(matches!(desired_state(&index, &a, &key), DesiredState::Keep));
+    assert_eq!(index.template_keys(&key.kind), std::slice::from_ref(&key), "its end would not be noticed in a list");
+    // Corrected, or gone, it is as any other.
+    assert_eq!(index.put_template(key.clone(), template("x", "t", "2"), false).schedule, std::slice::from_ref(&key));
+    assert!(!index.is_template_unreadable(&key));
+    index.templates.clear();
+    index.mark_template_unreadable(key.clone());
+    index.remove_template(&key, None);
+    assert!(matches!(plan(&index, &key).step, Step::Delete { .. }));
+}
