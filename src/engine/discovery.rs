@@ -88,7 +88,7 @@ mod tests {
         let list: APIGroupDiscoveryList = from_value(json!({"items": [
             {"metadata": {"name": "apps"}, "versions": [{"version": "v1", "freshness": "Current", "resources": [
                 {"resource": "deployments", "responseKind": {"group": "", "version": "", "kind": "Deployment"},
-                 "scope": "Namespaced", "verbs": ["watch", "patch", "create"]}]}]},
+                 "scope": "Namespaced", "verbs": ["watch", "patch", "update", "create"]}]}]},
             {"metadata": {"name": "metrics.k8s.io"}, "versions": [{"version": "v1", "freshness": "Stale", "resources": [
                 {"resource": "pods", "responseKind": {"group": "", "version": "", "kind": "PodMetrics"}, "scope": "Namespaced", "verbs": ["get"]}]}]}
         ]}))
