@@ -15,6 +15,7 @@ use crate::runtime::controller::Caches;
 use crate::runtime::http::{self, ServeError};
 use crate::runtime::leadership::{self, Election, Leadership, LeadershipError};
 use crate::runtime::metrics::Metrics;
+use crate::runtime::ownership::Shard;
 use crate::runtime::planes::{Planes, ServiceAccess};
 
 /// How long reconciles that are under way may take at the end; less than the pod's grace period.
@@ -78,12 +79,13 @@ pub async fn run_with(
     ended: impl Future<Output = ()>,
 ) -> Result<(), ControllerError> {
     let shutdown = CancellationToken::new();
+    let shard = Shard::default();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?args, "starting");
     // The Lease is let go after the last write, not with the signal.
     let release = CancellationToken::new();
     let (leadership, election) = if args.leader_elect {
         let identity = args.identity.clone().unwrap_or_else(default_identity);
-        let election = Election { namespace: args.namespace.clone(), name: "airdock-controller".into(), identity };
+        let election = Election { namespace: args.namespace.clone(), name: shard.lease_name(), identity };
         let (leadership, task) = leadership::start(host.clone(), election, &metrics, release.clone());
         (leadership, futures::future::Either::Left(task))
     } else {
@@ -95,7 +97,7 @@ pub async fn run_with(
         (Leadership::always(), futures::future::Either::Right(task))
     };
     let caches = Caches::default();
-    let (planes, keeper) = Planes::start(host.clone(), factory.clone(), args.service_access, shutdown.clone());
+    let (planes, keeper) = Planes::start(host.clone(), factory.clone(), args.service_access, shard, shutdown.clone());
     let context = Context {
         host: HostClient(host),
         factory,
@@ -104,6 +106,7 @@ pub async fn run_with(
         metrics: metrics.clone(),
         shutdown: shutdown.clone(),
         caches: caches.clone(),
+        shard,
         image: args.image,
     };
     let mut controllers = JoinSet::new();

@@ -21,6 +21,7 @@ use crate::runtime::client::ClientFactory;
 use crate::runtime::controller::{Caches, Options};
 use crate::runtime::leadership::Leadership;
 use crate::runtime::metrics::Metrics;
+use crate::runtime::ownership::Shard;
 use crate::runtime::planes::Planes;
 
 /// What every controller is given.
@@ -32,6 +33,8 @@ pub struct Context {
     pub factory: ClientFactory,
     /// The planes of all instances.
     pub planes: Planes,
+    /// Which instances this process owns.
+    pub shard: Shard,
     /// Whether this process leads.
     pub leadership: Leadership,
     /// Where controllers count.

@@ -12,6 +12,7 @@ pub mod http;
 pub mod kubeconfig;
 pub mod leadership;
 pub mod metrics;
+pub mod ownership;
 pub mod planes;
 pub mod status;
 pub mod telemetry;

@@ -7,6 +7,7 @@ use airdock::runtime::client::ClientFactory;
 use airdock::runtime::controller::Caches;
 use airdock::runtime::leadership::Leadership;
 use airdock::runtime::metrics::Metrics;
+use airdock::runtime::ownership::Shard;
 use airdock::runtime::planes::{Planes, ServiceAccess};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
@@ -27,12 +28,15 @@ impl Operator {
         let factory = ClientFactory::default().with_hook(crash.clone());
         let host = host.client_of(&factory);
         let shutdown = CancellationToken::new();
-        let (planes, keeper) = Planes::start(host.clone(), factory.clone(), ServiceAccess::Dns, shutdown.clone());
+        let shard = Shard::default();
+        let (planes, keeper) =
+            Planes::start(host.clone(), factory.clone(), ServiceAccess::Dns, shard, shutdown.clone());
         runtime.spawn(keeper);
         start(Context {
             host: HostClient(host),
             factory,
             planes,
+            shard,
             leadership: Leadership::always(),
             metrics: Metrics::new(),
             shutdown,

@@ -3,6 +3,7 @@
 use crate::controllers::watch::Unreadable;
 use crate::runtime::apply::ApplyError;
 use crate::runtime::error::{Class, Classified};
+use crate::runtime::planes::cache::CacheError;
 
 /// Why a binding as a whole cannot be carried out.
 #[derive(thiserror::Error, Debug)]
@@ -115,6 +116,9 @@ pub enum InstanceError {
         #[source]
         source: kube::Error,
     },
+    /// What its plane holds is not known.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// Its plane cannot be written.
     #[error("write in the plane")]
     Write(#[source] ApplyError),
@@ -134,6 +138,7 @@ impl Classified for InstanceError {
             | Self::NotAllowed { .. }
             | Self::Elsewhere { .. }
             | Self::NotReady { .. } => Class::Blocked,
+            Self::Cache(error) => error.class(),
             Self::Connecting(_) | Self::Read { .. } | Self::Write(_) | Self::Silent(_) | Self::Serialize(_) => {
                 Class::Retry
             }
@@ -147,6 +152,7 @@ impl Classified for InstanceError {
             Self::NotAllowed { .. } | Self::Elsewhere { .. } => "NotAllowed",
             Self::NotReady { .. } | Self::Connecting(_) => "InstanceNotReady",
             Self::Read { .. } | Self::Silent(_) => "PlaneUnreachable",
+            Self::Cache(error) => error.reason(),
             Self::Write(_) | Self::Serialize(_) => "PlaneWriteFailed",
         }
     }
