@@ -7,6 +7,7 @@
 pub mod cache;
 mod keeper;
 mod triggers;
+mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

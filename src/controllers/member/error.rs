@@ -5,6 +5,7 @@ use crate::runtime::apply::ApplyError;
 use crate::runtime::client::ClientError;
 use crate::runtime::error::{Class, Classified};
 use crate::runtime::kubeconfig::KubeconfigError;
+use crate::runtime::planes::cache::CacheError;
 
 /// Why a member is not joined, or not gone.
 #[derive(thiserror::Error, Debug)]
@@ -104,6 +105,15 @@ pub enum Error {
         /// The failure.
         #[source]
         source: kube::Error,
+    },
+    /// What the plane holds is not known.
+    #[error("KarmadaInstance {instance}")]
+    PlaneCache {
+        /// Namespace and name.
+        instance: String,
+        /// The failure.
+        #[source]
+        source: CacheError,
     },
     /// The name is another's.
     #[error(
@@ -205,6 +215,7 @@ impl Classified for Error {
             Self::PlaneWrite(source) if source.is_invalid() => Class::Invalid,
             Self::PlaneConnecting { .. }
             | Self::Plane { .. }
+            | Self::PlaneCache { .. }
             | Self::MemberSilent { .. }
             | Self::MemberUnreachable { .. }
             | Self::CredentialsRefused { .. }
@@ -226,6 +237,7 @@ impl Classified for Error {
             Self::InstanceDeleting { .. } => "InstanceDeleting",
             Self::InstanceNotReady { .. } | Self::PlaneConnecting { .. } => "InstanceNotReady",
             Self::Plane { .. } => "PlaneUnreachable",
+            Self::PlaneCache { source, .. } => source.reason(),
             Self::NameTaken { .. } => "NameTaken",
             Self::AlreadyJoined { .. } => "AlreadyJoined",
             Self::AnotherCluster { .. } => "AnotherCluster",

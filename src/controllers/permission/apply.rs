@@ -78,13 +78,9 @@ async fn write(
     live: Option<DynamicObject>,
 ) -> Result<(InventoryEntry, Change), InstanceError> {
     let Wanted { resource, namespace, name, value } = wanted;
-    let applied = applier
-        .apply_over(&resource, namespace.as_deref(), &name, value, live, anybodys)
-        .await
-        .map_err(InstanceError::Write)?;
-    if applied.change != Change::None {
-        plane.cache.record(&resource, &applied.object);
-    }
+    let place = (namespace.as_deref(), name.as_str());
+    let applied =
+        plane.apply_over(applier, &resource, place, value, live, anybodys).await.map_err(InstanceError::Write)?;
     let uid = applied.object.uid().unwrap_or_default();
     Ok((
         InventoryEntry { api_version: resource.api_version, kind: resource.kind, namespace, name, uid },

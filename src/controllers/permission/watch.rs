@@ -58,7 +58,7 @@ fn concerned(store: &Store<Object>, event: &PlaneEvent<'_>) -> Vec<ObjectRef<Obj
     };
     match copied {
         Some(suffix) => by_copy(store, event.object, suffix),
-        None => by_labels(store, event.object),
+        None => event.before.into_iter().chain([event.object]).flat_map(|object| by_labels(store, object)).collect(),
     }
 }
 
