@@ -38,7 +38,6 @@ pub use render::{Rendered, render};
 
 use super::{Context, finalizer};
 use caches::Caches;
-use fleet::Fleet;
 use observe::{Observed, key};
 use plan::Step;
 use plane::PlaneObjects;
@@ -58,18 +57,24 @@ pub async fn run(context: Context) {
     let client = context.host.0.clone();
     let (wake, woken) = unbounded_channel();
     let mut tasks = JoinSet::new();
+    let plane_objects = PlaneObjects::default();
+    let counted = context.planes.subscribe(|event| fleet::changed(event).into_iter().collect());
+    tasks.spawn(fleet::wake_gathered(counted, wake.clone()));
+    let drifted = {
+        let plane_objects = plane_objects.clone();
+        context.planes.subscribe(move |event| plane_objects.drifted(event).into_iter().collect())
+    };
     let instance_controller = InstanceController {
         applier: Applier::new(client.clone(), "airdock.dev/instance"),
         status: StatusWriter::new(client.clone(), InstanceController::NAME),
         caches: Caches::start(&client, &wake, &mut tasks),
-        fleet: Fleet::new(wake),
-        plane_objects: PlaneObjects::default(),
+        plane_objects,
         bundles: bundles::Bundles::default(),
         context: context.clone(),
     };
     let instances: Api<Guarded<KarmadaInstance>> = Api::all(client);
     let woken = futures::stream::unfold(woken, |mut woken| async move { Some((woken.recv().await?, woken)) });
-    let controller = Controller::new(instances, watcher::Config::default()).reconcile_on(woken);
+    let controller = Controller::new(instances, watcher::Config::default()).reconcile_on(woken).reconcile_on(drifted);
     controller::run(controller, instance_controller, context.options(CONCURRENCY)).await;
 }
 
@@ -78,7 +83,6 @@ struct InstanceController {
     applier: Applier,
     status: StatusWriter,
     caches: Caches,
-    fleet: Fleet,
     plane_objects: PlaneObjects,
     bundles: bundles::Bundles,
 }
@@ -116,18 +120,14 @@ impl InstanceController {
         if !round.changes.is_empty() {
             tracing::info!(changes = round.changes.join(", "), "brought to what is wanted");
         }
-        if let Some(plane) = &round.plane
-            && round.progress.plane
-        {
-            self.fleet.watch(plane);
-        }
+        let plane = self.context.planes.get(&key(instance)).ok();
         let status = status::after_round(&status::Facts {
             instance,
             host: &self.caches.host(instance),
             round: &round,
             error: result.as_ref().err(),
             engine_image: &self.context.image,
-            overview: self.fleet.overview(&key(instance)),
+            overview: plane.and_then(|plane| fleet::seen(&plane.cache)),
         });
         self.write(instance, status).await?;
         result?;

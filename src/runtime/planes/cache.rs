@@ -35,7 +35,7 @@ use kube::runtime::utils::StreamBackoff;
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, Resource};
 use serde::de::DeserializeOwned;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -57,7 +57,7 @@ const UNUSED_AFTER: Duration = Duration::from_secs(15 * 60);
 const ANSWER_HOLDS: Duration = Duration::from_secs(5);
 
 /// How long one that has not is taken for away without being asked again.
-const SILENCE_HOLDS: Duration = Duration::from_secs(1);
+const SILENCE_HOLDS: Duration = Duration::from_millis(300);
 
 /// How long a plane may take to answer.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -122,6 +122,8 @@ struct KindCache {
     fill: watch::Sender<Fill>,
     used: Mutex<Instant>,
     permanent: bool,
+    /// Told when a kind that was not served may be by now.
+    defined: Notify,
     ended: CancellationToken,
 }
 
@@ -135,7 +137,9 @@ struct Inner {
     subscribers: Subscribers,
     kinds: Mutex<HashMap<ApiResource, Arc<KindCache>>>,
     asking: tokio::sync::Mutex<()>,
-    answer: Arc<Mutex<Option<(Instant, Result<(), String>)>>>,
+    answer: Mutex<Option<(Instant, Result<(), String>)>>,
+    /// Whether the plane has ever answered.
+    up: watch::Sender<bool>,
     ended: CancellationToken,
 }
 
@@ -155,13 +159,24 @@ impl PlaneCache {
             subscribers,
             kinds: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
-            answer: Arc::default(),
-            ended,
+            answer: Mutex::default(),
+            up: watch::Sender::new(false),
+            ended: ended.clone(),
         }));
+        let first = cache.clone();
+        tokio::spawn(ended.run_until_cancelled_owned(async move { first.wait_for_first_answer().await }));
         for resource in kinds::permanent() {
             cache.watched(&resource, true);
         }
         cache
+    }
+
+    /// Watches of a plane that is about to start would fail, and then wait: they begin when it has answered.
+    async fn wait_for_first_answer(&self) {
+        while self.check().await.is_err() {
+            tokio::time::sleep(SILENCE_HOLDS).await;
+        }
+        self.0.up.send_replace(true);
     }
 
     /// Ends all watches.
@@ -256,24 +271,80 @@ impl PlaneCache {
                 fill: watch::Sender::new(Fill::Listing),
                 used: Mutex::new(now),
                 permanent,
+                defined: Notify::new(),
                 ended: self.0.ended.child_token(),
             });
-            let follow = follow(
-                self.0.client.clone(),
-                kind.clone(),
-                self.0.instance.clone(),
-                self.0.subscribers.clone(),
-                self.0.answer.clone(),
-            );
+            let (cache, following) = (self.clone(), kind.clone());
+            let follow = async move { cache.follow(&following).await };
             tokio::spawn(kind.ended.clone().run_until_cancelled_owned(follow));
             kind
         });
         *kind.used.lock().unwrap_or_else(PoisonError::into_inner) = now;
         kind.clone()
     }
+
+    /// Keeps a kind up to date, and tells what happens to its objects.
+    async fn follow(&self, cache: &KindCache) {
+        // An error means that the cache is gone.
+        let _ = self.0.up.subscribe().wait_for(|up| *up).await;
+        loop {
+            let events = StreamBackoff::new(events(self.0.client.clone(), &cache.kind), PromptBackoff::default());
+            let mut events = std::pin::pin!(events);
+            loop {
+                tokio::select! {
+                    event = events.next() => match event {
+                        Some(event) => self.take(cache, event),
+                        None => return,
+                    },
+                    // Begins anew, without waiting for the backoff.
+                    () = cache.defined.notified() => break,
+                }
+            }
+        }
+    }
+
+    fn take(&self, cache: &KindCache, event: watcher::Result<Event<DynamicObject>>) {
+        let Inner { instance, subscribers, .. } = self.0.as_ref();
+        let resource = &cache.kind.resource;
+        let event = match event {
+            Ok(event) => event.modify(|object| cache.kind.trim(object)),
+            Err(watcher::Error::InitialListFailed(error)) if is_not_found(&error) => {
+                cache.filled(Fill::NotServed);
+                return;
+            }
+            Err(error) => {
+                tracing::debug!(%instance, kind = resource.kind, %error, "watch is interrupted and will resume");
+                *self.0.answer.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                return;
+            }
+        };
+        let is_listed = matches!(event, Event::InitDone);
+        let changes = cache.objects.write().unwrap_or_else(PoisonError::into_inner).take(event);
+        if is_listed {
+            cache.filled(Fill::Listed);
+        }
+        if !changes.is_empty() && kinds::defines_others(resource) {
+            self.retry_unserved();
+        }
+        for Change { object, before, deleted } in &changes {
+            let before = before.as_deref();
+            subscribers.tell(&PlaneEvent { instance, resource, object, before, deleted: *deleted });
+        }
+    }
+
+    /// A definition has changed: kinds that were not served may be by now.
+    fn retry_unserved(&self) {
+        let kinds = self.0.kinds.lock().unwrap_or_else(PoisonError::into_inner);
+        let unserved = kinds.values().filter(|kind| *kind.fill.borrow() == Fill::NotServed);
+        unserved.for_each(|kind| kind.defined.notify_one());
+    }
 }
 
 impl KindCache {
+    fn filled(&self, fill: Fill) {
+        self.fill.send_if_modified(|known| std::mem::replace(known, fill) != fill);
+    }
+
     /// Whether the kind is to be watched any longer; ends its watch when not.
     fn is_used(&self, now: Instant) -> bool {
         let used = *self.used.lock().unwrap_or_else(PoisonError::into_inner);
@@ -282,42 +353,6 @@ impl KindCache {
             self.ended.cancel();
         }
         keeps
-    }
-}
-
-/// Keeps a kind up to date, and tells what happens to its objects.
-async fn follow(
-    client: Client,
-    cache: Arc<KindCache>,
-    instance: InstanceKey,
-    subscribers: Subscribers,
-    answer: Arc<Mutex<Option<(Instant, Result<(), String>)>>>,
-) {
-    let resource = &cache.kind.resource;
-    let events = StreamBackoff::new(events(client, &cache.kind), PromptBackoff::default());
-    let mut events = std::pin::pin!(events);
-    while let Some(event) = events.next().await {
-        let event = match event {
-            Ok(event) => event.modify(|object| cache.kind.trim(object)),
-            Err(watcher::Error::InitialListFailed(error)) if is_not_found(&error) => {
-                cache.fill.send_if_modified(|fill| std::mem::replace(fill, Fill::NotServed) != Fill::NotServed);
-                continue;
-            }
-            Err(error) => {
-                tracing::debug!(%instance, kind = resource.kind, %error, "watch is interrupted and will resume");
-                *answer.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                continue;
-            }
-        };
-        let is_listed = matches!(event, Event::InitDone);
-        let changes = cache.objects.write().unwrap_or_else(PoisonError::into_inner).take(event);
-        if is_listed {
-            cache.fill.send_if_modified(|fill| std::mem::replace(fill, Fill::Listed) != Fill::Listed);
-        }
-        for Change { object, before, deleted } in &changes {
-            let before = before.as_deref();
-            subscribers.tell(&PlaneEvent { instance: &instance, resource, object, before, deleted: *deleted });
-        }
     }
 }
 

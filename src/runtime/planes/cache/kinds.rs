@@ -73,6 +73,12 @@ pub fn permanent() -> Vec<ApiResource> {
     ]
 }
 
+/// Whether objects of a kind make the plane serve other kinds.
+#[must_use]
+pub fn defines_others(resource: &ApiResource) -> bool {
+    matches!(resource.kind.as_str(), "CustomResourceDefinition" | "APIService")
+}
+
 impl WatchedKind {
     /// How objects of a kind are watched, wherever they are looked up from.
     #[must_use]
