@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use airdock::controllers::{Context, HostClient};
-use airdock::runtime::client::ClientFactory;
+use airdock::runtime::client::{ClientFactory, RequestHook};
 use airdock::runtime::controller::Caches;
 use airdock::runtime::leadership::Leadership;
 use airdock::runtime::metrics::Metrics;
@@ -13,7 +13,6 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use super::ApiServer;
-use super::crash::FaultInjector;
 
 /// Controllers on a runtime of their own. Dropped, they are gone as after kill -9: nothing is finished.
 pub struct Operator {
@@ -21,11 +20,11 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Starts an operator of a host cluster. `start` is given the context and spawns the controllers.
-    pub fn start(host: &ApiServer, crash: &Arc<FaultInjector>, start: impl FnOnce(Context)) -> Self {
+    /// Starts an operator of a host cluster. `hook` sees its requests; `start` is given the context and spawns the controllers.
+    pub fn start(host: &ApiServer, hook: &Arc<impl RequestHook>, start: impl FnOnce(Context)) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let guard = runtime.enter();
-        let factory = ClientFactory::default().with_hook(crash.clone());
+        let factory = ClientFactory::default().with_hook(hook.clone());
         let host = host.client_of(&factory);
         let shutdown = CancellationToken::new();
         let shard = Shard::default();

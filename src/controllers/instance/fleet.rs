@@ -208,7 +208,7 @@ mod tests {
         assert!(wakes(Some(ready.clone()), ready, true), "it is gone");
     }
 
-    #[tokio::test(start_paused = true)]
+    #[tokio::test]
     async fn many_changes_wake_an_instance_once() {
         let key = |name: &str| InstanceKey { namespace: "fleet".into(), name: name.into() };
         let changes: Vec<InstanceKey> = (0..50).map(|n| key(if n % 2 == 0 { "east" } else { "west" })).collect();
