@@ -3,6 +3,7 @@
 #![forbid(unsafe_code)]
 
 pub mod api;
+pub mod application;
 pub mod chart;
 pub mod cli;
 pub mod controllers;
@@ -10,6 +11,7 @@ pub mod distribute;
 pub mod engine;
 pub mod interpret;
 pub mod karmada;
+pub mod operator;
 pub mod overrides;
 pub mod pki;
 pub mod placement;

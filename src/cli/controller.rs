@@ -2,27 +2,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
 
 use clap::Args;
-use futures::FutureExt as _;
-use tokio::task::JoinSet;
-use tokio_util::sync::CancellationToken;
 
-use crate::controllers::{Context, HostClient, app, instance, member, permission};
-use crate::runtime::client::{ClientError, ClientFactory};
-use crate::runtime::controller::Caches;
-use crate::runtime::http::{self, ServeError};
-use crate::runtime::leadership::{self, Election, Leadership, LeadershipError};
+use crate::operator::{self, OperatorConfig, OperatorError};
+use crate::runtime::client::ClientFactory;
 use crate::runtime::metrics::Metrics;
-use crate::runtime::ownership::Shard;
-use crate::runtime::planes::{Planes, ServiceAccess};
-
-/// How long reconciles that are under way may take at the end; less than the pod's grace period.
-const DRAIN: Duration = Duration::from_secs(20);
-
-/// How long it may take to let the Lease go.
-const RELEASE: Duration = Duration::from_secs(5);
+use crate::runtime::planes::ServiceAccess;
 
 /// Flags of `airdock controller`.
 #[derive(Args, Clone, Debug)]
@@ -48,22 +34,8 @@ pub struct ControllerArgs {
     pub service_access: ServiceAccess,
 }
 
-/// Why the controller ended.
-#[derive(thiserror::Error, Debug)]
-pub enum ControllerError {
-    /// The host cluster cannot be reached.
-    #[error(transparent)]
-    Client(#[from] ClientError),
-    /// Another replica leads now.
-    #[error(transparent)]
-    Leadership(#[from] LeadershipError),
-    /// Probes and metrics cannot be served.
-    #[error(transparent)]
-    Serve(#[from] ServeError),
-}
-
 /// Runs until SIGTERM or SIGINT, or until leadership is lost.
-pub async fn run(args: ControllerArgs) -> Result<(), ControllerError> {
+pub async fn run(args: ControllerArgs) -> Result<(), OperatorError> {
     let metrics = Metrics::new();
     let factory = ClientFactory::default().with_hook(Arc::new(metrics.clone()));
     let host = factory.host().await?;
@@ -77,74 +49,11 @@ pub async fn run_with(
     factory: ClientFactory,
     metrics: Metrics,
     ended: impl Future<Output = ()>,
-) -> Result<(), ControllerError> {
-    let shutdown = CancellationToken::new();
-    let shard = Shard::default();
-    tracing::info!(version = env!("CARGO_PKG_VERSION"), ?args, "starting");
-    // The Lease is let go after the last write, not with the signal.
-    let release = CancellationToken::new();
-    let (leadership, election) = if args.leader_elect {
-        let identity = args.identity.clone().unwrap_or_else(default_identity);
-        let election = Election { namespace: args.namespace.clone(), name: shard.lease_name(), identity };
-        let (leadership, task) = leadership::start(host.clone(), election, &metrics, release.clone());
-        (leadership, futures::future::Either::Left(task))
-    } else {
-        let until = release.clone();
-        let task = async move {
-            until.cancelled().await;
-            Ok(())
-        };
-        (Leadership::always(), futures::future::Either::Right(task))
-    };
-    let caches = Caches::default();
-    let (planes, keeper) = Planes::start(host.clone(), factory.clone(), args.service_access, shard, shutdown.clone());
-    let context = Context {
-        host: HostClient(host),
-        factory,
-        planes,
-        leadership,
-        metrics: metrics.clone(),
-        shutdown: shutdown.clone(),
-        caches: caches.clone(),
-        shard,
-        image: args.image,
-    };
-    let mut controllers = JoinSet::new();
-    controllers.spawn(keeper);
-    start_all(&mut controllers, &context);
-    let serving = http::serve(args.listen, metrics, Arc::new(move || caches.are_filled()), shutdown.clone());
-    tokio::pin!(election);
-    // On lost leadership nothing may be written any more: the process ends at once instead.
-    tokio::select! {
-        () = ended => {}
-        lost = &mut election => return lost.map_err(ControllerError::from),
-        broken = serving => return broken.map_err(ControllerError::from),
-    }
-    tracing::info!("ending: what is under way is finished first");
-    shutdown.cancel();
-    let finished = async { while controllers.join_next().await.is_some() {} };
-    tokio::select! {
-        _ = tokio::time::timeout(DRAIN, finished) => {}
-        lost = &mut election => return lost.map_err(ControllerError::from),
-    }
-    controllers.shutdown().await;
-    release.cancel();
-    let _ = tokio::time::timeout(RELEASE, election).await;
-    Ok(())
-}
-
-/// Every controller has its line here.
-fn start_all(controllers: &mut JoinSet<()>, context: &Context) {
-    let all = [
-        instance::run(context.clone()).boxed(),
-        member::run(context.clone()).boxed(),
-        app::run(context.clone()).boxed(),
-        permission::run(context.clone()).boxed(),
-    ];
-    context.caches.expect(all.len());
-    for controller in all {
-        controllers.spawn(controller);
-    }
+) -> Result<(), OperatorError> {
+    let ControllerArgs { listen, leader_elect, namespace, identity, image, service_access } = args;
+    let election = leader_elect.then(|| (namespace, identity.unwrap_or_else(default_identity)));
+    let config = OperatorConfig { listen, election, image, service_access };
+    operator::run(config, host, factory, metrics, ended).await
 }
 
 /// Host name and process id.

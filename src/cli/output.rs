@@ -97,7 +97,7 @@ pub fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [
 
 /// Objects by kind and name.
 #[must_use]
-pub fn listed(objects: &[Value]) -> String {
+pub fn render_list(objects: &[Value]) -> String {
     let text = |object: &Value, pointer: &str| or_dash(object.pointer(pointer).and_then(Value::as_str));
     let rows = objects
         .iter()

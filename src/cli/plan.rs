@@ -9,12 +9,12 @@ use super::input::{self, InputError, namespace_of};
 use super::output::{self, Form, OutputError, or_dash, table};
 use crate::api::member::{MemberClusterJoin, TaintEffect};
 use crate::api::{KarmadaInstance, MultiCloudApp};
-use crate::controllers::app::error::Error;
-use crate::controllers::app::plan::Plan;
-use crate::controllers::app::preview::{Preview, preview};
-use crate::controllers::app::validate::{Tenancy, validate};
+use crate::application::model::{FieldError, Plan, Tenancy, render_field_errors};
+use crate::application::preview::{Preview, preview};
+use crate::application::validate::validate;
 use crate::karmada::Cluster;
 use crate::karmada::cluster::{ClusterSpec, SyncMode, Taint};
+use crate::runtime::instance_ref::{INSTANCE_REF, InstanceRefError, resolve};
 use crate::runtime::planes::InstanceKey;
 
 /// Flags of `airdock plan`.
@@ -46,13 +46,24 @@ pub enum PlanError {
     NoApp,
     /// An app cannot be carried out.
     #[error("MultiCloudApp {0}")]
-    App(String, #[source] Error),
+    App(String, #[source] AppError),
     /// An app would run nowhere.
     #[error("MultiCloudApp {0} would run in no cluster")]
     Nowhere(String),
     /// The plan could not be printed.
     #[error(transparent)]
     Output(#[from] OutputError),
+}
+
+/// Why one app cannot be carried out.
+#[derive(thiserror::Error, Debug)]
+pub enum AppError {
+    /// Its spec cannot be carried out.
+    #[error("{}", render_field_errors(.0))]
+    Invalid(Vec<FieldError>),
+    /// It may not use its instance.
+    #[error(transparent)]
+    Instance(#[from] InstanceRefError),
 }
 
 /// Prints the plans.
@@ -84,7 +95,7 @@ pub fn run(args: &PlanArgs) -> Result<(), PlanError> {
 
 enum Failed {
     Input(InputError),
-    App(Error),
+    App(AppError),
 }
 
 fn plan_of(
@@ -98,14 +109,13 @@ fn plan_of(
     let instance = instances.iter().find(|instance| {
         namespace_of(*instance) == key.namespace && instance.metadata.name.as_deref() == Some(&key.name)
     });
-    let tenancy = match instance {
-        Some(instance) => crate::controllers::app::observe::tenancy(app, &key, Some(instance)).map_err(Failed::App)?,
-        None if key.namespace == namespace => Tenancy::Owner,
-        None => Tenancy::CrossNamespace,
-    };
-    let application = validate(app, tenancy).map_err(|faults| Failed::App(Error::Invalid(faults)))?;
+    if instance.is_some() {
+        resolve(instance, &key, &namespace, INSTANCE_REF).map_err(|error| Failed::App(error.into()))?;
+    }
+    let invalid = |errors| Failed::App(AppError::Invalid(errors));
+    let application = validate(app, Tenancy::of(&key.namespace, &namespace)).map_err(invalid)?;
     let clusters = clusters(fleet, &key).map_err(Failed::Input)?;
-    preview(app, &application, &clusters).map_err(|fault| Failed::App(fault.into()))
+    preview(app, &application, &clusters).map_err(|error| invalid(vec![error]))
 }
 
 /// Clusters, and those that are to join the instance. A Cluster says more than the join that it came from.
@@ -156,14 +166,14 @@ fn print(args: &PlanArgs, planned: &[(Plan, Preview)]) -> Result<String, OutputE
         return match args.output.unwrap_or(Form::Yaml) {
             Form::Json => output::json(&objects),
             Form::Yaml => output::yaml_stream(objects),
-            Form::Table => Ok(output::listed(&objects)),
+            Form::Table => Ok(output::render_list(&objects)),
         };
     }
     let previews = planned.iter().map(|(_, preview)| preview);
     match args.output.unwrap_or_default() {
         Form::Json => output::json(&previews.collect::<Vec<_>>()),
         Form::Yaml => output::yaml_stream(previews),
-        Form::Table => Ok(previews.map(told).collect::<Vec<_>>().join("\n")),
+        Form::Table => Ok(previews.map(render_preview).collect::<Vec<_>>().join("\n")),
     }
 }
 
@@ -175,7 +185,7 @@ fn plane_objects(plan: &Plan) -> Vec<Value> {
     std::iter::once(plan.namespace.clone()).chain(policies).chain([propagation]).chain(templates).collect()
 }
 
-fn told(preview: &Preview) -> String {
+fn render_preview(preview: &Preview) -> String {
     let mut text = format!("App {}, namespace {}\n\n", preview.app, preview.namespace);
     let rows = preview.clusters.iter().flat_map(|place| {
         place.objects.iter().map(|object| {
@@ -262,11 +272,11 @@ us        -          us       web         Deployment/web   5          5 replicas
 NOT IN   OBJECT   SINCE IT
 moon     -        did not match the placement's cluster affinity
 ";
-        assert_eq!(told(&preview), want);
+        assert_eq!(render_preview(&preview), want);
     }
 
     #[test]
-    fn a_guest_needs_consent() {
+    fn a_tenant_needs_consent() {
         let mut app: MultiCloudApp = documents(APP).of().unwrap().remove(0);
         app.spec.instance_ref.namespace = Some("platform".into());
         let instance = |allowed: &str| {

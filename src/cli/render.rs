@@ -60,7 +60,7 @@ pub fn run(args: &RenderArgs) -> Result<(), RenderError> {
     output::print(&match args.output {
         Form::Json => output::json(&objects)?,
         Form::Yaml => output::yaml_stream(objects)?,
-        Form::Table => output::listed(&objects),
+        Form::Table => output::render_list(&objects),
     })?;
     Ok(())
 }

@@ -12,7 +12,7 @@ use kube::{Client, Config, Resource};
 use serde::de::DeserializeOwned;
 
 use self::page::page;
-use self::table::told;
+use self::table::render_page;
 use super::output::{self, Format, OutputError};
 use crate::api::{KarmadaInstance, MemberClusterJoin, MultiCloudApp, PermissionBinding};
 
@@ -72,8 +72,8 @@ pub async fn run(args: &StatusArgs) -> Result<(), StatusError> {
     output::print(&match args.output {
         Format::Json => output::json(&page)?,
         Format::Yaml => output::yaml(&page)?,
-        Format::Table => told(&page, false),
-        Format::Wide => told(&page, true),
+        Format::Table => render_page(&page, false),
+        Format::Wide => render_page(&page, true),
     })?;
     Ok(())
 }
@@ -168,7 +168,7 @@ PERMISSIONS
 NAMESPACE   NAME   ROLE     SUBJECTS     NAMESPACES   CLUSTERS   READY     SYNCED
 team        devs   Editor   group devs   shop         eu|us      Unknown   -        not reconciled yet
 ";
-        assert_eq!(told(&sample(), false), want);
+        assert_eq!(render_page(&sample(), false), want);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 //! Each directory's `mod.rs` has `pub async fn run(context: Context)`, which wires its watches and runs until
 //! shutdown; `cli/controller.rs` starts them all.
 
-pub mod affinity;
 pub mod app;
 pub mod changes;
 pub mod finalizer;

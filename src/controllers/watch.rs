@@ -12,6 +12,7 @@ use kube::{Client, Resource};
 use super::changes::Changes;
 use crate::api::KarmadaInstance;
 use crate::runtime::controller::Guarded;
+use crate::runtime::instance_ref::InstanceRefError;
 use crate::runtime::planes::{InstanceKey, PromptBackoff};
 
 /// A cache of all instances, and the keys of those that changed in a way that matters to who refers to them. The
@@ -28,21 +29,16 @@ pub fn instances(host: Client) -> (Store<Guarded<KarmadaInstance>>, impl Stream<
     (store, changed)
 }
 
-/// An instance of which nothing can be said.
-#[derive(thiserror::Error, Debug)]
-#[error("KarmadaInstance {0} cannot be read by this version of Airdock: upgrade the operator, or correct the instance")]
-pub struct Unreadable(pub InstanceKey);
-
 /// The instance of a key. None: there is none. One that does not parse is there all the same, with all that was
 /// written into its plane.
 pub fn instance(
     store: &Store<Guarded<KarmadaInstance>>,
     key: &InstanceKey,
-) -> Result<Option<KarmadaInstance>, Unreadable> {
+) -> Result<Option<KarmadaInstance>, InstanceRefError> {
     let Some(found) = store.get(&ObjectRef::new(&key.name).within(&key.namespace)) else { return Ok(None) };
     match &found.0 {
         Ok(instance) => Ok(Some(instance.clone())),
-        Err(_) => Err(Unreadable(key.clone())),
+        Err(_) => Err(InstanceRefError::Unreadable(key.clone())),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod controller;
 pub mod error;
 pub mod hosts;
 pub mod http;
+pub mod instance_ref;
 pub mod kubeconfig;
 pub mod leadership;
 pub mod metrics;

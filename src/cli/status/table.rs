@@ -3,7 +3,7 @@
 use super::page::{AppRow, InstanceRow, MemberRow, Page, PermissionRow, Summary};
 use crate::cli::output::{or_dash, table};
 
-pub fn told(page: &Page, wide: bool) -> String {
+pub fn render_page(page: &Page, wide: bool) -> String {
     let sections = [
         ("INSTANCES", page.instances.is_empty(), instances(&page.instances, wide)),
         ("MEMBERS", page.members.is_empty(), members(&page.members, wide)),

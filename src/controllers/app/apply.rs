@@ -6,6 +6,7 @@ use kube::core::ApiResource;
 use serde_json::Value;
 
 use crate::api::app::{InventoryEntry, MultiCloudApp};
+use crate::application::model::Plan;
 use crate::controllers::stamp::{APPLIED_ANNOTATION, digest, stamped};
 use crate::karmada::{OverridePolicy, PropagationPolicy};
 use crate::runtime::apply::{Change, anybodys};
@@ -13,7 +14,6 @@ use crate::runtime::apply::{Change, anybodys};
 use super::access::{Access, each};
 use super::error::Error;
 use super::observe::{Live, Observed, is_ours, resource};
-use super::plan::Plan;
 
 /// What became of the writes.
 #[derive(Debug, Default)]

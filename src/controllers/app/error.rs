@@ -1,37 +1,20 @@
 //! Why an app could not be brought on its way.
 
-use crate::controllers::watch::Unreadable;
+use crate::application::model::{FieldError, render_field_errors};
 use crate::runtime::apply::ApplyError;
 use crate::runtime::conditions::Verdict;
 use crate::runtime::error::{Class, Classified};
-use crate::runtime::planes::{InstanceKey, PlaneError};
-
-use super::validate::FieldError;
-
-/// How many faults of a spec are told at once.
-const FAULTS_TOLD: usize = 5;
+use crate::runtime::instance_ref::InstanceRefError;
 
 /// Why an app could not be brought on its way.
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
     /// The spec cannot be carried out.
-    #[error("{}", told(.0))]
+    #[error("{}", render_field_errors(.0))]
     Invalid(Vec<FieldError>),
-    /// There is no such instance in the app's namespace.
-    #[error("spec.instanceRef: there is no KarmadaInstance {0}; create it, or name another")]
-    InstanceNotFound(InstanceKey),
-    /// There is no such instance in another namespace, or it does not consent. Which of the two is none of a
-    /// guest's business.
-    #[error(
-        "spec.instanceRef: there is no KarmadaInstance {0} that lists namespace {1} in spec.tenancy.allowedNamespaces"
-    )]
-    InstanceNotShared(InstanceKey, String),
-    /// The instance is there, and says what this version does not know.
+    /// The instance, or its plane, cannot be used.
     #[error(transparent)]
-    InstanceUnreadable(#[from] Unreadable),
-    /// The plane is not there yet.
-    #[error(transparent)]
-    Plane(#[from] PlaneError),
+    Instance(#[from] InstanceRefError),
     /// The plane does not know a kind.
     #[error("kind {kind} of {api_version} is not served by the plane; apply its CustomResourceDefinition there first")]
     KindNotServed {
@@ -97,8 +80,8 @@ impl From<ApplyError> for Error {
 }
 
 impl From<FieldError> for Error {
-    fn from(fault: FieldError) -> Self {
-        Self::Invalid(vec![fault])
+    fn from(error: FieldError) -> Self {
+        Self::Invalid(vec![error])
     }
 }
 
@@ -106,14 +89,10 @@ impl Classified for Error {
     fn class(&self) -> Class {
         match self {
             Self::Invalid(_) | Self::Refused(_) => Class::Invalid,
-            Self::InstanceNotFound(_)
-            | Self::InstanceNotShared(..)
-            | Self::InstanceUnreadable(_)
-            | Self::KindNotServed { .. }
-            | Self::Claimed { .. }
-            | Self::Exists { .. }
-            | Self::NamespaceEnding(_) => Class::Blocked,
-            Self::Plane(error) => error.class(),
+            Self::KindNotServed { .. } | Self::Claimed { .. } | Self::Exists { .. } | Self::NamespaceEnding(_) => {
+                Class::Blocked
+            }
+            Self::Instance(error) => error.class(),
             Self::Write(_) | Self::Read { .. } | Self::Host { .. } => Class::Retry,
         }
     }
@@ -121,9 +100,7 @@ impl Classified for Error {
     fn reason(&self) -> &'static str {
         match self {
             Self::Invalid(_) => "InvalidSpec",
-            Self::InstanceNotFound(_) | Self::InstanceNotShared(..) => "InstanceNotFound",
-            Self::InstanceUnreadable(_) => "InstanceUnreadable",
-            Self::Plane(error) => error.reason(),
+            Self::Instance(error) => error.reason(),
             Self::KindNotServed { .. } => "KindNotServed",
             Self::Claimed { .. } => "ObjectClaimed",
             Self::Exists { .. } => "ObjectExists",
@@ -147,12 +124,4 @@ impl Error {
             other => other,
         }
     }
-}
-
-fn told(faults: &[FieldError]) -> String {
-    let mut text = faults.iter().take(FAULTS_TOLD).map(ToString::to_string).collect::<Vec<_>>().join("; ");
-    if faults.len() > FAULTS_TOLD {
-        text.push_str(&format!("; and {} more", faults.len() - FAULTS_TOLD));
-    }
-    text
 }

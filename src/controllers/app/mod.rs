@@ -7,17 +7,11 @@
 
 pub mod access;
 pub mod apply;
-pub mod differences;
 pub mod error;
-pub mod kinds;
 pub mod observe;
-pub mod plan;
-pub mod preview;
 mod remove;
 pub mod status;
-pub mod validate;
 pub mod watch;
-pub mod workload;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,9 +26,13 @@ use super::watch::instance;
 use super::{Context, finalizer};
 use crate::api::app::MultiCloudAppStatus;
 use crate::api::{KarmadaInstance, MultiCloudApp as App};
+use crate::application::model::Tenancy;
+use crate::application::plan::plan;
+use crate::application::validate::validate;
 use crate::runtime::conditions::Verdict;
 use crate::runtime::controller::{Failure, Guarded, Next, Reconcile};
-use crate::runtime::planes::{InstanceKey, Planes};
+use crate::runtime::instance_ref::{INSTANCE_REF, no_plane, resolve};
+use crate::runtime::planes::{InstanceKey, PlaneError, Planes};
 use crate::runtime::status::StatusWriter;
 
 /// Keeps an app until its plane and the members are clean of it.
@@ -107,12 +105,14 @@ impl AppReconciler {
     async fn advance(&self, app: &App, status: &mut MultiCloudAppStatus) -> Result<ReconcileState, Error> {
         let key = self.key(app);
         let instance = self.instance(&key).await?;
-        let tenancy = observe::tenancy(app, &key, instance.as_ref())?;
-        let application = validate::validate(app, tenancy).map_err(Error::Invalid)?;
+        let namespace = app.namespace().unwrap_or_default();
+        let instance = resolve(instance, &key, &namespace, INSTANCE_REF)?;
+        let tenancy = Tenancy::of(&key.namespace, &namespace);
+        let application = validate(app, tenancy).map_err(Error::Invalid)?;
         if !app.finalizers().iter().any(|held| held == FINALIZER) && !app.spec.suspend {
             self.hold(app).await?;
         }
-        let access = self.access(&key)?;
+        let access = self.access(&key).map_err(|error| no_plane(&instance, &error))?;
         let observed = match observe::observe(&access, app, &application).await {
             // A kind may have been redefined since it was looked up.
             Err(Error::Read { source, .. }) if crate::runtime::error::is_not_found(&source) => {
@@ -121,7 +121,8 @@ impl AppReconciler {
             }
             result => result?,
         };
-        let plan = plan::plan(app, &application, &observed.clusters)?.keeping(&observed.stale);
+        let plan =
+            plan(app, &application, &observed.clusters)?.keeping(observed.stale.iter().map(|live| &live.identity));
         let mut generations: Vec<Option<i64>> =
             observed.templates.iter().map(|live| live.object.as_ref()?.metadata.generation).collect();
         let mut changed = false;
@@ -182,7 +183,7 @@ impl AppReconciler {
         Ok(instance(&self.instances, key)?)
     }
 
-    fn access(&self, key: &InstanceKey) -> Result<Arc<Access>, Error> {
+    fn access(&self, key: &InstanceKey) -> Result<Arc<Access>, PlaneError> {
         Ok(self.accesses.of(self.planes.get(key)?))
     }
 }

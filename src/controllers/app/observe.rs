@@ -10,37 +10,14 @@ use kube::core::ApiResource;
 use serde_json::Value;
 
 use crate::api::app::{InventoryEntry, MultiCloudApp};
-use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, KarmadaInstance};
+use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL};
+use crate::application::kinds::{check_served, missing_kind};
+use crate::application::model::{Application, Identity, Served, Template};
+use crate::application::plan::{binding_name, policy_name};
 use crate::karmada::{Cluster, OverridePolicy, PropagationPolicy, ResourceBinding};
-use crate::runtime::planes::InstanceKey;
 
 use super::access::{Access, each};
 use super::error::Error;
-use super::kinds::{Served, check_served, missing_kind};
-use super::plan::{binding_name, policy_name};
-use super::validate::{Application, Tenancy};
-
-/// An object of the plane by what names it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Identity {
-    /// API version.
-    pub api_version: String,
-    /// Kind.
-    pub kind: String,
-    /// Name.
-    pub name: String,
-}
-
-impl Identity {
-    fn group(&self) -> &str {
-        self.api_version.rsplit_once('/').map_or("", |(group, _)| group)
-    }
-
-    /// The same object, in whichever version.
-    fn same(&self, other: &Self) -> bool {
-        self.group() == other.group() && self.kind == other.kind && self.name == other.name
-    }
-}
 
 /// An object of an app, or the place where it will be.
 #[derive(Clone, Debug)]
@@ -72,18 +49,6 @@ pub struct Observed {
     pub stale: Vec<Live>,
 }
 
-/// The instance that an app names, when the app may use it.
-pub fn tenancy(app: &MultiCloudApp, key: &InstanceKey, instance: Option<&KarmadaInstance>) -> Result<Tenancy, Error> {
-    let namespace = app.namespace().unwrap_or_default();
-    if key.namespace == namespace {
-        return instance.map(|_| Tenancy::Owner).ok_or_else(|| Error::InstanceNotFound(key.clone()));
-    }
-    match instance {
-        Some(instance) if instance.admits(&namespace) => Ok(Tenancy::CrossNamespace),
-        _ => Err(Error::InstanceNotShared(key.clone(), namespace)),
-    }
-}
-
 /// Label selector for everything of an app.
 #[must_use]
 pub fn labels(app: &MultiCloudApp) -> String {
@@ -111,15 +76,7 @@ pub async fn observe(access: &Arc<Access>, app: &MultiCloudApp, application: &Ap
     if let Some((api_version, kind)) = missing_kind(application, &served) {
         return Err(Error::KindNotServed { api_version: api_version.to_owned(), kind: kind.to_owned() });
     }
-    let wanted: Vec<Identity> = application
-        .templates
-        .iter()
-        .map(|template| Identity {
-            api_version: template.api_version.clone(),
-            kind: template.kind.clone(),
-            name: template.name.clone(),
-        })
-        .collect();
+    let wanted: Vec<Identity> = application.templates.iter().map(Template::identity).collect();
     let namespace = &application.namespace;
     let policy = policy_name(application);
     let (namespaces, policies, overriding) =

@@ -8,14 +8,15 @@ use kube::ResourceExt;
 use super::access::{self, Access};
 use super::error::Error;
 use super::observe::{self, Observed};
-use super::validate::Application;
 use super::{AppReconciler, FINALIZER, ReconcileState, apply};
 use crate::api::MultiCloudApp as App;
 use crate::api::instance::Phase;
+use crate::application::model::Application;
 use crate::controllers::finalizer;
 use crate::karmada::{OverridePolicy, PropagationPolicy};
 use crate::runtime::conditions::Verdict;
 use crate::runtime::controller::Next;
+use crate::runtime::instance_ref::{InstanceRefError, no_plane};
 use crate::runtime::planes::{InstanceKey, PlaneError};
 
 /// How soon a deletion is looked at again, should no event tell that it went on.
@@ -37,14 +38,20 @@ impl AppReconciler {
             matches!(instance.status.as_ref().and_then(|status| status.phase), None | Some(Phase::Installing))
         }) && app.status.as_ref().is_none_or(|status| status.inventory.is_empty());
         let access = match self.access(&key) {
-            Err(Error::Plane(PlaneError::Unavailable(_))) if is_ending || never_up => {
+            Err(PlaneError::Unavailable(_)) if is_ending || never_up => {
                 return self.let_go(app, &key).await;
             }
             Err(_) if is_given_up => return self.let_go(app, &key).await,
-            result => result?,
+            Err(error) => {
+                return Err(match instance {
+                    Some(instance) => no_plane(&instance, &error).into(),
+                    None => InstanceRefError::Connecting(key).into(),
+                });
+            }
+            Ok(access) => access,
         };
         // Only the namespace is needed of the spec, which may be out of order by now.
-        let application = named(app);
+        let application = Application::without_templates(app);
         let remains = match observe::remains(&access, app, &application).await {
             Err(Error::Read { .. }) if is_given_up || never_up => return self.let_go(app, &key).await,
             result => result?,
@@ -65,17 +72,6 @@ impl AppReconciler {
             self.accesses.forget(key);
         }
         Ok(ReconcileState { verdict: None, next: Next::OnEvent })
-    }
-}
-
-/// An app by its names alone.
-fn named(app: &App) -> Application {
-    let host_namespace = app.namespace().unwrap_or_default();
-    Application {
-        name: app.name_any(),
-        namespace: app.spec.namespace.clone().unwrap_or_else(|| host_namespace.clone()),
-        host_namespace,
-        templates: Vec::new(),
     }
 }
 

@@ -7,14 +7,13 @@ use serde_json::Value;
 
 use crate::api::app::{AppClusterStatus, AppComponentStatus, Health, MultiCloudApp, MultiCloudAppStatus, ReplicaMode};
 use crate::api::common::ReadyCount;
+use crate::application::differences::in_cluster;
+use crate::application::model::Template;
+use crate::application::workload;
 use crate::interpret;
 use crate::karmada::binding::AggregatedStatusItem;
 use crate::karmada::{Cluster, ResourceBinding};
 use crate::runtime::conditions::{Verdict, find};
-
-use super::differences::in_cluster;
-use super::validate::Template;
-use super::workload;
 
 /// How much is said of one cluster, since there may be a thousand of them.
 const MESSAGE_LIMIT: usize = 256;

@@ -14,8 +14,8 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, watcher};
 use kube::{Resource, ResourceExt};
 
-use super::plan::binding_name;
 use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, KarmadaInstance, MultiCloudApp};
+use crate::application::plan::binding_name;
 use crate::controllers::Context;
 use crate::controllers::watch::{instances, matching};
 use crate::karmada::{Cluster, OverridePolicy, PropagationPolicy, ResourceBinding};

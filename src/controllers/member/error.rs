@@ -1,9 +1,9 @@
 //! What can go wrong with a membership, and what that means for the next attempt.
 
-use crate::controllers::watch::Unreadable;
 use crate::runtime::apply::ApplyError;
 use crate::runtime::client::ClientError;
 use crate::runtime::error::{Class, Classified};
+use crate::runtime::instance_ref::InstanceRefError;
 use crate::runtime::kubeconfig::KubeconfigError;
 use crate::runtime::planes::cache::CacheError;
 
@@ -58,42 +58,12 @@ pub enum Error {
         #[source]
         source: ClientError,
     },
-    /// The instance does not exist.
-    #[error("spec.instanceRef: KarmadaInstance {instance} does not exist: create it, or name another")]
-    InstanceMissing {
-        /// Namespace and name.
-        instance: String,
-    },
-    /// The instance is there, and says what this version does not know.
+    /// The instance, or its plane, cannot be used.
     #[error(transparent)]
-    InstanceUnreadable(#[from] Unreadable),
-    /// The instance is of another namespace, and does not allow this one.
-    #[error(
-        "spec.instanceRef: KarmadaInstance {instance} does not allow namespace {namespace}: its owner must add it to spec.tenancy.allowedNamespaces"
-    )]
-    NotAllowed {
-        /// Namespace and name.
-        instance: String,
-        /// The namespace that is not listed.
-        namespace: String,
-    },
+    Instance(#[from] InstanceRefError),
     /// The instance is going.
     #[error("KarmadaInstance {instance} is being deleted: nothing joins it any more")]
     InstanceDeleting {
-        /// Namespace and name.
-        instance: String,
-    },
-    /// The instance does not serve its API yet, or not now.
-    #[error("KarmadaInstance {instance} is not ready: {message}")]
-    InstanceNotReady {
-        /// Namespace and name.
-        instance: String,
-        /// What the instance says of itself.
-        message: String,
-    },
-    /// The instance is ready, and its plane is about to be connected.
-    #[error("connecting to the plane of KarmadaInstance {instance}")]
-    PlaneConnecting {
         /// Namespace and name.
         instance: String,
     },
@@ -205,16 +175,12 @@ impl Classified for Error {
             }
             Self::SecretMissing { .. }
             | Self::KeyMissing { .. }
-            | Self::InstanceMissing { .. }
-            | Self::InstanceUnreadable(_)
-            | Self::NotAllowed { .. }
             | Self::InstanceDeleting { .. }
-            | Self::InstanceNotReady { .. }
             | Self::NameTaken { .. }
             | Self::AlreadyJoined { .. } => Class::Blocked,
             Self::PlaneWrite(source) if source.is_invalid() => Class::Invalid,
-            Self::PlaneConnecting { .. }
-            | Self::Plane { .. }
+            Self::Instance(error) => error.class(),
+            Self::Plane { .. }
             | Self::PlaneCache { .. }
             | Self::MemberSilent { .. }
             | Self::MemberUnreachable { .. }
@@ -231,11 +197,8 @@ impl Classified for Error {
             Self::Spec { .. } => "InvalidSpec",
             Self::SecretMissing { .. } | Self::KeyMissing { .. } => "SecretMissing",
             Self::Kubeconfig { .. } | Self::Client { .. } => "InvalidKubeconfig",
-            Self::InstanceMissing { .. } => "InstanceMissing",
-            Self::InstanceUnreadable(_) => "InstanceUnreadable",
-            Self::NotAllowed { .. } => "NotAllowed",
+            Self::Instance(error) => error.reason(),
             Self::InstanceDeleting { .. } => "InstanceDeleting",
-            Self::InstanceNotReady { .. } | Self::PlaneConnecting { .. } => "InstanceNotReady",
             Self::Plane { .. } => "PlaneUnreachable",
             Self::PlaneCache { source, .. } => source.reason(),
             Self::NameTaken { .. } => "NameTaken",

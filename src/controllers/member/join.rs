@@ -15,6 +15,7 @@ use super::{FINALIZER, Known, Members, VERIFY_EVERY, VERIFY_UNREADY_EVERY, plan,
 use crate::api::KarmadaInstance;
 use crate::api::member::MemberClusterJoin;
 use crate::controllers::finalizer;
+use crate::runtime::instance_ref::{InstanceRefError, not_ready};
 use crate::runtime::planes::{InstanceKey, Plane};
 
 /// How long a member may take to answer in one round.
@@ -34,9 +35,9 @@ impl Members {
             return Ok(Progress::Rejoining);
         }
         if live.is_none()
-            && let Some(message) = observe::not_ready(&instance)
+            && let Some(message) = not_ready(&instance)
         {
-            return Err(Error::InstanceNotReady { instance: key.to_string(), message });
+            return Err(InstanceRefError::NotReady { instance: key, message }.into());
         }
         let access = self.access(join).await?;
         let work = self.verified(join, &key, &plane, live.as_ref(), &access);
@@ -72,7 +73,7 @@ impl Members {
         // The caches may still be filling just after start; an error means that the process is ending.
         let _ = self.instances.wait_until_ready().await;
         self.context.planes.listed().await;
-        observe::instance(&self.instances, key, &join.namespace().unwrap_or_default())
+        Ok(observe::instance(&self.instances, key, &join.namespace().unwrap_or_default())?)
     }
 
     /// The Cluster, when it is there and this membership's.

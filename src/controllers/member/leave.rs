@@ -16,6 +16,7 @@ use crate::api::instance::Profile;
 use crate::api::member::MemberClusterJoin;
 use crate::controllers::finalizer;
 use crate::runtime::error::{Classified as _, chain};
+use crate::runtime::instance_ref::InstanceRefError;
 use crate::runtime::planes::{Plane, PlaneError};
 
 use std::sync::Arc;
@@ -123,9 +124,9 @@ impl Members {
         let gone = Look { plane: None, cluster: None, side: PlaneSide::Gone };
         let instance = match self.instance(join, &key).await {
             Ok(instance) => instance,
-            Err(Error::InstanceMissing { .. }) => return Ok(gone),
+            Err(Error::Instance(InstanceRefError::NotFound { .. })) => return Ok(gone),
             // Consent was withdrawn; what was made must go all the same.
-            Err(Error::NotAllowed { .. }) => match self.any_instance(&key) {
+            Err(Error::Instance(InstanceRefError::NotShared { .. })) => match self.any_instance(&key) {
                 Some(instance) => instance,
                 None => return Ok(gone),
             },

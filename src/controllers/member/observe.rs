@@ -13,15 +13,14 @@ use super::error::Error;
 use super::plan::{MEMBER_LABEL, MEMBER_NAMESPACE_LABEL, Tokens, label_of};
 use super::validate::{self, LocalEndpoints};
 use crate::api::KarmadaInstance;
-use crate::api::common::condition::READY;
 use crate::api::member::MemberClusterJoin;
 use crate::controllers::watch;
 use crate::karmada::Cluster;
 use crate::runtime::apply::{Applier, ApplyError, typed};
 use crate::runtime::client::ClientFactory;
-use crate::runtime::conditions::find;
 use crate::runtime::controller::Guarded;
 use crate::runtime::error::is_namespace_ending;
+use crate::runtime::instance_ref::{INSTANCE_REF, InstanceRefError, no_plane, resolve};
 use crate::runtime::kubeconfig;
 use crate::runtime::planes::{InstanceKey, Plane, Planes};
 
@@ -30,32 +29,13 @@ pub fn instance(
     instances: &Store<Guarded<KarmadaInstance>>,
     key: &InstanceKey,
     namespace: &str,
-) -> Result<KarmadaInstance, Error> {
-    let missing = || Error::InstanceMissing { instance: key.to_string() };
-    let instance = watch::instance(instances, key)?.ok_or_else(missing)?;
-    if !instance.admits(namespace) {
-        return Err(Error::NotAllowed { instance: key.to_string(), namespace: namespace.to_owned() });
-    }
-    Ok(instance)
-}
-
-/// What keeps an instance from taking members, in its own words; nothing when it is ready.
-#[must_use]
-pub fn not_ready(instance: &KarmadaInstance) -> Option<String> {
-    let conditions = instance.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-    match find(conditions, READY) {
-        Some(condition) if condition.status == "True" => None,
-        Some(condition) => Some(condition.message.clone()),
-        None => Some("it has not been installed yet".to_owned()),
-    }
+) -> Result<KarmadaInstance, InstanceRefError> {
+    resolve(watch::instance(instances, key)?, key, namespace, INSTANCE_REF)
 }
 
 /// The plane of an instance. One that is ready, but not connected yet, is only a moment away.
-pub fn plane(planes: &Planes, instance: &KarmadaInstance, key: &InstanceKey) -> Result<Arc<Plane>, Error> {
-    planes.get(key).map_err(|_| match not_ready(instance) {
-        Some(message) => Error::InstanceNotReady { instance: key.to_string(), message },
-        None => Error::PlaneConnecting { instance: key.to_string() },
-    })
+pub fn plane(planes: &Planes, instance: &KarmadaInstance, key: &InstanceKey) -> Result<Arc<Plane>, InstanceRefError> {
+    planes.get(key).map_err(|error| no_plane(instance, &error))
 }
 
 /// A membership's Cluster as the plane has it.

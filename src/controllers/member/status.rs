@@ -138,6 +138,8 @@ fn joined(cluster: Option<&Cluster>) -> Verdict {
 mod tests {
     use super::*;
     use crate::api::common::condition::{READY, RECONCILING, STALLED};
+    use crate::runtime::instance_ref::{INSTANCE_REF, InstanceRefError};
+    use crate::runtime::planes::InstanceKey;
     use serde_json::{Value, json};
 
     fn join() -> MemberClusterJoin {
@@ -181,9 +183,14 @@ mod tests {
         assert_eq!(find(&status.conditions, READY).unwrap().status, "True");
     }
 
+    fn missing() -> Error {
+        let instance = InstanceKey { namespace: "team".into(), name: "fleet".into() };
+        Error::Instance(InstanceRefError::NotFound { field: INSTANCE_REF, instance })
+    }
+
     #[test]
     fn conditions_tell_how_far_it_is() {
-        let unreachable = Error::InstanceMissing { instance: "team/fleet".into() };
+        let unreachable = missing();
         let invalid = Error::Spec { field: "spec.region".into(), value: "a b".into(), remedy: "is wrong".into() };
         let leaving = Progress::Leaving { reason: "MemberUnreachable", message: "m".into(), normal: false };
         let cases: [(&str, Option<Value>, Result<&Progress, &Error>, &str, &str, Option<&str>); 8] = [
@@ -200,7 +207,7 @@ mod tests {
             ("tokens", None, Ok(&Progress::AwaitingTokens), "Unknown", "AwaitingTokens", Some(RECONCILING)),
             ("namespace", None, Ok(&Progress::AwaitingNamespace), "Unknown", "AwaitingNamespace", Some(RECONCILING)),
             ("leaving, stuck", None, Ok(&leaving), "False", "MemberUnreachable", None),
-            ("blocked", None, Err(&unreachable), "False", "InstanceMissing", None),
+            ("blocked", None, Err(&unreachable), "False", "InstanceNotFound", None),
             ("invalid", None, Err(&invalid), "False", "InvalidSpec", Some(STALLED)),
         ];
         for (name, plane, outcome, ready, reason, also) in cases {
@@ -217,7 +224,7 @@ mod tests {
     fn what_was_known_stays_known_on_failure() {
         let mut join = join();
         join.status = Some(MemberClusterJoinStatus { cluster_id: Some("id-1".into()), ..Default::default() });
-        let error = Error::InstanceMissing { instance: "team/fleet".into() };
+        let error = missing();
         assert_eq!(status(&join, &Facts::default(), Err(&error)).cluster_id.as_deref(), Some("id-1"));
     }
 }

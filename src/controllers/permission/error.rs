@@ -1,8 +1,8 @@
 //! What can go wrong with a permission, and what that means for the next attempt.
 
-use crate::controllers::watch::Unreadable;
 use crate::runtime::apply::ApplyError;
 use crate::runtime::error::{Class, Classified};
+use crate::runtime::instance_ref::InstanceRefError;
 use crate::runtime::planes::cache::CacheError;
 
 /// Why a binding as a whole cannot be carried out.
@@ -60,7 +60,7 @@ impl Classified for Error {
     fn reason(&self) -> &'static str {
         match self {
             Self::Spec { .. } => "InvalidSpec",
-            Self::NoInstance { .. } => "NoInstance",
+            Self::NoInstance { .. } => "InstanceNotSelected",
             Self::Instances { reason, .. } => reason,
             Self::Host { .. } => "HostWriteFailed",
         }
@@ -70,22 +70,9 @@ impl Classified for Error {
 /// Why one instance is not served. The others do not mind.
 #[derive(thiserror::Error, Debug)]
 pub enum InstanceError {
-    /// It does not exist.
-    #[error("KarmadaInstance {0} does not exist")]
-    Missing(String),
-    /// It is there, and says what this version does not know.
+    /// It, or its plane, cannot be used.
     #[error(transparent)]
-    Unreadable(#[from] Unreadable),
-    /// It is of another namespace, and does not allow this one.
-    #[error(
-        "KarmadaInstance {instance} does not allow namespace {namespace}: its owner must add it to spec.tenancy.allowedNamespaces"
-    )]
-    NotAllowed {
-        /// Namespace and name.
-        instance: String,
-        /// The namespace that is not listed.
-        namespace: String,
-    },
+    Instance(#[from] InstanceRefError),
     /// It is of another namespace, and more than its namesake is asked for.
     #[error(
         "KarmadaInstance {instance} is of another namespace, so only its namespace {namespace:?} may be bound: spec.scope.namespaces must be [{namespace}]"
@@ -96,17 +83,6 @@ pub enum InstanceError {
         /// The only namespace that may be bound.
         namespace: String,
     },
-    /// Its plane is not there yet.
-    #[error("KarmadaInstance {instance} is not ready: {message}")]
-    NotReady {
-        /// Namespace and name.
-        instance: String,
-        /// What it says of itself.
-        message: String,
-    },
-    /// It is ready, and its plane is about to be connected.
-    #[error("connecting to the plane of KarmadaInstance {0}")]
-    Connecting(String),
     /// Its plane cannot be read.
     #[error("read {what} in the plane")]
     Read {
@@ -133,24 +109,17 @@ pub enum InstanceError {
 impl Classified for InstanceError {
     fn class(&self) -> Class {
         match self {
-            Self::Missing(_)
-            | Self::Unreadable(_)
-            | Self::NotAllowed { .. }
-            | Self::Elsewhere { .. }
-            | Self::NotReady { .. } => Class::Blocked,
+            Self::Instance(error) => error.class(),
             Self::Cache(error) => error.class(),
-            Self::Connecting(_) | Self::Read { .. } | Self::Write(_) | Self::Silent(_) | Self::Serialize(_) => {
-                Class::Retry
-            }
+            Self::Elsewhere { .. } => Class::Blocked,
+            Self::Read { .. } | Self::Write(_) | Self::Silent(_) | Self::Serialize(_) => Class::Retry,
         }
     }
 
     fn reason(&self) -> &'static str {
         match self {
-            Self::Missing(_) => "InstanceMissing",
-            Self::Unreadable(_) => "InstanceUnreadable",
-            Self::NotAllowed { .. } | Self::Elsewhere { .. } => "NotAllowed",
-            Self::NotReady { .. } | Self::Connecting(_) => "InstanceNotReady",
+            Self::Instance(error) => error.reason(),
+            Self::Elsewhere { .. } => "NamespaceNotAllowed",
             Self::Read { .. } | Self::Silent(_) => "PlaneUnreachable",
             Self::Cache(error) => error.reason(),
             Self::Write(_) | Self::Serialize(_) => "PlaneWriteFailed",

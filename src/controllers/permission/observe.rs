@@ -7,12 +7,11 @@ use kube::{Client, ResourceExt};
 use super::error::InstanceError;
 use super::plan::{self, kinds};
 use crate::api::KarmadaInstance;
-use crate::api::common::condition::READY;
 use crate::api::permission::PermissionBinding;
 use crate::karmada::binding::AggregatedStatusItem;
 use crate::karmada::{Cluster, ClusterResourceBinding, ResourceBinding};
-use crate::runtime::conditions::find;
 use crate::runtime::error::is_not_found;
+use crate::runtime::instance_ref::no_plane;
 use crate::runtime::planes::cache::PlaneCache;
 use crate::runtime::planes::{InstanceKey, Plane, Planes};
 
@@ -42,15 +41,7 @@ pub fn plane(
     instance: &KarmadaInstance,
     key: &InstanceKey,
 ) -> Result<std::sync::Arc<Plane>, InstanceError> {
-    planes.get(key).map_err(|_| {
-        let conditions = instance.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        let not_ready = |message: String| InstanceError::NotReady { instance: key.to_string(), message };
-        match find(conditions, READY) {
-            Some(condition) if condition.status == "True" => InstanceError::Connecting(key.to_string()),
-            Some(condition) => not_ready(condition.message.clone()),
-            None => not_ready("it has not been installed yet".to_owned()),
-        }
-    })
+    planes.get(key).map_err(|error| no_plane(instance, &error).into())
 }
 
 /// Looks it all up in the plane's cache.

@@ -17,7 +17,7 @@ pub use self::objects::{cluster_role, kinds, labels, object_name, selector};
 use super::validate::EVERYWHERE;
 use crate::api::instance::Profile;
 use crate::api::permission::PermissionBinding;
-use crate::controllers::affinity::selects;
+use crate::application::affinity::selects;
 use crate::controllers::stamp::stamped;
 use crate::karmada::Cluster;
 

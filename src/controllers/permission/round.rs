@@ -12,6 +12,7 @@ use crate::api::permission::{PermissionBinding, PermissionBindingStatus};
 use crate::controllers::finalizer;
 use crate::controllers::watch::instance;
 use crate::runtime::controller::Next;
+use crate::runtime::instance_ref::InstanceRefError;
 use crate::runtime::planes::{InstanceKey, Plane, PlaneError};
 
 /// How long one plane may take in one round.
@@ -123,7 +124,11 @@ impl Permissions {
 /// Whether a plane is meant, and only not to be had now: nothing is taken away there. Pure.
 fn waits(round: &ReconcileState, key: &InstanceKey) -> bool {
     round.served.iter().any(|(served, result)| {
-        served == key && matches!(result, Err(InstanceError::NotReady { .. } | InstanceError::Connecting(_)))
+        served == key
+            && matches!(
+                result,
+                Err(InstanceError::Instance(InstanceRefError::NotReady { .. } | InstanceRefError::Connecting(_)))
+            )
     })
 }
 

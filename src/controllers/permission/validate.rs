@@ -7,10 +7,14 @@ use super::error::{Error, InstanceError};
 use crate::api::KarmadaInstance;
 use crate::api::permission::{InstanceSelection, PermissionBinding, PermissionBindingSpec};
 use crate::controllers::names::is_dns_label;
+use crate::runtime::instance_ref::resolve;
 use crate::runtime::planes::InstanceKey;
 
 /// The entry of `spec.scope.namespaces` that means all of them.
 pub const EVERYWHERE: &str = "*";
+
+/// The field by which a binding refers to instances.
+const FIELD: &str = "spec.scope.instances";
 
 /// Checks the spec, and reads when the role ends.
 pub fn spec(spec: &PermissionBindingSpec) -> Result<Option<Timestamp>, Error> {
@@ -63,15 +67,14 @@ pub fn select<'a>(
         }
         let key = InstanceKey { namespace: namespace.clone(), name };
         match allowed(binding, instance, &key, &own) {
-            Err(InstanceError::NotAllowed { .. }) if names.is_empty() => {}
-            Err(error) => selected.push((key, Err(error))),
-            Ok(()) => selected.push((key, Ok(instance))),
+            Err(InstanceError::Instance(_)) if names.is_empty() => {}
+            result => selected.push((key, result)),
         }
     }
     for name in names.iter().filter(|name| !found.contains(name)) {
         let key = InstanceKey { namespace: namespace.clone(), name: name.clone() };
-        let missing = InstanceError::Missing(key.to_string());
-        selected.push((key, Err(missing)));
+        let missing = resolve(None, &key, &own, FIELD).map_err(InstanceError::from);
+        selected.push((key, missing));
     }
     selected.sort_by(|(a, _), (b, _)| a.cmp(b));
     selected.dedup_by(|(a, _), (b, _)| a == b);
@@ -80,27 +83,23 @@ pub fn select<'a>(
 
 /// Whoever may write bindings in a namespace must not reach further in another's instance than that one allows: the
 /// namespace of the same name.
-fn allowed(
+fn allowed<'a>(
     binding: &PermissionBinding,
-    instance: &KarmadaInstance,
+    instance: &'a KarmadaInstance,
     key: &InstanceKey,
     own: &str,
-) -> Result<(), InstanceError> {
-    if key.namespace == own {
-        return Ok(());
-    }
-    if !instance.admits(own) {
-        return Err(InstanceError::NotAllowed { instance: key.to_string(), namespace: own.to_owned() });
-    }
-    if binding.spec.scope.namespaces.iter().any(|namespace| namespace != own) {
+) -> Result<&'a KarmadaInstance, InstanceError> {
+    let instance = resolve(Some(instance), key, own, FIELD)?;
+    if key.namespace != own && binding.spec.scope.namespaces.iter().any(|namespace| namespace != own) {
         return Err(InstanceError::Elsewhere { instance: key.to_string(), namespace: own.to_owned() });
     }
-    Ok(())
+    Ok(instance)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::instance_ref::InstanceRefError;
     use serde_json::{Value, json};
 
     fn binding(scope: Value, expires: Value) -> PermissionBinding {
@@ -175,8 +174,12 @@ mod tests {
                         .into_iter()
                         .map(|(key, result)| match result {
                             Ok(_) => key.name,
-                            Err(InstanceError::Missing(_)) => format!("{} missing", key.name),
-                            Err(InstanceError::NotAllowed { .. }) => format!("{} not allowed", key.name),
+                            Err(InstanceError::Instance(InstanceRefError::NotFound { .. })) => {
+                                format!("{} missing", key.name)
+                            }
+                            Err(InstanceError::Instance(InstanceRefError::NotShared { .. })) => {
+                                format!("{} not allowed", key.name)
+                            }
                             Err(InstanceError::Elsewhere { .. }) => format!("{} elsewhere", key.name),
                             Err(other) => panic!("{other}"),
                         })

@@ -1,7 +1,8 @@
 use super::*;
 use serde_json::json;
 
-use crate::controllers::app::validate::{Tenancy, validate};
+use crate::application::model::Tenancy;
+use crate::application::validate::validate;
 
 fn cluster(name: &str, ready: &str) -> Cluster {
     serde_json::from_value(json!({

@@ -9,7 +9,7 @@ use kube::core::{ApiResource, ObjectMeta};
 
 use crate::api::permission::{PermissionBinding, Role, SubjectKind};
 use crate::api::{MANAGED_BY, MANAGED_BY_LABEL, PERMISSION_LABEL, PERMISSION_NAMESPACE_LABEL};
-use crate::controllers::affinity::affinity;
+use crate::application::affinity::affinity;
 use crate::controllers::stamp;
 use crate::karmada::policy::{ClusterPropagationPolicySpec, PropagationPolicySpec};
 use crate::karmada::policy::{ConflictResolution, Placement, PropagationSpec, ResourceSelector, Toleration};

@@ -5,6 +5,7 @@ use crate::controllers::permission::observe::Copies;
 use crate::karmada::Cluster;
 use crate::karmada::binding::AggregatedStatusItem;
 use crate::runtime::conditions::find;
+use crate::runtime::instance_ref::InstanceRefError;
 use serde_json::{Value, json};
 
 fn binding(namespaces: Value, status: Value) -> PermissionBinding {
@@ -76,7 +77,8 @@ fn a_member_is_synced_when_every_namespace_is() {
 fn conditions_tell_how_far_it_is() {
     let good = || MemberState { name: "eu".into(), synced: true, problem: None };
     let bad = |problem: Problem| MemberState { name: "us".into(), synced: false, problem: Some(problem) };
-    let missing = || Err(InstanceError::Missing("team/two".into()));
+    let missing =
+        || Err(InstanceError::from(InstanceRefError::NotFound { field: "spec.scope.instances", instance: key("two") }));
     let round = |served, left| ReconcileState { served, left, ..ReconcileState::default() };
     let cases = [
         ("all", round(vec![(key("one"), Ok(served(vec![], vec![good()])))], vec![]), "True", "Synced", "2/2"),
@@ -98,7 +100,7 @@ fn conditions_tell_how_far_it_is() {
             "one instance broken, the other served",
             round(vec![(key("one"), Ok(served(vec![], vec![good()]))), (key("two"), missing())], vec![]),
             "False",
-            "InstanceMissing",
+            "InstanceNotFound",
             "2/3",
         ),
         (
@@ -126,7 +128,7 @@ fn conditions_tell_how_far_it_is() {
                 ..ReconcileState::default()
             },
             "False",
-            "NoInstance",
+            "InstanceNotSelected",
             "0/0",
         ),
     ];
@@ -174,7 +176,11 @@ fn what_a_silent_plane_holds_is_remembered() {
     assert_eq!(after.inventory.len(), 1);
     assert_eq!(after.targets_synced.as_deref(), Some("0/2"));
 
-    let refused = InstanceError::NotAllowed { instance: "team/one".into(), namespace: "x".into() };
+    let refused = InstanceError::from(InstanceRefError::NotShared {
+        field: "spec.scope.instances",
+        instance: key("one"),
+        namespace: "x".into(),
+    });
     let round = ReconcileState {
         served: vec![(key("one"), Err(refused))],
         left: vec![(key("one"), Ok(()))],

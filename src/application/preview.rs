@@ -5,15 +5,15 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::api::app::{Difference, MultiCloudApp};
-use crate::controllers::affinity::selects;
 use crate::distribute::{Rules, distribute};
 use crate::interpret;
 use crate::karmada::Cluster;
 use crate::overrides::Override;
 use crate::placement::{self, ClusterView};
 
-use super::plan::{Plan, plan};
-use super::validate::{Application, FieldError, Template, applies};
+use super::affinity::selects;
+use super::model::{Application, FieldError, Plan, Template};
+use super::plan::plan;
 use super::workload;
 
 /// What would become of an app.
@@ -108,7 +108,7 @@ pub fn preview(
                 kind: template.kind.clone(),
                 name: template.name.clone(),
                 replicas: interpret::replicas(&manifest),
-                differences: told(app, template, cluster),
+                differences: render_differences(app, template, cluster),
                 manifest,
             };
             match places.iter_mut().find(|place| place.name == name) {
@@ -161,44 +161,44 @@ fn summed(left_out: Vec<LeftOut>, places: &[Place]) -> Vec<LeftOut> {
     summed
 }
 
-fn told(app: &MultiCloudApp, template: &Template, cluster: &Cluster) -> Vec<String> {
-    let mut told = Vec::new();
+fn render_differences(app: &MultiCloudApp, template: &Template, cluster: &Cluster) -> Vec<String> {
+    let mut texts = Vec::new();
     let matching = app.spec.differences.iter().filter(|difference| selects(&difference.matches, cluster));
-    for difference in matching.filter(|difference| applies(difference, template)) {
+    for difference in matching.filter(|difference| template.is_meant_by(difference)) {
         let Difference { matches: _, components: _, image_registry, replicas, env, patches } = difference;
         if workload::pod_spec(&template.api_version, &template.kind).is_some() {
-            told.extend(image_registry.as_ref().map(|registry| format!("images from {registry}")));
+            texts.extend(image_registry.as_ref().map(|registry| format!("images from {registry}")));
             if !env.is_empty() {
-                told.push(format!("env {}", env.keys().cloned().collect::<Vec<_>>().join(" ")));
+                texts.push(format!("env {}", env.keys().cloned().collect::<Vec<_>>().join(" ")));
             }
         }
         if workload::has_replicas(&template.api_version, &template.kind) {
-            told.extend(replicas.map(|replicas| format!("{replicas} replicas")));
+            texts.extend(replicas.map(|replicas| format!("{replicas} replicas")));
         }
         let mine = patches.iter().filter(|patch| patch.kind == template.kind && patch.name == template.name);
         let paths: Vec<&str> = mine.flat_map(|patch| &patch.operations).map(|o| o.path.as_str()).collect();
         if !paths.is_empty() {
-            told.push(format!("patched {}", paths.join(" ")));
+            texts.push(format!("patched {}", paths.join(" ")));
         }
     }
-    told
+    texts
 }
 
 /// What differs for an app in a cluster, all its objects together, in a few words each.
 #[must_use]
 pub fn differences_in(app: &MultiCloudApp, cluster: &Cluster) -> Vec<String> {
-    let mut told = Vec::new();
+    let mut texts = Vec::new();
     for difference in app.spec.differences.iter().filter(|difference| selects(&difference.matches, cluster)) {
         let Difference { matches: _, components, image_registry, replicas, env, patches } = difference;
         let of = if components.is_empty() { String::new() } else { format!("{}: ", components.join(" ")) };
-        told.extend(image_registry.as_ref().map(|registry| format!("{of}images from {registry}")));
-        told.extend(replicas.map(|replicas| format!("{of}{replicas} replicas")));
+        texts.extend(image_registry.as_ref().map(|registry| format!("{of}images from {registry}")));
+        texts.extend(replicas.map(|replicas| format!("{of}{replicas} replicas")));
         if !env.is_empty() {
-            told.push(format!("{of}env {}", env.keys().cloned().collect::<Vec<_>>().join(" ")));
+            texts.push(format!("{of}env {}", env.keys().cloned().collect::<Vec<_>>().join(" ")));
         }
-        told.extend(patches.iter().map(|patch| format!("{} {} patched", patch.kind, patch.name)));
+        texts.extend(patches.iter().map(|patch| format!("{} {} patched", patch.kind, patch.name)));
     }
-    told
+    texts
 }
 
 #[cfg(test)]
@@ -206,8 +206,9 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    use crate::controllers::app::differences::in_cluster;
-    use crate::controllers::app::validate::{Tenancy, validate};
+    use super::super::differences::in_cluster;
+    use super::super::model::Tenancy;
+    use super::super::validate::validate;
 
     fn cluster(name: &str, region: &str, taints: Value) -> Cluster {
         serde_json::from_value(json!({

@@ -11,13 +11,13 @@
 use serde_json::Value;
 
 use crate::api::app::{Difference, MultiCloudApp, PatchOp, PatchOperation};
-use crate::controllers::affinity::{affinity, selects};
 use crate::karmada::Cluster;
 use crate::karmada::policy::{
     ClusterAffinity, ImageComponent, ImageOverrider, OverrideRule, OverriderOperator, Overriders, PlaintextOverrider,
 };
 
-use super::validate::{FieldError, Template, applies};
+use super::affinity::{affinity, selects};
+use super::model::{FieldError, Template};
 use super::workload;
 
 /// The clusters that a placement selects, whether or not their taints are tolerated.
@@ -35,9 +35,9 @@ pub(super) fn placed<'a>(app: &'a MultiCloudApp, clusters: &'a [Cluster]) -> imp
 /// The first operation that does not fit the object.
 pub fn in_cluster(template: &Template, differences: &[Difference], cluster: &Cluster) -> Result<Value, FieldError> {
     let matching = differences.iter().enumerate().filter(|(_, difference)| selects(&difference.matches, cluster));
-    changed(template, matching).map_err(|fault| {
+    changed(template, matching).map_err(|error| {
         let name = cluster.metadata.name.as_deref().unwrap_or_default();
-        FieldError::new(fault.field, format!("{} (in cluster {name})", fault.problem))
+        FieldError::new(error.field, format!("{} (in cluster {name})", error.problem))
     })
 }
 
@@ -47,7 +47,7 @@ fn changed<'a>(
 ) -> Result<Value, FieldError> {
     let mut object = template.object.clone();
     let mut images = Images::default();
-    for (d, difference) in differences.filter(|(_, difference)| applies(difference, template)) {
+    for (d, difference) in differences.filter(|(_, difference)| template.is_meant_by(difference)) {
         for (source, operation) in operations(template, d, difference, &object, &mut images) {
             apply(&mut object, &operation).map_err(|problem| {
                 let verb = match operation.op {
@@ -159,7 +159,7 @@ pub fn rules(app: &MultiCloudApp, template: &Template, clusters: &[Cluster]) -> 
 
 /// One rule per difference, made from the template alone.
 fn general_rules<'a>(template: &Template, differences: &'a [Difference]) -> Vec<(&'a Difference, OverrideRule)> {
-    let meant = || differences.iter().enumerate().filter(|(_, difference)| applies(difference, template));
+    let meant = || differences.iter().enumerate().filter(|(_, difference)| template.is_meant_by(difference));
     // A registry with a path cannot be told from the image's own path once it is in place, so where one is used,
     // every image is written out.
     let registries = || meant().filter_map(|(_, difference)| difference.image_registry.as_deref());

@@ -13,7 +13,7 @@ fn with_manifests(manifests: Value) -> MultiCloudApp {
     app(json!({"instanceRef": {"name": "fleet"}, "components": [{"name": "web", "manifests": manifests}]}))
 }
 
-fn faults(app: &MultiCloudApp, tenancy: Tenancy) -> Vec<String> {
+fn errors(app: &MultiCloudApp, tenancy: Tenancy) -> Vec<String> {
     validate(app, tenancy).err().unwrap_or_default().iter().map(ToString::to_string).collect()
 }
 
@@ -101,7 +101,7 @@ fn bad_manifests_are_named() {
         (kind("v1", "List"), ".kind: a List is not an object; give its items one by one"),
         (kind("v1", "Event"), ".kind: Event is made by the clusters themselves and cannot be part of an app"),
     ] {
-        assert_eq!(faults(&with_manifests(manifests), Tenancy::Owner), [format!("{at}{want}")]);
+        assert_eq!(errors(&with_manifests(manifests), Tenancy::Owner), [format!("{at}{want}")]);
     }
 }
 
@@ -118,7 +118,7 @@ fn what_looks_odd_but_is_fine_passes() {
             {"apiVersion": "serving.example/v1", "kind": "Service", "metadata": {"name": "x"}},
         ]),
     ] {
-        assert_eq!(faults(&with_manifests(manifests), Tenancy::Owner), [""; 0]);
+        assert_eq!(errors(&with_manifests(manifests), Tenancy::Owner), [""; 0]);
     }
 }
 
@@ -129,27 +129,27 @@ fn an_object_is_given_once() {
         {"apiVersion": "apps/v1beta1", "kind": "Deployment", "metadata": {"name": "x"}},
     ]);
     let want = "spec.components[0].manifests[1]: Deployment x is given twice; keep one of them";
-    assert_eq!(faults(&with_manifests(twice), Tenancy::Owner), [want]);
+    assert_eq!(errors(&with_manifests(twice), Tenancy::Owner), [want]);
 }
 
 #[test]
 fn an_app_has_a_size() {
     let big = json!([{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}, "data": {"k": "x".repeat(MANIFESTS_LIMIT)}}]);
-    let faults = faults(&with_manifests(big), Tenancy::Owner);
-    assert!(faults[0].starts_with("spec.components: the manifests are 10486") && faults.len() == 1, "{faults:?}");
+    let errors = errors(&with_manifests(big), Tenancy::Owner);
+    assert!(errors[0].starts_with("spec.components: the manifests are 10486") && errors.len() == 1, "{errors:?}");
 }
 
 #[test]
 fn guests_stay_in_their_namespace() {
     let manifests = json!([{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}}]);
     let mut app = with_manifests(manifests);
-    assert_eq!(faults(&app, Tenancy::CrossNamespace), [""; 0]);
+    assert_eq!(errors(&app, Tenancy::CrossNamespace), [""; 0]);
     app.spec.namespace = Some("team-b".into());
-    assert_eq!(faults(&app, Tenancy::Owner), [""; 0]);
-    let guest = faults(&app, Tenancy::CrossNamespace);
+    assert_eq!(errors(&app, Tenancy::Owner), [""; 0]);
+    let guest = errors(&app, Tenancy::CrossNamespace);
     assert!(guest.len() == 1 && guest[0].starts_with("spec.namespace: team-b is not this object's namespace team-a"));
     app.spec.namespace = Some("kube-system".into());
-    let system = faults(&app, Tenancy::Owner);
+    let system = errors(&app, Tenancy::Owner);
     assert_eq!(system, ["spec.namespace: kube-system belongs to the system and is never propagated; choose another"]);
 }
 
@@ -172,17 +172,17 @@ fn guests_hand_out_no_rights() {
         ("Role", &json!(null), true),
     ] {
         let app = with_manifests(binding(role, subjects.clone()));
-        assert_eq!(faults(&app, Tenancy::CrossNamespace).is_empty(), allowed, "{role} {subjects}");
-        assert!(faults(&app, Tenancy::Owner).is_empty());
+        assert_eq!(errors(&app, Tenancy::CrossNamespace).is_empty(), allowed, "{role} {subjects}");
+        assert!(errors(&app, Tenancy::Owner).is_empty());
     }
     // What is harmless in the manifest must not become something else in a member.
     let mut app = with_manifests(binding("Role", own));
     let patch = json!([{"patches": [{"kind": "RoleBinding", "name": "x", "operations": [
         {"op": "replace", "path": "/roleRef/kind", "value": "ClusterRole"}]}]}]);
     app.spec.differences = serde_json::from_value(patch).unwrap();
-    let told = faults(&app, Tenancy::CrossNamespace);
+    let told = errors(&app, Tenancy::CrossNamespace);
     assert!(told.len() == 1 && told[0].starts_with("spec.differences[0].patches[0].kind: a RoleBinding"), "{told:?}");
-    assert!(faults(&app, Tenancy::Owner).is_empty());
+    assert!(errors(&app, Tenancy::Owner).is_empty());
 }
 
 fn with_differences(mode: &str, differences: Value) -> MultiCloudApp {
@@ -269,8 +269,8 @@ fn differences_that_change_nothing_are_named() {
             ".patches[0].operations[0].path: /spec/replicas: is divided by placement.replicas.mode Weighted",
         ),
     ] {
-        let got = faults(&with_differences(mode, differences.clone()), Tenancy::Owner);
-        let first = got.first().map(|fault| fault.strip_prefix(at).unwrap_or(fault).to_owned()).unwrap_or_default();
+        let got = errors(&with_differences(mode, differences.clone()), Tenancy::Owner);
+        let first = got.first().map(|error| error.strip_prefix(at).unwrap_or(error).to_owned()).unwrap_or_default();
         assert_eq!(first, want, "{differences}");
     }
 }
@@ -283,7 +283,8 @@ fn discovery_has_the_last_word_on_kinds() {
     )
     .unwrap();
     let served = |namespaced| Served::from([(("example.org/v1".to_owned(), "Widget".to_owned()), namespaced)]);
-    use super::super::kinds::{Served, check_served, missing_kind};
+    use super::super::kinds::{check_served, missing_kind};
+    use super::super::model::Served;
     assert!(check_served(&application, &served(Some(true))).is_ok());
     assert_eq!(
         check_served(&application, &served(Some(false))).unwrap_err().to_string(),

@@ -1,7 +1,8 @@
 use super::*;
 use serde_json::json;
 
-use crate::controllers::app::validate::{Tenancy, validate};
+use crate::application::model::Tenancy;
+use crate::application::validate::validate;
 use crate::karmada::policy::OverrideSpec;
 use crate::overrides::{self, Override};
 use crate::placement::ClusterView;
@@ -193,12 +194,12 @@ fn a_patch_that_does_not_fit_is_named() {
     let missing = json!({"op": "replace", "path": "/spec/nope/deep", "value": 1});
     for (at, place) in [(json!({"regions": ["eu"]}), " (in cluster eu-1)"), (json!({"regions": ["nowhere"]}), "")] {
         let (app, template) = app(nginx(), patch(at, missing.clone()));
-        let fault = rules(&app, &template, &fleet()).unwrap_err();
+        let error = rules(&app, &template, &fleet()).unwrap_err();
         let want = format!(
             "spec.differences[1].patches[0].operations[0]: replace /spec/nope/deep of Deployment web: \
              there is no such place in the object{place}"
         );
-        assert_eq!(fault.to_string(), want);
+        assert_eq!(error.to_string(), want);
     }
     let (mut app, template) = app(nginx(), patch(json!({"clusters": ["us-1"]}), missing));
     app.spec.placement.exclude = vec!["us-1".into()];

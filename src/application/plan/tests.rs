@@ -1,6 +1,8 @@
 use super::*;
+use serde_json::Value;
 
-use crate::controllers::app::validate::{Tenancy, validate};
+use crate::application::model::Tenancy;
+use crate::application::validate::validate;
 
 fn cluster(name: &str, spec: Value) -> Cluster {
     let mut spec = spec;
@@ -114,8 +116,8 @@ fn weights_mean_the_first_that_matches() {
         assert_eq!(scheduling["replicaDivisionPreference"], "Weighted", "{name}");
         assert_eq!(scheduling["weightPreference"]["staticWeightList"], want, "{name}");
     }
-    let fault = planned(&app(weighted(json!([{"clusters": ["z"], "weight": 1}])), json!([]))).unwrap_err();
-    assert!(fault.to_string().starts_with("spec.placement.replicas.weights: matches none of the clusters"));
+    let error = planned(&app(weighted(json!([{"clusters": ["z"], "weight": 1}])), json!([]))).unwrap_err();
+    assert!(error.to_string().starts_with("spec.placement.replicas.weights: matches none of the clusters"));
 }
 
 #[test]

@@ -1,12 +1,10 @@
 //! Which kinds an app may hold. Pure.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Map, Value};
 
 use crate::karmada::CONFLICT_RESOLUTION_ANNOTATION;
 
-use super::validate::{Application, FieldError};
+use super::model::{Application, FieldError, Served};
 
 /// Why a kind cannot be part of an app, from its name alone.
 pub(super) fn refused_kind(api_version: &str, kind: &str) -> Option<String> {
@@ -58,7 +56,7 @@ pub(super) fn is_reserved(key: &str) -> bool {
     (of("airdock.dev") || of("karmada.io")) && !allowed
 }
 
-/// A guest's app is applied with Airdock's rights, so it must not hand out rights that the guest may not have.
+/// A tenant's app is applied with Airdock's rights, so it must not hand out rights that the tenant may not have.
 pub(super) fn escalation(
     api_version: &str,
     kind: &str,
@@ -81,9 +79,6 @@ pub(super) fn escalation(
         (".subjects", problem.to_owned())
     })
 }
-
-/// What a plane serves of the kinds that an app uses: whether each is namespaced, or nothing when it is unknown.
-pub type Served = BTreeMap<(String, String), Option<bool>>;
 
 /// Checks the kinds of an app against what the plane serves.
 ///

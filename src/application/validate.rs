@@ -2,7 +2,6 @@
 //! wrong with it. Pure.
 
 use std::collections::BTreeSet;
-use std::fmt;
 
 use serde_json::{Map, Value, json};
 
@@ -10,74 +9,11 @@ use crate::api::app::{Manifest, MultiCloudApp, PatchOp, ReplicaMode};
 use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 
 use super::kinds::{escalation, is_reserved, refused_kind};
+use super::model::{Application, FieldError, Template, Tenancy};
 use super::workload;
 
 /// How large all manifests of an app may be together, as JSON.
 const MANIFESTS_LIMIT: usize = 1 << 20;
-
-/// An app whose spec can be carried out.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Application {
-    /// Name of the `MultiCloudApp`.
-    pub name: String,
-    /// Namespace of the `MultiCloudApp`, in the host cluster.
-    pub host_namespace: String,
-    /// Namespace of the app in the plane and the members.
-    pub namespace: String,
-    /// Its objects, in the order in which they were given.
-    pub templates: Vec<Template>,
-}
-
-/// One object of an app.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Template {
-    /// The component that it belongs to.
-    pub component: String,
-    /// Its API version.
-    pub api_version: String,
-    /// Its kind.
-    pub kind: String,
-    /// Its name.
-    pub name: String,
-    /// The object as it goes into the plane: with namespace and labels, without what a server fills in.
-    pub object: Value,
-}
-
-impl fmt::Display for Template {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.kind, self.name)
-    }
-}
-
-/// Something in a spec that cannot be carried out.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FieldError {
-    /// The field, as a path from the top of the object.
-    pub field: String,
-    /// What is wrong with it, and what to do.
-    pub problem: String,
-}
-
-impl FieldError {
-    pub(super) fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
-        Self { field: field.into(), problem: problem.into() }
-    }
-}
-
-impl fmt::Display for FieldError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.problem)
-    }
-}
-
-/// Whose instance an app uses.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Tenancy {
-    /// The instance is of the app's own namespace.
-    Owner,
-    /// The instance is of another namespace, which consents.
-    CrossNamespace,
-}
 
 /// Checks the spec and brings it into the form that everything else works with.
 ///
@@ -87,8 +23,8 @@ pub fn validate(app: &MultiCloudApp, tenancy: Tenancy) -> Result<Application, Ve
     let name = app.metadata.name.clone().unwrap_or_default();
     let host_namespace = app.metadata.namespace.clone().unwrap_or_default();
     let namespace = app.spec.namespace.clone().unwrap_or_else(|| host_namespace.clone());
-    let mut faults = Vec::new();
-    faults.extend(check_namespace(&namespace, &host_namespace, tenancy));
+    let mut errors = Vec::new();
+    errors.extend(check_namespace(&namespace, &host_namespace, tenancy));
 
     let mut templates = Vec::new();
     let mut seen = BTreeSet::new();
@@ -98,11 +34,11 @@ pub fn validate(app: &MultiCloudApp, tenancy: Tenancy) -> Result<Application, Ve
             let field = format!("spec.components[{c}].manifests[{m}]");
             size += serde_json::to_vec(manifest).map_or(0, |json| json.len());
             match template(manifest, &field, &component.name, &namespace, tenancy) {
-                Err(more) => faults.extend(more),
+                Err(more) => errors.extend(more),
                 Ok(template) => {
                     let group = template.api_version.rsplit_once('/').map_or("", |(group, _)| group).to_owned();
                     if !seen.insert((group, template.kind.clone(), template.name.clone())) {
-                        faults.push(FieldError::new(&field, format!("{template} is given twice; keep one of them")));
+                        errors.push(FieldError::new(&field, format!("{template} is given twice; keep one of them")));
                     }
                     templates.push(template);
                 }
@@ -111,11 +47,11 @@ pub fn validate(app: &MultiCloudApp, tenancy: Tenancy) -> Result<Application, Ve
     }
     if size > MANIFESTS_LIMIT {
         let problem = format!("the manifests are {size} bytes together, more than {MANIFESTS_LIMIT}; split the app");
-        faults.push(FieldError::new("spec.components", problem));
+        errors.push(FieldError::new("spec.components", problem));
     }
-    faults.extend(check_differences(app, &templates, tenancy));
-    if !faults.is_empty() {
-        return Err(faults);
+    errors.extend(check_differences(app, &templates, tenancy));
+    if !errors.is_empty() {
+        return Err(errors);
     }
     let owner = [(APP_LABEL, name.as_str()), (APP_NAMESPACE_LABEL, &host_namespace), (MANAGED_BY_LABEL, MANAGED_BY)];
     for template in &mut templates {
@@ -133,7 +69,7 @@ fn check_namespace(namespace: &str, host_namespace: &str, tenancy: Tenancy) -> O
     (tenancy == Tenancy::CrossNamespace && namespace != host_namespace).then(|| {
         let problem = format!(
             "{namespace} is not this object's namespace {host_namespace}, and the instance is of another namespace, \
-             which lets each guest use its own name only; remove the field"
+             which lets each tenant use its own name only; remove the field"
         );
         FieldError::new("spec.namespace", problem)
     })
@@ -153,34 +89,34 @@ fn template(
     let metadata = object.get("metadata").and_then(Value::as_object).unwrap_or(&empty);
     let name = metadata.get("name").and_then(Value::as_str).unwrap_or_default().to_owned();
 
-    let mut faults = Vec::new();
-    let mut fault = |path: &str, problem: String| faults.push(FieldError::new(format!("{field}{path}"), problem));
+    let mut errors = Vec::new();
+    let mut error = |path: &str, problem: String| errors.push(FieldError::new(format!("{field}{path}"), problem));
     if api_version.is_empty() {
-        fault(".apiVersion", "missing".into());
+        error(".apiVersion", "missing".into());
     }
     if kind.is_empty() {
-        fault(".kind", "missing".into());
+        error(".kind", "missing".into());
     }
     if metadata.contains_key("generateName") {
-        fault(
+        error(
             ".metadata.generateName",
             "not supported; give metadata.name, so that the object is always the same".into(),
         );
     } else if name.is_empty() {
-        fault(".metadata.name", "missing".into());
+        error(".metadata.name", "missing".into());
     } else if name.len() > 253 || name.contains(['/', '%']) || name == "." || name == ".." {
-        fault(".metadata.name", "not a name that Kubernetes accepts".into());
+        error(".metadata.name", "not a name that Kubernetes accepts".into());
     }
     if let Some(other) = metadata.get("namespace").and_then(Value::as_str).filter(|other| *other != namespace) {
         let problem = format!("{other} is not the app's namespace {namespace}; remove it, or set spec.namespace");
-        fault(".metadata.namespace", problem);
+        error(".metadata.namespace", problem);
     }
     if let Some(problem) = refused_kind(&api_version, &kind) {
-        fault(".kind", problem);
+        error(".kind", problem);
     }
     for key in ["ownerReferences", "finalizers"] {
         if metadata.get(key).and_then(Value::as_array).is_some_and(|list| !list.is_empty()) {
-            fault(&format!(".metadata.{key}"), "means nothing outside the cluster it comes from; remove it".into());
+            error(&format!(".metadata.{key}"), "means nothing outside the cluster it comes from; remove it".into());
         }
     }
     for key in ["labels", "annotations"] {
@@ -189,23 +125,23 @@ fn template(
             Some(Value::Object(map)) => {
                 for (name, value) in map {
                     if !value.is_string() {
-                        fault(&format!(".metadata.{key}[{name}]"), "must be a string; put it in quotes".into());
+                        error(&format!(".metadata.{key}[{name}]"), "must be a string; put it in quotes".into());
                     }
                     if is_reserved(name) {
-                        fault(&format!(".metadata.{key}[{name}]"), "belongs to Airdock or Karmada; remove it".into());
+                        error(&format!(".metadata.{key}[{name}]"), "belongs to Airdock or Karmada; remove it".into());
                     }
                 }
             }
-            Some(_) => fault(&format!(".metadata.{key}"), "must be a map of strings".into()),
+            Some(_) => error(&format!(".metadata.{key}"), "must be a map of strings".into()),
         }
     }
     if tenancy == Tenancy::CrossNamespace
         && let Some((path, problem)) = escalation(&api_version, &kind, &object, namespace)
     {
-        fault(path, problem);
+        error(path, problem);
     }
-    if !faults.is_empty() {
-        return Err(faults);
+    if !errors.is_empty() {
+        return Err(errors);
     }
     Ok(Template {
         component: component.to_owned(),
@@ -218,67 +154,62 @@ fn template(
 
 fn check_differences(app: &MultiCloudApp, templates: &[Template], tenancy: Tenancy) -> Vec<FieldError> {
     let weighted = app.spec.placement.replicas.mode == ReplicaMode::Weighted;
-    let mut faults = Vec::new();
+    let mut errors = Vec::new();
     for (d, difference) in app.spec.differences.iter().enumerate() {
         let field = format!("spec.differences[{d}]");
-        let mut fault = |path: String, problem: String| faults.push(FieldError::new(format!("{field}{path}"), problem));
+        let mut error = |path: String, problem: String| errors.push(FieldError::new(format!("{field}{path}"), problem));
         for component in &difference.components {
             if !app.spec.components.iter().any(|known| known.name == *component) {
-                fault(".components".into(), format!("there is no component {component}"));
+                error(".components".into(), format!("there is no component {component}"));
             }
         }
-        let meant: Vec<&Template> = templates.iter().filter(|template| applies(difference, template)).collect();
+        let meant: Vec<&Template> = templates.iter().filter(|template| template.is_meant_by(difference)).collect();
         let pods = |template: &&&Template| workload::pod_spec(&template.api_version, &template.kind).is_some();
         let counted = |template: &&&Template| workload::has_replicas(&template.api_version, &template.kind);
         let nothing = |what: &str| format!("none of the components has {what}; remove it");
         if difference.image_registry.is_some() && !meant.iter().any(|template| pods(&template)) {
-            fault(".imageRegistry".into(), nothing("a workload"));
+            error(".imageRegistry".into(), nothing("a workload"));
         }
         if !difference.env.is_empty() && !meant.iter().any(|template| pods(&template)) {
-            fault(".env".into(), nothing("a workload"));
+            error(".env".into(), nothing("a workload"));
         }
         if difference.replicas.is_some() {
             if weighted {
                 let problem = "cannot be set where placement.replicas.mode is Weighted, which divides the replicas";
-                fault(".replicas".into(), problem.into());
+                error(".replicas".into(), problem.into());
             } else if !meant.iter().any(|template| counted(&template)) {
-                fault(".replicas".into(), nothing("a workload with replicas"));
+                error(".replicas".into(), nothing("a workload with replicas"));
             }
         }
         for (p, patch) in difference.patches.iter().enumerate() {
             let objects = meant.iter().filter(|template| template.kind == patch.kind && template.name == patch.name);
             match objects.count() {
-                0 => fault(
+                0 => error(
                     format!(".patches[{p}]"),
                     format!("there is no {} {} in the components that it is for", patch.kind, patch.name),
                 ),
                 1 => {}
-                _ => fault(format!(".patches[{p}]"), format!("{} {} is not unique", patch.kind, patch.name)),
+                _ => error(format!(".patches[{p}]"), format!("{} {} is not unique", patch.kind, patch.name)),
             }
             // What it would become in a member is not looked at, so it has to stay what was looked at.
             if tenancy == Tenancy::CrossNamespace && patch.kind == "RoleBinding" {
-                let problem = "a RoleBinding of a guest's app is the same in every cluster; use a PermissionBinding";
-                fault(format!(".patches[{p}].kind"), problem.to_owned());
+                let problem = "a RoleBinding of a tenant's app is the same in every cluster; use a PermissionBinding";
+                error(format!(".patches[{p}].kind"), problem.to_owned());
             }
             for (o, operation) in patch.operations.iter().enumerate() {
                 if let Some(problem) = refused_path(&operation.path, operation.value.as_ref(), weighted) {
-                    fault(format!(".patches[{p}].operations[{o}].path"), format!("{}: {problem}", operation.path));
+                    error(format!(".patches[{p}].operations[{o}].path"), format!("{}: {problem}", operation.path));
                 }
                 let problem = match (operation.op, &operation.value) {
                     (PatchOp::Remove, Some(_)) => "must be absent for remove",
                     (PatchOp::Add | PatchOp::Replace, None) => "missing; add and replace need a value that is not null",
                     _ => continue,
                 };
-                fault(format!(".patches[{p}].operations[{o}].value"), problem.to_owned());
+                error(format!(".patches[{p}].operations[{o}].value"), problem.to_owned());
             }
         }
     }
-    faults
-}
-
-/// Whether a difference is for a template's component.
-pub(super) fn applies(difference: &crate::api::app::Difference, template: &Template) -> bool {
-    difference.components.is_empty() || difference.components.contains(&template.component)
+    errors
 }
 
 /// A patch must not turn the object into another one, nor take it out of Airdock's hands.

@@ -2,12 +2,11 @@
 //! the policies that make them differ. Pure, and the same for both profiles.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use serde_json::{Value, json};
+use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::api::app::{MultiCloudApp, ReplicaMode, TolerationOperator};
 use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
-use crate::controllers::affinity::{affinity, selects};
 use crate::karmada::policy::{
     ClusterAffinity, ConflictResolution, OverridePolicySpec, OverrideSpec, Placement, PropagationPolicySpec,
     PropagationSpec, ReplicaDivisionPreference, ReplicaScheduling, ReplicaSchedulingType, ResourceSelector,
@@ -15,40 +14,9 @@ use crate::karmada::policy::{
 };
 use crate::karmada::{Cluster, OverridePolicy, PropagationPolicy};
 
+use super::affinity::{affinity, selects};
 use super::differences::{placed, rules};
-use super::observe::Live;
-use super::validate::{Application, FieldError, Template};
-
-/// What an app needs in its plane.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Plan {
-    /// Its namespace; made when it is missing, and never deleted, since others may use it too.
-    pub namespace: Value,
-    /// What differs where, one policy for each template that differs anywhere.
-    pub overrides: Vec<OverridePolicy>,
-    /// Where the templates go.
-    pub propagation: PropagationPolicy,
-    /// The objects themselves.
-    pub templates: Vec<Template>,
-}
-
-impl Plan {
-    /// The plan, with objects still placed that are not wanted any more. They are deleted only when the new ones are
-    /// there, and must not be dropped from the clusters before.
-    #[must_use]
-    pub fn keeping(mut self, stale: &[Live]) -> Self {
-        let namespace = self.propagation.metadata.namespace.clone();
-        let selectors = &mut self.propagation.spec.propagation.resource_selectors;
-        selectors.extend(stale.iter().map(|live| ResourceSelector {
-            api_version: live.identity.api_version.clone(),
-            kind: live.identity.kind.clone(),
-            namespace: namespace.clone(),
-            name: Some(live.identity.name.clone()),
-            label_selector: None,
-        }));
-        self
-    }
-}
+use super::model::{Application, FieldError, Plan, Template};
 
 /// Name of the binding that Karmada makes for an object.
 #[must_use]

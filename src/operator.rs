@@ -1,0 +1,127 @@
+//! The operator: every controller in one process, with a leader by Lease, probes and metrics.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::controllers::{Context, HostClient, app, instance, member, permission};
+use crate::runtime::client::{ClientError, ClientFactory};
+use crate::runtime::controller::Caches;
+use crate::runtime::http::{self, ServeError};
+use crate::runtime::leadership::{self, Election, Leadership, LeadershipError};
+use crate::runtime::metrics::Metrics;
+use crate::runtime::ownership::Shard;
+use crate::runtime::planes::{Planes, ServiceAccess};
+
+/// How long reconciles that are under way may take at the end; less than the pod's grace period.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// How long it may take to let the Lease go.
+const RELEASE: Duration = Duration::from_secs(5);
+
+/// How an operator runs.
+#[derive(Clone, Debug)]
+pub struct OperatorConfig {
+    /// Address of /metrics, /healthz and /readyz.
+    pub listen: SocketAddr,
+    /// Namespace of the Lease and name of this replica in the election; without, this replica always leads.
+    pub election: Option<(String, String)>,
+    /// Image of the engine of Compact instances.
+    pub image: String,
+    /// How Services are reached.
+    pub service_access: ServiceAccess,
+}
+
+/// Why the operator ended.
+#[derive(thiserror::Error, Debug)]
+pub enum OperatorError {
+    /// The host cluster cannot be reached.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// Another replica leads now.
+    #[error(transparent)]
+    Leadership(#[from] LeadershipError),
+    /// Probes and metrics cannot be served.
+    #[error(transparent)]
+    Serve(#[from] ServeError),
+}
+
+/// Runs until `ended`, or until leadership is lost, with clients of the caller's making.
+pub async fn run(
+    config: OperatorConfig,
+    host: kube::Client,
+    factory: ClientFactory,
+    metrics: Metrics,
+    ended: impl Future<Output = ()>,
+) -> Result<(), OperatorError> {
+    let shutdown = CancellationToken::new();
+    let shard = Shard::default();
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), ?config, "starting");
+    // The Lease is let go after the last write, not with the signal.
+    let release = CancellationToken::new();
+    let (leadership, election) = if let Some((namespace, identity)) = config.election.clone() {
+        let election = Election { namespace, name: shard.lease_name(), identity };
+        let (leadership, task) = leadership::start(host.clone(), election, &metrics, release.clone());
+        (leadership, futures::future::Either::Left(task))
+    } else {
+        let until = release.clone();
+        let task = async move {
+            until.cancelled().await;
+            Ok(())
+        };
+        (Leadership::always(), futures::future::Either::Right(task))
+    };
+    let caches = Caches::default();
+    let (planes, keeper) = Planes::start(host.clone(), factory.clone(), config.service_access, shard, shutdown.clone());
+    let context = Context {
+        host: HostClient(host),
+        factory,
+        planes,
+        leadership,
+        metrics: metrics.clone(),
+        shutdown: shutdown.clone(),
+        caches: caches.clone(),
+        shard,
+        image: config.image,
+    };
+    let mut controllers = JoinSet::new();
+    controllers.spawn(keeper);
+    start_all(&mut controllers, &context);
+    let serving = http::serve(config.listen, metrics, Arc::new(move || caches.are_filled()), shutdown.clone());
+    tokio::pin!(election);
+    // On lost leadership nothing may be written any more: the process ends at once instead.
+    tokio::select! {
+        () = ended => {}
+        lost = &mut election => return lost.map_err(OperatorError::from),
+        broken = serving => return broken.map_err(OperatorError::from),
+    }
+    tracing::info!("ending: what is under way is finished first");
+    shutdown.cancel();
+    let finished = async { while controllers.join_next().await.is_some() {} };
+    tokio::select! {
+        _ = tokio::time::timeout(DRAIN, finished) => {}
+        lost = &mut election => return lost.map_err(OperatorError::from),
+    }
+    controllers.shutdown().await;
+    release.cancel();
+    let _ = tokio::time::timeout(RELEASE, election).await;
+    Ok(())
+}
+
+/// Every controller has its line here.
+fn start_all(controllers: &mut JoinSet<()>, context: &Context) {
+    let all = [
+        instance::run(context.clone()).boxed(),
+        member::run(context.clone()).boxed(),
+        app::run(context.clone()).boxed(),
+        permission::run(context.clone()).boxed(),
+    ];
+    context.caches.expect(all.len());
+    for controller in all {
+        controllers.spawn(controller);
+    }
+}
