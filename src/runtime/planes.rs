@@ -5,8 +5,8 @@
 //! plane; the other controllers ask here by instance, and subscribe to what happens in planes.
 
 pub mod cache;
+mod events;
 mod keeper;
-mod triggers;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,8 +19,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::cache::PlaneCache;
+pub use self::events::{PlaneEvent, PromptBackoff, Subscribers};
 use self::keeper::{CacheStarter, Connector, PlaneClientCache};
-pub use self::triggers::{PlaneEvent, PromptBackoff, Subscribers};
 use super::client::ClientFactory;
 use super::error::{Class, Classified};
 use super::ownership::Shard;

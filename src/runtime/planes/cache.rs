@@ -41,7 +41,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::kinds::{Body, Selection, WatchedKind};
 use self::objects::{Change, Objects};
-use super::triggers::{PlaneEvent, Subscribers};
+use super::events::{PlaneEvent, Subscribers};
 use super::{InstanceKey, PromptBackoff};
 use crate::api::{MANAGED_BY, MANAGED_BY_LABEL};
 use crate::runtime::apply::typed;

@@ -16,6 +16,9 @@ use crate::karmada::{
 };
 use crate::runtime::apply::labelled;
 
+/// How Airdock's own annotations begin; whose an object is may depend on them.
+const OWN_PREFIX: &str = "airdock.dev/";
+
 /// Which objects of a kind are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Selection {
@@ -111,7 +114,7 @@ impl WatchedKind {
             Body::ManagedOr(_) if labelled(object) => {}
             Body::ManagedOr(keep) => {
                 object.data = keep(&object.data);
-                object.annotations_mut().clear();
+                object.annotations_mut().retain(|key, _| key.starts_with(OWN_PREFIX));
             }
             Body::Trimmed(keep) => object.data = keep(&object.data),
         }
@@ -150,7 +153,7 @@ mod tests {
 
     fn object(labels: Value, data: Value) -> DynamicObject {
         let mut object = json!({"metadata": {
-            "name": "web", "labels": labels, "annotations": {"note": "long"},
+            "name": "web", "labels": labels, "annotations": {"note": "long", "airdock.dev/applied": "x"},
             "managedFields": [{"manager": "kubectl"}],
         }});
         object.as_object_mut().unwrap().extend(data.as_object().unwrap().clone());
@@ -167,10 +170,11 @@ mod tests {
         let mut foreign = object(json!({}), data.clone());
         kind.trim(&mut foreign);
         assert_eq!(foreign.data, json!({"spec": {"replicas": 2}, "status": {"readyReplicas": 1}}));
-        assert!(foreign.annotations().is_empty() && foreign.managed_fields().is_empty());
+        assert_eq!(foreign.annotations().keys().collect::<Vec<_>>(), ["airdock.dev/applied"]);
+        assert!(foreign.managed_fields().is_empty());
         let mut own = object(json!({MANAGED_BY_LABEL: MANAGED_BY}), data.clone());
         kind.trim(&mut own);
-        assert_eq!((own.data, own.metadata.annotations.map(|a| a.len())), (data, Some(1)));
+        assert_eq!((own.data, own.metadata.annotations.map(|a| a.len())), (data, Some(2)));
     }
 
     #[test]
