@@ -62,6 +62,7 @@ impl Context {
     pub fn options(&self, concurrency: u16) -> Options {
         Options {
             concurrency,
+            shard: self.shard,
             leadership: self.leadership.clone(),
             metrics: self.metrics.clone(),
             shutdown: self.shutdown.clone(),

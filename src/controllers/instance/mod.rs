@@ -31,6 +31,7 @@ use crate::api::KarmadaInstance;
 use crate::runtime::apply::Applier;
 use crate::runtime::controller::{self, Failure, Guarded, Next, Reconcile};
 use crate::runtime::error::{Class, Classified as _};
+use crate::runtime::planes::InstanceKey;
 use crate::runtime::status::StatusWriter;
 
 pub use error::InstanceError;
@@ -90,6 +91,10 @@ struct InstanceController {
 impl Reconcile for InstanceController {
     type Object = KarmadaInstance;
     const NAME: &'static str = "instance";
+
+    fn instance(object: &KarmadaInstance) -> Option<InstanceKey> {
+        Some(key(object))
+    }
 
     async fn reconcile(&self, instance: Arc<KarmadaInstance>) -> Result<Next, Failure> {
         if !self.caches.ready().await {

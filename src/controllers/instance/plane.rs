@@ -122,15 +122,9 @@ impl PlaneObjects {
 
     /// The instance to be looked at, when an object of its installation is not as it was found right.
     pub fn drifted(&self, event: &PlaneEvent<'_>) -> Option<ObjectRef<Guarded<KarmadaInstance>>> {
-        let object = event.object;
-        event.before.into_iter().chain([object]).find(|object| object.labels().contains_key(INSTALLATION_LABEL))?;
         let mut all = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let known = all.get_mut(event.instance)?;
-        let is_right = {
-            let right = known.right.lock().unwrap_or_else(PoisonError::into_inner);
-            right.get(&id(event.resource, object)) == Some(&version(object))
-        };
-        if is_right && !event.deleted {
+        if !is_drift(event, &known.right.lock().unwrap_or_else(PoisonError::into_inner)) {
             return None;
         }
         known.drifts += 1;
@@ -159,6 +153,13 @@ impl PlaneObjects {
     pub fn forget(&self, key: &InstanceKey) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
+}
+
+/// Whether something has happened to an object of the installation after it was found right. *Pure.*
+fn is_drift(event: &PlaneEvent<'_>, right: &HashMap<String, String>) -> bool {
+    let is_installed = |object: &DynamicObject| object.labels().contains_key(INSTALLATION_LABEL);
+    let is_right = right.get(&id(event.resource, event.object)) == Some(&version(event.object));
+    event.before.into_iter().chain([event.object]).any(is_installed) && (event.deleted || !is_right)
 }
 
 /// Marks objects as part of a plane's installation. *Pure.*
@@ -338,4 +339,32 @@ fn digest(wanted: &[Manifest]) -> String {
         })
         .collect();
     chart::digest(marks.iter().map(String::as_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+
+    fn object(labels: serde_json::Value, version: &str) -> DynamicObject {
+        let metadata = json!({"name": "karmada", "uid": "u", "resourceVersion": version, "labels": labels});
+        serde_json::from_value(json!({"metadata": metadata})).unwrap()
+    }
+
+    #[test]
+    fn whatever_happens_to_an_object_of_the_installation_is_drift_but_for_what_was_found_right() {
+        let instance = InstanceKey { namespace: "fleet".into(), name: "east".into() };
+        let resource = ApiResource::erase::<ValidatingWebhookConfiguration>(&());
+        let ours = || json!({INSTALLATION_LABEL: "true"});
+        let right = [(id(&resource, &object(ours(), "7")), "u@7".to_owned())].into();
+        let drifts = |before: Option<DynamicObject>, now: DynamicObject, deleted: bool| {
+            let before = before.as_ref();
+            is_drift(&PlaneEvent { instance: &instance, resource: &resource, object: &now, before, deleted }, &right)
+        };
+        assert!(!drifts(None, object(ours(), "7"), false), "its own write");
+        assert!(drifts(None, object(ours(), "8"), false));
+        assert!(drifts(Some(object(ours(), "7")), object(json!({}), "9"), false), "its label was taken off");
+        assert!(drifts(Some(object(ours(), "7")), object(ours(), "7"), true), "deleted");
+        assert!(!drifts(None, object(json!({}), "9"), false), "somebody else's");
+    }
 }
