@@ -14,6 +14,7 @@ use crate::runtime::controller::Caches;
 use crate::runtime::http::{self, ServeError};
 use crate::runtime::leadership::{self, Election, Leadership, LeadershipError};
 use crate::runtime::metrics::Metrics;
+use crate::runtime::ownership::Shard;
 use crate::runtime::planes::{Planes, ServiceAccess};
 
 /// How long reconciles that are under way may take at the end; less than the pod's grace period.
@@ -58,11 +59,12 @@ pub async fn run(
     ended: impl Future<Output = ()>,
 ) -> Result<(), OperatorError> {
     let shutdown = CancellationToken::new();
+    let shard = Shard::default();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?config, "starting");
     // The Lease is let go after the last write, not with the signal.
     let release = CancellationToken::new();
     let (leadership, election) = if let Some((namespace, identity)) = config.election.clone() {
-        let election = Election { namespace, name: "airdock-controller".into(), identity };
+        let election = Election { namespace, name: shard.lease_name(), identity };
         let (leadership, task) = leadership::start(host.clone(), election, &metrics, release.clone());
         (leadership, futures::future::Either::Left(task))
     } else {
@@ -74,7 +76,7 @@ pub async fn run(
         (Leadership::always(), futures::future::Either::Right(task))
     };
     let caches = Caches::default();
-    let (planes, keeper) = Planes::start(host.clone(), factory.clone(), config.service_access, shutdown.clone());
+    let (planes, keeper) = Planes::start(host.clone(), factory.clone(), config.service_access, shard, shutdown.clone());
     let context = Context {
         host: HostClient(host),
         factory,
@@ -83,6 +85,7 @@ pub async fn run(
         metrics: metrics.clone(),
         shutdown: shutdown.clone(),
         caches: caches.clone(),
+        shard,
         image: config.image,
     };
     let mut controllers = JoinSet::new();

@@ -20,6 +20,7 @@ use crate::runtime::client::ClientFactory;
 use crate::runtime::controller::{Caches, Options};
 use crate::runtime::leadership::Leadership;
 use crate::runtime::metrics::Metrics;
+use crate::runtime::ownership::Shard;
 use crate::runtime::planes::Planes;
 
 /// What every controller is given.
@@ -31,6 +32,8 @@ pub struct Context {
     pub factory: ClientFactory,
     /// The planes of all instances.
     pub planes: Planes,
+    /// Which instances this process owns.
+    pub shard: Shard,
     /// Whether this process leads.
     pub leadership: Leadership,
     /// Where controllers count.
@@ -59,6 +62,7 @@ impl Context {
     pub fn options(&self, concurrency: u16) -> Options {
         Options {
             concurrency,
+            shard: self.shard,
             leadership: self.leadership.clone(),
             metrics: self.metrics.clone(),
             shutdown: self.shutdown.clone(),

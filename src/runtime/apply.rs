@@ -159,24 +159,20 @@ impl Applier {
         resource: &ApiResource,
         namespace: Option<&str>,
         name: &str,
-        mut wanted: Value,
+        wanted: Value,
         live: Option<DynamicObject>,
         ours: Ownership,
     ) -> Result<Applied, ApplyError> {
-        if let Some(map) = wanted.as_object_mut() {
-            map.insert("apiVersion".to_owned(), Value::String(resource.api_version.clone()));
-            map.insert("kind".to_owned(), Value::String(resource.kind.clone()));
-        }
-        let key = settled_key(resource, namespace, name);
-        let digest = digest(&wanted);
+        let wanted = typed_value(resource, wanted);
         if let Some(live) = &live {
             if !ours(live) {
                 return Err(ApplyError::NotOurs { kind: resource.kind.clone(), name: full_name(namespace, name) });
             }
-            if self.is_settled(&key, digest, live) || holds(live, &wanted) {
+            if self.is_applied(resource, &wanted, live) {
                 return Ok(Applied { object: live.clone(), change: Change::None });
             }
         }
+        let (key, digest) = (settled_key(resource, namespace, name), digest(&wanted));
         let params = PatchParams::apply(&self.manager).force();
         let applied = self
             .api(resource, namespace)
@@ -192,6 +188,14 @@ impl Applier {
             self.remember(key, digest, &applied);
         }
         Ok(Applied { object: applied, change })
+    }
+
+    /// Whether a live object is what is wanted, so that applying would change nothing.
+    #[must_use]
+    pub fn is_applied(&self, resource: &ApiResource, wanted: &Value, live: &DynamicObject) -> bool {
+        let wanted = typed_value(resource, wanted.clone());
+        let key = settled_key(resource, live.metadata.namespace.as_deref(), &live.name_any());
+        self.is_settled(&key, digest(&wanted), live) || holds(live, &wanted)
     }
 
     fn is_settled(&self, key: &str, wanted: [u8; 32], live: &DynamicObject) -> bool {
@@ -266,6 +270,15 @@ pub fn typed<K: DeserializeOwned>(object: DynamicObject) -> Result<K, serde_json
 fn holds(live: &DynamicObject, wanted: &Value) -> bool {
     let Ok(live) = serde_json::to_value(live) else { return false };
     contains(&live, wanted)
+}
+
+/// The object with the type that its resource has.
+fn typed_value(resource: &ApiResource, mut object: Value) -> Value {
+    if let Some(map) = object.as_object_mut() {
+        map.insert("apiVersion".to_owned(), Value::String(resource.api_version.clone()));
+        map.insert("kind".to_owned(), Value::String(resource.kind.clone()));
+    }
+    object
 }
 
 fn digest(value: &Value) -> [u8; 32] {

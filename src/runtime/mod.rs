@@ -15,6 +15,7 @@ pub mod kubeconfig;
 pub mod leadership;
 pub mod limits;
 pub mod metrics;
+pub mod ownership;
 pub mod planes;
 pub mod status;
 pub mod telemetry;

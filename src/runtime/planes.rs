@@ -1,11 +1,13 @@
-//! Clients for the planes of all instances, and watches in them.
+//! Clients for the planes of all instances, and caches of what they hold.
 //!
 //! An instance's controller writes a Secret with the operator's own kubeconfig for the plane, labelled
-//! `airdock.dev/purpose=operator-kubeconfig`. A watch on these Secrets keeps one client per plane; the other
-//! controllers ask here by instance, and get triggers from watches that start and stop with the planes.
+//! `airdock.dev/purpose=operator-kubeconfig`. A watch on these Secrets keeps one client and one [`cache`] for each
+//! plane; the other controllers ask here by instance, and subscribe to what happens in planes.
 
+pub mod cache;
+mod events;
 mod keeper;
-mod triggers;
+mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -16,10 +18,12 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use self::keeper::PlaneClientCache;
-pub use self::triggers::PromptBackoff;
+use self::cache::PlaneCache;
+pub use self::events::{PlaneEvent, PromptBackoff, Subscribers};
+use self::keeper::{CacheStarter, Connector, PlaneClientCache};
 use super::client::ClientFactory;
 use super::error::{Class, Classified};
+use super::ownership::Shard;
 use crate::api::common::InstanceRef;
 
 /// Value of the purpose label on Secrets with the operator's kubeconfig for a plane.
@@ -97,6 +101,8 @@ pub struct Plane {
     pub key: InstanceKey,
     /// A client with the operator's own identity in the plane.
     pub client: Client,
+    /// What the plane holds.
+    pub cache: PlaneCache,
     digest: [u8; 32],
 }
 
@@ -120,6 +126,7 @@ struct State {
 #[derive(Clone, Debug)]
 pub struct Planes {
     state: watch::Receiver<State>,
+    subscribers: Subscribers,
 }
 
 impl Planes {
@@ -128,17 +135,21 @@ impl Planes {
         host: Client,
         factory: ClientFactory,
         access: ServiceAccess,
+        shard: Shard,
         shutdown: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, state) = watch::channel(State::default());
-        let keeper = PlaneClientCache::new(host, factory, access, sender);
+        let subscribers = Subscribers::default();
+        let connector = Connector { host, factory, access };
+        let caches = CacheStarter { subscribers: subscribers.clone(), shutdown: shutdown.clone() };
+        let keeper = PlaneClientCache::new(connector, shard, caches, sender);
         let task = async move {
             tokio::select! {
                 () = keeper.run() => {}
                 () = shutdown.cancelled() => {}
             }
         };
-        (Self { state }, task)
+        (Self { state, subscribers }, task)
     }
 
     /// Waits until every kubeconfig was looked at once: before, each plane would look unavailable.

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use airdock::controllers::{Context, HostClient};
-use airdock::runtime::client::ClientFactory;
+use airdock::runtime::client::{ClientFactory, RequestHook};
 use airdock::runtime::controller::Caches;
 use airdock::runtime::leadership::Leadership;
 use airdock::runtime::metrics::Metrics;
+use airdock::runtime::ownership::Shard;
 use airdock::runtime::planes::{Planes, ServiceAccess};
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
 use super::ApiServer;
-use super::crash::FaultInjector;
 
 /// Controllers on a runtime of their own. Dropped, they are gone as after kill -9: nothing is finished.
 pub struct Operator {
@@ -20,19 +20,22 @@ pub struct Operator {
 }
 
 impl Operator {
-    /// Starts an operator of a host cluster. `start` is given the context and spawns the controllers.
-    pub fn start(host: &ApiServer, crash: &Arc<FaultInjector>, start: impl FnOnce(Context)) -> Self {
+    /// Starts an operator of a host cluster. `hook` sees its requests; `start` is given the context and spawns the controllers.
+    pub fn start(host: &ApiServer, hook: &Arc<impl RequestHook>, start: impl FnOnce(Context)) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let guard = runtime.enter();
-        let factory = ClientFactory::default().with_hook(crash.clone());
+        let factory = ClientFactory::default().with_hook(hook.clone());
         let host = host.client_of(&factory);
         let shutdown = CancellationToken::new();
-        let (planes, keeper) = Planes::start(host.clone(), factory.clone(), ServiceAccess::Dns, shutdown.clone());
+        let shard = Shard::default();
+        let (planes, keeper) =
+            Planes::start(host.clone(), factory.clone(), ServiceAccess::Dns, shard, shutdown.clone());
         runtime.spawn(keeper);
         start(Context {
             host: HostClient(host),
             factory,
             planes,
+            shard,
             leadership: Leadership::always(),
             metrics: Metrics::new(),
             shutdown,

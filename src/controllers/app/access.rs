@@ -14,6 +14,7 @@ use serde::de::DeserializeOwned;
 use crate::runtime::apply::Applier;
 use crate::runtime::error::is_not_found;
 use crate::runtime::guarded::{self, Guarded};
+use crate::runtime::planes::cache::CacheError;
 use crate::runtime::planes::{InstanceKey, Plane};
 
 use super::error::Error;
@@ -112,13 +113,62 @@ impl Access {
         Ok(items)
     }
 
-    /// All objects of a cluster-scoped type.
-    pub async fn list_typed<K>(&self) -> Result<Vec<K>, Error>
+    /// Makes sure that the plane answers: its cache goes on to do so while it is away.
+    pub async fn check(&self) -> Result<(), Error> {
+        Ok(self.plane.cache.check().await?)
+    }
+
+    /// An object from the cache. One that is missing there is looked for in the plane.
+    pub async fn find(
+        &self,
+        resource: &ApiResource,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<Option<DynamicObject>, Error> {
+        let cached = match self.plane.cache.kind(resource).await {
+            Ok(kind) => kind.get(namespace, name),
+            // Its definition was taken away since it was looked up.
+            Err(CacheError::NotServed { .. }) => {
+                self.forget_kinds();
+                None
+            }
+            Err(error) => return Err(error.into()),
+        };
+        match cached {
+            Some(object) => Ok(Some(object)),
+            None => self.get(resource, namespace, name).await,
+        }
+    }
+
+    /// A typed object, if the cache has it.
+    pub async fn find_cached<K>(&self, namespace: &str, name: &str) -> Result<Option<K>, Error>
     where
-        K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
+        K: Resource<DynamicType = ()> + DeserializeOwned,
     {
-        let list = guarded::list(&Api::<Guarded<K>>::all(self.client()), &ListParams::default()).await;
-        list.map_err(|source| Error::Read { what: K::plural(&()).into_owned(), source })
+        let kind = self.plane.cache.kind(&ApiResource::erase::<K>(&())).await?;
+        Ok(kind.get_typed(Some(namespace), name)?)
+    }
+
+    /// The objects of a kind that are meant, from the cache.
+    pub async fn find_all(
+        &self,
+        resource: &ApiResource,
+        is_meant: impl Fn(&DynamicObject) -> bool,
+    ) -> Result<Vec<DynamicObject>, Error> {
+        Ok(self.plane.cache.kind(resource).await?.list(is_meant))
+    }
+
+    /// All objects of a cluster-scoped type, from the cache.
+    pub async fn find_typed<K>(&self) -> Result<Vec<K>, Error>
+    where
+        K: Resource<DynamicType = ()> + DeserializeOwned,
+    {
+        Ok(self.plane.cache.kind(&ApiResource::erase::<K>(&())).await?.list_typed(|_| true))
+    }
+
+    /// Tells the cache of an object that was written, before its watch does.
+    pub fn record(&self, resource: &ApiResource, object: &DynamicObject) {
+        self.plane.cache.record(resource, object);
     }
 }
 

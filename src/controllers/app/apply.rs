@@ -61,7 +61,9 @@ async fn write_all(
         None => {
             let resource = resource::<k8s_openapi::api::core::v1::Namespace>();
             let name = plan.namespace.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-            access.applier.apply_over(&resource, None, name, plan.namespace.clone(), None, anybodys).await?;
+            let namespace = plan.namespace.clone();
+            let applied = access.applier.apply_over(&resource, None, name, namespace, None, anybodys).await?;
+            access.record(&resource, &applied.object);
             outcome.changed = true;
         }
     }
@@ -159,6 +161,7 @@ async fn write(access: &Access, wanted: Wanted<'_>) -> Result<(DynamicObject, bo
     let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
     let applied =
         access.applier.apply_over(&resource, Some(&namespace), &name, object, live.cloned(), anybodys).await?;
+    access.record(&resource, &applied.object);
     Ok((applied.object, applied.change != Change::None))
 }
 

@@ -5,6 +5,7 @@ use crate::runtime::apply::ApplyError;
 use crate::runtime::conditions::Verdict;
 use crate::runtime::error::{Class, Classified};
 use crate::runtime::instance_ref::InstanceRefError;
+use crate::runtime::planes::cache::CacheError;
 
 /// Why an app could not be brought on its way.
 #[derive(thiserror::Error, Debug)]
@@ -62,6 +63,9 @@ pub enum Error {
         #[source]
         source: kube::Error,
     },
+    /// What the plane holds is not known.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// A request to the host cluster failed.
     #[error("{verb} in the host cluster")]
     Host {
@@ -93,6 +97,7 @@ impl Classified for Error {
                 Class::Blocked
             }
             Self::Instance(error) => error.class(),
+            Self::Cache(error) => error.class(),
             Self::Write(_) | Self::Read { .. } | Self::Host { .. } => Class::Retry,
         }
     }
@@ -101,6 +106,7 @@ impl Classified for Error {
         match self {
             Self::Invalid(_) => "InvalidSpec",
             Self::Instance(error) => error.reason(),
+            Self::Cache(error) => error.reason(),
             Self::KindNotServed { .. } => "KindNotServed",
             Self::Claimed { .. } => "ObjectClaimed",
             Self::Exists { .. } => "ObjectExists",

@@ -67,6 +67,10 @@ impl Reconcile for AppReconciler {
     type Object = App;
     const NAME: &'static str = "app";
 
+    fn instance(object: &App) -> Option<InstanceKey> {
+        Some(InstanceKey::of(&object.spec.instance_ref, &object.namespace().unwrap_or_default()))
+    }
+
     async fn reconcile(&self, app: Arc<App>) -> Result<Next, Failure> {
         let mut status = app.status.clone().unwrap_or_default();
         let result = if app.metadata.deletion_timestamp.is_some() {

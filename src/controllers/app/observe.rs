@@ -69,7 +69,16 @@ fn owner(object: &DynamicObject) -> Option<(&str, &str)> {
     Some((labels.get(APP_NAMESPACE_LABEL)?, labels.get(APP_LABEL)?))
 }
 
-/// Reads what the plane holds of an app whose spec is in order.
+/// Where objects are looked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Source {
+    /// In the cache; what is missing there, in the plane.
+    Cache,
+    /// In the plane: what is about to be let go must not be missed.
+    Plane,
+}
+
+/// What the plane holds of an app whose spec is in order.
 pub async fn observe(access: &Arc<Access>, app: &MultiCloudApp, application: &Application) -> Result<Observed, Error> {
     let served = served(access, application).await?;
     check_served(application, &served)?;
@@ -81,18 +90,23 @@ pub async fn observe(access: &Arc<Access>, app: &MultiCloudApp, application: &Ap
     let policy = policy_name(application);
     let (namespaces, policies, overriding) =
         (resource::<Namespace>(), resource::<PropagationPolicy>(), resource::<OverridePolicy>());
-    let labels = labels(app);
+    let owner_labels = (app.namespace().unwrap_or_default(), app.name_any());
+    let is_labelled = |object: &DynamicObject| {
+        object.metadata.namespace.as_ref() == Some(namespace)
+            && owner(object) == Some((owner_labels.0.as_str(), owner_labels.1.as_str()))
+    };
+    access.check().await?;
     let (clusters, live_namespace, propagation, overrides, templates) = tokio::try_join!(
-        access.list_typed::<Cluster>(),
-        access.get(&namespaces, None, namespace),
-        access.get(&policies, Some(namespace), &policy),
-        access.list(&overriding, namespace, &labels),
-        read(access, namespace, wanted.clone()),
+        access.find_typed::<Cluster>(),
+        access.find(&namespaces, None, namespace),
+        access.find(&policies, Some(namespace), &policy),
+        access.find_all(&overriding, is_labelled),
+        read(access, Source::Cache, namespace, wanted.clone()),
     )?;
     let known = known(app, propagation.as_ref());
     let past: Vec<Identity> =
         known.into_iter().filter(|identity| !wanted.iter().any(|wanted| wanted.same(identity))).collect();
-    let mut stale = read(access, namespace, past).await?;
+    let mut stale = read(access, Source::Plane, namespace, past).await?;
     stale.retain(|live| live.object.as_ref().is_some_and(|object| is_ours(app, object)));
     let observed = Observed { clusters, namespace: live_namespace, propagation, overrides, templates, stale };
     check_owners(app, namespace, &observed)?;
@@ -109,7 +123,7 @@ pub async fn remains(access: &Arc<Access>, app: &MultiCloudApp, application: &Ap
         access.list(&overriding, namespace, &labels),
     )?;
     let propagation = propagation.filter(|policy| is_ours(app, policy));
-    let stale = read(access, namespace, known(app, propagation.as_ref()).into_iter().collect()).await?;
+    let stale = read(access, Source::Plane, namespace, known(app, propagation.as_ref()).into_iter().collect()).await?;
     Ok(Observed { clusters: Vec::new(), namespace: None, propagation, overrides, templates: Vec::new(), stale })
 }
 
@@ -124,14 +138,21 @@ async fn served(access: &Access, application: &Application) -> Result<Served, Er
 }
 
 /// Reads objects and their bindings. Kinds that are not served have no objects.
-async fn read(access: &Access, namespace: &str, identities: Vec<Identity>) -> Result<Vec<Live>, Error> {
+async fn read(access: &Access, source: Source, namespace: &str, identities: Vec<Identity>) -> Result<Vec<Live>, Error> {
     let reads = identities.into_iter().map(|identity| async move {
         let Some(kind) = access.kind(&identity.api_version, &identity.kind).await? else { return Ok(None) };
         let binding_name = binding_name(&identity.kind, &identity.name);
-        let (object, binding) = tokio::try_join!(
-            access.get(&kind.resource, Some(namespace), &identity.name),
-            access.get_typed::<ResourceBinding>(namespace, &binding_name),
-        )?;
+        let (resource, name) = (&kind.resource, &identity.name);
+        let (object, binding) = match source {
+            Source::Cache => tokio::try_join!(
+                access.find(resource, Some(namespace), name),
+                access.find_cached::<ResourceBinding>(namespace, &binding_name),
+            )?,
+            Source::Plane => tokio::try_join!(
+                access.get(resource, Some(namespace), name),
+                access.get_typed::<ResourceBinding>(namespace, &binding_name),
+            )?,
+        };
         let binding = binding.filter(|binding| {
             let of = &binding.spec.binding.resource;
             of.kind == identity.kind && of.name == identity.name

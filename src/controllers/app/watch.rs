@@ -1,26 +1,22 @@
 //! What brings an app back: changes of its own, of its instance, of its objects and bindings in the plane, and of
 //! the plane's clusters.
 
-use std::collections::HashMap;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::collections::BTreeMap;
 
-use futures::{Stream, StreamExt};
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
-use k8s_openapi::api::batch::v1::{CronJob, Job};
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
-use kube::api::{Api, PartialObjectMeta};
+use futures::StreamExt;
+use kube::ResourceExt;
+use kube::api::{Api, DynamicObject};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, watcher};
-use kube::{Resource, ResourceExt};
-use parking_lot::Mutex;
 
 use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, KarmadaInstance, MultiCloudApp};
 use crate::application::plan::binding_name;
 use crate::controllers::Context;
 use crate::controllers::watch::{instances, matching};
-use crate::karmada::{Cluster, OverridePolicy, PropagationPolicy, ResourceBinding};
+use crate::karmada::{Cluster, ResourceBinding};
+use crate::runtime::apply::typed;
 use crate::runtime::guarded::{Guarded, PAGE};
-use crate::runtime::planes::InstanceKey;
+use crate::runtime::planes::{InstanceKey, PlaneEvent};
 
 type App = Guarded<MultiCloudApp>;
 
@@ -35,23 +31,27 @@ pub fn controller(context: &Context) -> (Controller<App>, Store<Guarded<KarmadaI
         let apps = apps.clone();
         changed.flat_map(move |key| futures::stream::iter(users(&apps, &key)))
     };
-    let controller = controller
-        .reconcile_on(of_instance)
-        .reconcile_on(clusters(context, apps.clone()))
-        .reconcile_on(bindings(context, apps));
-    // Objects of other kinds come back by their bindings, which Karmada rewrites when a template changes.
-    let controller = controller
-        .reconcile_on(owned::<PropagationPolicy>(context))
-        .reconcile_on(owned::<OverridePolicy>(context))
-        .reconcile_on(owned::<Deployment>(context))
-        .reconcile_on(owned::<StatefulSet>(context))
-        .reconcile_on(owned::<DaemonSet>(context))
-        .reconcile_on(owned::<Job>(context))
-        .reconcile_on(owned::<CronJob>(context))
-        .reconcile_on(owned::<Service>(context))
-        .reconcile_on(owned::<ConfigMap>(context))
-        .reconcile_on(owned::<Secret>(context));
-    (controller, instances)
+    let in_planes = context.planes.subscribe(move |event| concerned(&apps, event));
+    (controller.reconcile_on(of_instance).reconcile_on(in_planes), instances)
+}
+
+/// The apps that something in a plane concerns: an object of theirs, a binding of one, or a cluster that may be
+/// placed on in another way now. Most of what happens to clusters concerns nobody: their capacity changes all the time.
+fn concerned(apps: &Store<App>, event: &PlaneEvent<'_>) -> Vec<ObjectRef<App>> {
+    if event.is_of::<Cluster>() {
+        return if event.changes(fingerprint) { users(apps, event.instance) } else { Vec::new() };
+    }
+    if event.is_of::<ResourceBinding>() {
+        let (namespace, name) = (event.object.namespace().unwrap_or_default(), event.object.name_any());
+        return matching(apps, |app| uses(app, event.instance) && binds(app, &namespace, &name));
+    }
+    event.before.into_iter().chain([event.object]).filter_map(owner).collect()
+}
+
+/// The app whose labels an object carries.
+fn owner(object: &DynamicObject) -> Option<ObjectRef<App>> {
+    let labels = object.labels();
+    Some(ObjectRef::new(labels.get(APP_LABEL)?).within(labels.get(APP_NAMESPACE_LABEL)?))
 }
 
 fn uses(app: &MultiCloudApp, key: &InstanceKey) -> bool {
@@ -63,30 +63,7 @@ fn users(apps: &Store<App>, key: &InstanceKey) -> Vec<ObjectRef<App>> {
     matching(apps, |app| uses(app, key))
 }
 
-/// Objects that carry an app's labels.
-fn owned<K>(context: &Context) -> impl Stream<Item = ObjectRef<App>> + Send + 'static + use<K>
-where
-    K: Resource<DynamicType = ()> + Clone + std::fmt::Debug + Send + Sync + 'static,
-{
-    let config = watcher::Config::default().labels(APP_LABEL);
-    context.planes.triggers((), config, |_, object: &PartialObjectMeta<K>| {
-        let labels = object.labels();
-        match (labels.get(APP_LABEL), labels.get(APP_NAMESPACE_LABEL)) {
-            (Some(name), Some(namespace)) => vec![ObjectRef::new(name).within(namespace)],
-            _ => Vec::new(),
-        }
-    })
-}
-
 /// Bindings carry no label of the app, but their names follow from its manifests.
-fn bindings(context: &Context, apps: Store<App>) -> impl Stream<Item = ObjectRef<App>> + Send + 'static + use<> {
-    let config = watcher::Config::default();
-    context.planes.triggers((), config, move |key, binding: &PartialObjectMeta<ResourceBinding>| {
-        let (namespace, name) = (binding.namespace().unwrap_or_default(), binding.name_any());
-        matching(&apps, |app| uses(app, key) && binds(app, &namespace, &name))
-    })
-}
-
 fn binds(app: &MultiCloudApp, namespace: &str, binding: &str) -> bool {
     let own = app.spec.namespace.as_deref().or(app.metadata.namespace.as_deref());
     let text = |value: Option<&serde_json::Value>| value.and_then(|value| value.as_str()).map(str::to_owned);
@@ -100,29 +77,25 @@ fn binds(app: &MultiCloudApp, namespace: &str, binding: &str) -> bool {
         }) || inventory.any(|entry| binding_name(&entry.kind, &entry.name) == binding))
 }
 
-/// Clusters, when something changed that placement or status depend on; their capacity changes all the time.
-fn clusters(context: &Context, apps: Store<App>) -> impl Stream<Item = ObjectRef<App>> + Send + 'static + use<> {
-    let seen: Mutex<HashMap<(InstanceKey, String), u64>> = Mutex::default();
-    context.planes.triggers((), watcher::Config::default(), move |key, cluster: &Cluster| {
-        let now = fingerprint(cluster);
-        let place = (key.clone(), cluster.name_any());
-        let before = seen.lock().insert(place, now);
-        // A deletion comes with the last state of the object, so what is being deleted always counts.
-        if before == Some(now) && cluster.metadata.deletion_timestamp.is_none() {
-            return Vec::new();
-        }
-        users(&apps, key)
-    })
+/// What placement and status depend on.
+fn fingerprint(object: &DynamicObject) -> Option<(ClusterPlace, Vec<(String, String)>)> {
+    let cluster: Cluster = typed(object.clone()).ok()?;
+    let conditions = cluster.status.map(|status| status.conditions).unwrap_or_default();
+    let ready = conditions.into_iter().filter(|condition| condition.type_ == "Ready");
+    let place = ClusterPlace {
+        uid: cluster.metadata.uid,
+        labels: cluster.metadata.labels,
+        is_ending: cluster.metadata.deletion_timestamp.is_some(),
+        location: (cluster.spec.provider, cluster.spec.region, cluster.spec.zones),
+    };
+    Some((place, ready.map(|condition| (condition.status, condition.message)).collect()))
 }
 
-fn fingerprint(cluster: &Cluster) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    cluster.metadata.uid.hash(&mut hasher);
-    cluster.metadata.labels.hash(&mut hasher);
-    let spec = &cluster.spec;
-    (&spec.provider, &spec.region, &spec.zones).hash(&mut hasher);
-    for condition in cluster.status.iter().flat_map(|status| &status.conditions).filter(|c| c.type_ == "Ready") {
-        (&condition.status, &condition.message).hash(&mut hasher);
-    }
-    hasher.finish()
+/// What selects a cluster.
+#[derive(PartialEq)]
+struct ClusterPlace {
+    uid: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    is_ending: bool,
+    location: (Option<String>, Option<String>, Vec<String>),
 }

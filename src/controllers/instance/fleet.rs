@@ -1,26 +1,28 @@
-//! Watches in the planes of instances that run, folded into what the overview needs. *IO.*
+//! What an instance's plane holds, counted for its overview.
 //!
-//! Of each object only a few numbers are kept. Changes wake the instance at most every few seconds.
+//! The plane's cache has the objects. Changes that the overview would show wake the instance, at most every few seconds.
 
-use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use futures::StreamExt as _;
-use kube::api::{Api, DynamicObject, PartialObjectMeta};
-use kube::core::{ApiResource, GroupVersionKind};
-use kube::runtime::utils::StreamBackoff;
-use kube::runtime::watcher::{self, Event};
-use kube::{Client, ResourceExt as _};
-use parking_lot::Mutex;
+use futures::{Stream, StreamExt as _};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment, StatefulSet};
+use k8s_openapi::api::batch::v1::{CronJob, Job};
+use kube::Resource;
+use kube::api::DynamicObject;
+use kube::core::ApiResource;
+use kube::runtime::reflector::ObjectRef;
 use serde_json::Value;
-use tokio::sync::Notify;
-use tokio::task::AbortHandle;
 
 use crate::api::common::ReadyCount;
 use crate::api::instance::Overview;
-use crate::karmada::cluster::Cluster;
-use crate::runtime::planes::{InstanceKey, Plane, PromptBackoff};
+use crate::karmada::{
+    Cluster, ClusterOverridePolicy, ClusterPropagationPolicy, ClusterResourceBinding, OverridePolicy,
+    PropagationPolicy, ResourceBinding,
+};
+use crate::runtime::apply::typed;
+use crate::runtime::planes::cache::PlaneCache;
+use crate::runtime::planes::{InstanceKey, PlaneEvent};
 
 use super::caches::Wake;
 use super::overview::{ClusterFacts, FleetFacts, overview};
@@ -37,178 +39,79 @@ enum Role {
     Binding,
 }
 
-/// The kinds that count: group, version, kind, plural.
-const KINDS: [(Role, &str, &str, &str, &str); 12] = [
-    (Role::Cluster, "cluster.karmada.io", "v1alpha1", "Cluster", "clusters"),
-    (Role::Workload, "apps", "v1", "Deployment", "deployments"),
-    (Role::Workload, "apps", "v1", "StatefulSet", "statefulsets"),
-    (Role::Workload, "apps", "v1", "DaemonSet", "daemonsets"),
-    (Role::Workload, "batch", "v1", "Job", "jobs"),
-    (Role::Workload, "batch", "v1", "CronJob", "cronjobs"),
-    (Role::Policy, "policy.karmada.io", "v1alpha1", "PropagationPolicy", "propagationpolicies"),
-    (Role::Policy, "policy.karmada.io", "v1alpha1", "ClusterPropagationPolicy", "clusterpropagationpolicies"),
-    (Role::Policy, "policy.karmada.io", "v1alpha1", "OverridePolicy", "overridepolicies"),
-    (Role::Policy, "policy.karmada.io", "v1alpha1", "ClusterOverridePolicy", "clusteroverridepolicies"),
-    (Role::Binding, "work.karmada.io", "v1alpha2", "ResourceBinding", "resourcebindings"),
-    (Role::Binding, "work.karmada.io", "v1alpha2", "ClusterResourceBinding", "clusterresourcebindings"),
-];
+/// The kinds that count.
+fn kinds() -> [(Role, ApiResource); 12] {
+    fn of<K: Resource<DynamicType = ()>>(role: Role) -> (Role, ApiResource) {
+        (role, ApiResource::erase::<K>(&()))
+    }
+    [
+        of::<Cluster>(Role::Cluster),
+        of::<Deployment>(Role::Workload),
+        of::<StatefulSet>(Role::Workload),
+        of::<DaemonSet>(Role::Workload),
+        of::<Job>(Role::Workload),
+        of::<CronJob>(Role::Workload),
+        of::<PropagationPolicy>(Role::Policy),
+        of::<ClusterPropagationPolicy>(Role::Policy),
+        of::<OverridePolicy>(Role::Policy),
+        of::<ClusterOverridePolicy>(Role::Policy),
+        of::<ResourceBinding>(Role::Binding),
+        of::<ClusterResourceBinding>(Role::Binding),
+    ]
+}
 
-/// What is kept of an object.
+/// What counts of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Fact {
     Cluster(Box<ClusterFacts>),
     Ready(bool),
 }
 
-type Table = HashMap<String, Fact>;
-
-#[derive(Default)]
-struct State {
-    /// By kind, then by uid. A kind is there once it was listed.
-    tables: Mutex<BTreeMap<&'static str, Table>>,
-    changed: Notify,
+/// What a plane's fleet looks like, once every kind was listed.
+#[must_use]
+pub fn seen(cache: &PlaneCache) -> Option<Overview> {
+    let mut facts = FleetFacts::default();
+    for (role, resource) in kinds() {
+        let kind = cache.listed(&resource)?;
+        let mut counted = Vec::new();
+        kind.each(|object| counted.extend(fact(role, &resource.kind, object)));
+        add(&mut facts, role, &resource.kind, counted);
+    }
+    facts.clusters.sort_by(|a, b| a.name().cmp(b.name()));
+    Some(overview(&facts))
 }
 
-struct Running {
-    plane: Arc<Plane>,
-    state: Arc<State>,
-    tasks: Vec<AbortHandle>,
+/// The instance whose overview an event changes.
+#[must_use]
+pub fn changed(event: &PlaneEvent<'_>) -> Option<InstanceKey> {
+    let (role, _) = kinds().into_iter().find(|(_, resource)| resource == event.resource)?;
+    event.changes(|object| fact(role, &event.resource.kind, object)).then(|| event.instance.clone())
 }
 
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
-    }
-}
-
-/// The fleets of all instances that run.
-#[derive(Clone)]
-pub struct Fleet {
-    running: Arc<Mutex<HashMap<InstanceKey, Running>>>,
-    wake: Wake,
-}
-
-impl Fleet {
-    /// Fleets that wake instances through `wake`.
-    #[must_use]
-    pub fn new(wake: Wake) -> Self {
-        Self { running: Arc::default(), wake }
-    }
-
-    /// Watches a plane, unless that is done already.
-    pub fn watch(&self, plane: &Arc<Plane>) {
-        let mut running = self.running.lock();
-        if running.get(&plane.key).is_some_and(|known| Arc::ptr_eq(&known.plane, plane)) {
-            return;
-        }
-        let state = Arc::new(State::default());
-        let mut tasks = vec![tokio::spawn(tell(state.clone(), plane.key.clone(), self.wake.clone())).abort_handle()];
-        for (role, group, version, kind, plural) in KINDS {
-            let resource = ApiResource::from_gvk_with_plural(&GroupVersionKind::gvk(group, version, kind), plural);
-            let (client, state) = (plane.client.clone(), state.clone());
-            let task = match role {
-                Role::Policy => tokio::spawn(count(client, resource, kind, state)),
-                _ => tokio::spawn(follow(client, resource, role, kind, state)),
-            };
-            tasks.push(task.abort_handle());
-        }
-        running.insert(plane.key.clone(), Running { plane: plane.clone(), state, tasks });
-    }
-
-    /// Stops watching a plane.
-    pub fn stop(&self, key: &InstanceKey) {
-        self.running.lock().remove(key);
-    }
-
-    /// What a fleet looks like, once every kind was listed.
-    #[must_use]
-    pub fn overview(&self, key: &InstanceKey) -> Option<Overview> {
-        let running = self.running.lock();
-        let tables = running.get(key)?.state.tables.lock();
-        (tables.len() == KINDS.len()).then(|| overview(&facts(&tables)))
-    }
-}
-
-/// Wakes the instance after changes, but not for each.
-async fn tell(state: Arc<State>, key: InstanceKey, wake: Wake) {
-    loop {
-        state.changed.notified().await;
-        tokio::time::sleep(COALESCE).await;
-        let instance = kube::runtime::reflector::ObjectRef::new(&key.name).within(&key.namespace);
-        if wake.send(instance).is_err() {
-            return;
-        }
-    }
-}
-
-/// Follows a kind whose objects have to be read.
-async fn follow(client: Client, resource: ApiResource, role: Role, kind: &'static str, state: Arc<State>) {
-    let api: Api<DynamicObject> = Api::all_with(client, &resource);
-    let config = watcher::Config::default();
-    let mut events = std::pin::pin!(StreamBackoff::new(watcher::watcher(api, config), PromptBackoff::default()));
-    let mut listing = Table::new();
-    while let Some(event) = events.next().await {
-        let Ok(event) = event else { continue };
-        take(&state, kind, &mut listing, event, |object| (object.uid().unwrap_or_default(), fact(role, kind, object)));
-    }
-}
-
-/// Counts a kind by metadata alone.
-async fn count(client: Client, resource: ApiResource, kind: &'static str, state: Arc<State>) {
-    let api: Api<PartialObjectMeta<DynamicObject>> = Api::all_with(client, &resource);
-    let config = watcher::Config::default();
-    let mut events = std::pin::pin!(StreamBackoff::new(watcher::watcher(api, config), PromptBackoff::default()));
-    let mut listing = Table::new();
-    while let Some(event) = events.next().await {
-        let Ok(event) = event else { continue };
-        take(&state, kind, &mut listing, event, |object| (object.uid().unwrap_or_default(), Some(Fact::Ready(true))));
-    }
-}
-
-/// Takes an event into the table of its kind; a listing replaces the table when it is complete.
-fn take<K>(
-    state: &State,
-    kind: &'static str,
-    listing: &mut Table,
-    event: Event<K>,
-    fact: impl Fn(&K) -> (String, Option<Fact>),
-) {
-    let mut tables = state.tables.lock();
-    let changed = match event {
-        Event::Init => {
-            listing.clear();
-            false
-        }
-        Event::InitApply(object) => {
-            if let (uid, Some(fact)) = fact(&object) {
-                listing.insert(uid, fact);
+/// Wakes the instances of a stream, but not for each change.
+pub async fn wake_gathered(changed: impl Stream<Item = InstanceKey>, wake: Wake) {
+    let mut changed = std::pin::pin!(changed);
+    while let Some(first) = changed.next().await {
+        let mut due = BTreeSet::from([first]);
+        let _ = tokio::time::timeout(COALESCE, async {
+            while let Some(next) = changed.next().await {
+                due.insert(next);
             }
-            false
-        }
-        Event::InitDone => {
-            let table = std::mem::take(listing);
-            tables.insert(kind, table.clone()) != Some(table)
-        }
-        Event::Apply(object) => match fact(&object) {
-            (uid, Some(fact)) => {
-                let table = tables.entry(kind).or_default();
-                table.insert(uid, fact.clone()) != Some(fact)
+        })
+        .await;
+        for key in due {
+            if wake.send(ObjectRef::new(&key.name).within(&key.namespace)).is_err() {
+                return;
             }
-            (_, None) => false,
-        },
-        Event::Delete(object) => tables.entry(kind).or_default().remove(&fact(&object).0).is_some(),
-    };
-    drop(tables);
-    if changed {
-        state.changed.notify_one();
+        }
     }
 }
 
-/// What is kept of an object. *Pure.*
+/// What counts of an object. *Pure.*
 fn fact(role: Role, kind: &str, object: &DynamicObject) -> Option<Fact> {
     match role {
         Role::Cluster => {
-            let cluster: Cluster = serde_json::to_value(object).and_then(serde_json::from_value).ok()?;
+            let cluster: Cluster = typed(object.clone()).ok()?;
             Some(Fact::Cluster(Box::new(ClusterFacts::of(&cluster))))
         }
         Role::Workload => Some(Fact::Ready(workload_is_ready(kind, &object.data))),
@@ -238,32 +141,28 @@ fn has_condition(object: &Value, type_: &str) -> bool {
     })
 }
 
-fn facts(tables: &BTreeMap<&'static str, Table>) -> FleetFacts {
-    let mut facts = FleetFacts::default();
-    for (role, _, _, kind, _) in KINDS {
-        let Some(table) = tables.get(kind) else { continue };
-        let total = i32::try_from(table.len()).unwrap_or(i32::MAX);
-        let ready = table.values().filter(|fact| **fact == Fact::Ready(true)).count();
-        let ready = i32::try_from(ready).unwrap_or(i32::MAX);
-        match role {
-            Role::Cluster => facts.clusters.extend(table.values().filter_map(|fact| match fact {
-                Fact::Cluster(cluster) => Some(cluster.as_ref().clone()),
-                Fact::Ready(_) => None,
-            })),
-            Role::Workload if total > 0 => {
-                facts.workloads.insert(kind.to_owned(), ReadyCount { total, ready });
-            }
-            Role::Policy if total > 0 => {
-                facts.policies.insert(kind.to_owned(), total);
-            }
-            Role::Workload | Role::Policy => {}
-            Role::Binding => {
-                facts.bindings.total += total;
-                facts.bindings.ready += ready;
-            }
+/// Adds the objects of one kind. *Pure.*
+fn add(facts: &mut FleetFacts, role: Role, kind: &str, counted: Vec<Fact>) {
+    let total = i32::try_from(counted.len()).unwrap_or(i32::MAX);
+    let ready = counted.iter().filter(|fact| **fact == Fact::Ready(true)).count();
+    let ready = i32::try_from(ready).unwrap_or(i32::MAX);
+    match role {
+        Role::Cluster => facts.clusters.extend(counted.into_iter().filter_map(|fact| match fact {
+            Fact::Cluster(cluster) => Some(*cluster),
+            Fact::Ready(_) => None,
+        })),
+        Role::Workload if total > 0 => {
+            facts.workloads.insert(kind.to_owned(), ReadyCount { total, ready });
+        }
+        Role::Policy if total > 0 => {
+            facts.policies.insert(kind.to_owned(), total);
+        }
+        Role::Workload | Role::Policy => {}
+        Role::Binding => {
+            facts.bindings.total += total;
+            facts.bindings.ready += ready;
         }
     }
-    facts
 }
 
 #[cfg(test)]
@@ -288,19 +187,51 @@ mod tests {
         }
     }
 
+    fn object(status: Value) -> DynamicObject {
+        serde_json::from_value(json!({"metadata": {"name": "web"}, "spec": {"replicas": 2}, "status": status})).unwrap()
+    }
+
     #[test]
-    fn a_listing_replaces_what_was_known() {
-        let state = State::default();
-        let mut listing = Table::new();
-        let fact = |name: &&'static str| ((*name).to_owned(), Some(Fact::Ready(true)));
-        take(&state, "Job", &mut listing, Event::Apply("a"), fact);
-        for event in [Event::Init, Event::InitApply("b"), Event::InitApply("c")] {
-            take(&state, "Job", &mut listing, event, fact);
-            assert_eq!(facts(&state.tables.lock()).workloads["Job"].total, 1, "not before it is complete");
+    fn only_what_the_overview_would_show_wakes_the_instance() {
+        let instance = InstanceKey { namespace: "fleet".into(), name: "east".into() };
+        let resource = ApiResource::erase::<Deployment>(&());
+        let wakes = |before: Option<Value>, now: Value, deleted: bool| {
+            let (before, now) = (before.map(object), object(now));
+            let event =
+                PlaneEvent { instance: &instance, resource: &resource, object: &now, before: before.as_ref(), deleted };
+            changed(&event).is_some()
+        };
+        let (ready, other) = (json!({"readyReplicas": 2}), json!({"readyReplicas": 2, "observedGeneration": 4}));
+        assert!(wakes(None, ready.clone(), false), "it is new");
+        assert!(!wakes(Some(ready.clone()), other, false));
+        assert!(wakes(Some(ready.clone()), json!({"readyReplicas": 1}), false));
+        assert!(wakes(Some(ready.clone()), ready, true), "it is gone");
+    }
+
+    #[tokio::test]
+    async fn many_changes_wake_an_instance_once() {
+        let key = |name: &str| InstanceKey { namespace: "fleet".into(), name: name.into() };
+        let changes: Vec<InstanceKey> = (0..50).map(|n| key(if n % 2 == 0 { "east" } else { "west" })).collect();
+        let (wake, mut woken) = tokio::sync::mpsc::unbounded_channel();
+        wake_gathered(futures::stream::iter(changes), wake).await;
+        let mut names = Vec::new();
+        while let Some(reference) = woken.recv().await {
+            names.push(reference.name);
         }
-        take(&state, "Job", &mut listing, Event::InitDone, fact);
-        assert_eq!(facts(&state.tables.lock()).workloads["Job"], ReadyCount { total: 2, ready: 2 });
-        take(&state, "Job", &mut listing, Event::Delete("b"), fact);
-        assert_eq!(facts(&state.tables.lock()).workloads["Job"].total, 1);
+        assert_eq!(names, ["east", "west"]);
+    }
+
+    #[test]
+    fn kinds_are_counted_by_what_they_are() {
+        let mut facts = FleetFacts::default();
+        let ready = |ready: [bool; 3]| ready.map(Fact::Ready).to_vec();
+        add(&mut facts, Role::Workload, "Job", ready([true, false, true]));
+        add(&mut facts, Role::Workload, "CronJob", Vec::new());
+        add(&mut facts, Role::Binding, "ResourceBinding", ready([true, true, false]));
+        add(&mut facts, Role::Binding, "ClusterResourceBinding", ready([true, true, true]));
+        add(&mut facts, Role::Policy, "OverridePolicy", ready([true; 3]));
+        assert_eq!(facts.workloads, [("Job".to_owned(), ReadyCount { total: 3, ready: 2 })].into());
+        assert_eq!(facts.bindings, ReadyCount { total: 6, ready: 5 });
+        assert_eq!(facts.policies, [("OverridePolicy".to_owned(), 3)].into());
     }
 }

@@ -32,6 +32,7 @@ use crate::runtime::apply::Applier;
 use crate::runtime::controller::{self, Failure, Next, Reconcile};
 use crate::runtime::error::{Class, Classified as _};
 use crate::runtime::guarded::{Guarded, PAGE};
+use crate::runtime::planes::InstanceKey;
 use crate::runtime::status::StatusWriter;
 
 pub use error::InstanceError;
@@ -39,7 +40,6 @@ pub use render::{Rendered, render};
 
 use super::{Context, finalizer};
 use caches::Caches;
-use fleet::Fleet;
 use observe::{Observed, key};
 use plan::Step;
 use plane::PlaneObjects;
@@ -59,18 +59,26 @@ pub async fn run(context: Context) {
     let client = context.host.0.clone();
     let (wake, woken) = unbounded_channel();
     let mut tasks = JoinSet::new();
+    let plane_objects = PlaneObjects::default();
+    let counted = context.planes.subscribe(|event| fleet::changed(event).into_iter().collect());
+    tasks.spawn(fleet::wake_gathered(counted, wake.clone()));
+    let drifted = {
+        let plane_objects = plane_objects.clone();
+        context.planes.subscribe(move |event| plane_objects.drifted(event).into_iter().collect())
+    };
     let instance_controller = InstanceController {
         applier: Applier::new(client.clone(), "airdock.dev/instance"),
         status: StatusWriter::new(client.clone(), InstanceController::NAME),
         caches: Caches::start(&client, &wake, &mut tasks),
-        fleet: Fleet::new(wake),
-        plane_objects: PlaneObjects::default(),
+        plane_objects,
         bundles: bundles::Bundles::default(),
         context: context.clone(),
     };
     let instances: Api<Guarded<KarmadaInstance>> = Api::all(client);
     let woken = futures::stream::unfold(woken, |mut woken| async move { Some((woken.recv().await?, woken)) });
-    let controller = Controller::new(instances, watcher::Config::default().page_size(PAGE)).reconcile_on(woken);
+    let controller = Controller::new(instances, watcher::Config::default().page_size(PAGE))
+        .reconcile_on(woken)
+        .reconcile_on(drifted);
     controller::run(controller, instance_controller, context.options(CONCURRENCY)).await;
 }
 
@@ -79,7 +87,6 @@ struct InstanceController {
     applier: Applier,
     status: StatusWriter,
     caches: Caches,
-    fleet: Fleet,
     plane_objects: PlaneObjects,
     bundles: bundles::Bundles,
 }
@@ -87,6 +94,10 @@ struct InstanceController {
 impl Reconcile for InstanceController {
     type Object = KarmadaInstance;
     const NAME: &'static str = "instance";
+
+    fn instance(object: &KarmadaInstance) -> Option<InstanceKey> {
+        Some(key(object))
+    }
 
     async fn reconcile(&self, instance: Arc<KarmadaInstance>) -> Result<Next, Failure> {
         if !self.caches.ready().await {
@@ -117,18 +128,14 @@ impl InstanceController {
         if !state.changes.is_empty() {
             tracing::info!(changes = state.changes.join(", "), "brought to what is wanted");
         }
-        if let Some(plane) = &state.plane
-            && state.progress.plane
-        {
-            self.fleet.watch(plane);
-        }
+        let plane = self.context.planes.get(&key(instance)).ok();
         let status = status::after_round(&status::StatusInputs {
             instance,
             host: &self.caches.host(instance),
             state: &state,
             error: result.as_ref().err(),
             engine_image: &self.context.image,
-            overview: self.fleet.overview(&key(instance)),
+            overview: plane.and_then(|plane| fleet::seen(&plane.cache)),
         });
         self.write(instance, status).await?;
         result?;

@@ -42,6 +42,12 @@ pub struct FleetFacts {
 }
 
 impl ClusterFacts {
+    /// Name of the member.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Takes what matters from a member.
     #[must_use]
     pub fn of(cluster: &Cluster) -> Self {

@@ -1,7 +1,7 @@
-//! The objects inside a plane: put there once, and looked at again every little while. *IO.*
+//! The objects inside a plane: put there once, and looked at again when one of them changes. *IO.*
 //!
-//! A look costs one metadata-only list per kind. Only what is missing or has changed since it was last found right
-//! is read and, where it differs, written.
+//! The plane's cache tells what is there. Only what is missing or has changed since it was last found right is read and,
+//! where it differs, written.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -10,16 +10,19 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, DynamicObject, ListParams, ObjectList, PartialObjectMeta, Patch, PatchParams};
+use kube::api::{Api, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams};
 use kube::core::ApiResource;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt as _};
 use parking_lot::Mutex;
 use serde_json::json;
 
-use crate::api::{MANAGED_BY, MANAGED_BY_LABEL};
+use crate::api::{KarmadaInstance, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::chart::{self, Manifest};
 use crate::runtime::apply::{Applier, Change, anybodys};
-use crate::runtime::planes::{InstanceKey, Plane};
+use crate::runtime::controller::Guarded;
+use crate::runtime::planes::cache::PlaneCache;
+use crate::runtime::planes::{InstanceKey, Plane, PlaneEvent};
 
 use super::error::InstanceError;
 
@@ -29,8 +32,11 @@ pub const INSTALLATION_LABEL: &str = "airdock.dev/installation";
 /// Annotation on definitions with the bundle that they come from.
 pub const BUNDLE_ANNOTATION: &str = "airdock.dev/bundle";
 
-/// How often a plane whose objects were all right is looked at again.
+/// How often a plane whose objects were all right is asked whether it is ready.
 pub const RECHECK: Duration = Duration::from_secs(20);
+
+/// How long objects that were all right are not looked at again, when nothing is told of them.
+const SETTLED_FOR: Duration = Duration::from_secs(300);
 
 /// Annotation with the time at which a definition was last touched.
 const TOUCHED_ANNOTATION: &str = "airdock.dev/touched";
@@ -58,6 +64,8 @@ struct Known {
     right: Arc<Mutex<HashMap<String, String>>>,
     /// When every object was last found right, and every kind served.
     settled: Option<Instant>,
+    /// How many changes were told of that this did not make.
+    drifts: u64,
 }
 
 /// What a look at a plane has found and done.
@@ -77,14 +85,14 @@ impl PlaneObjects {
         all.get(&plane.key).is_some_and(|known| {
             known.inputs == inputs
                 && Arc::ptr_eq(&known.plane, plane)
-                && known.settled.is_some_and(|at| at.elapsed() < RECHECK)
+                && known.settled.is_some_and(|at| at.elapsed() < SETTLED_FOR)
         })
     }
 
     /// Brings a plane's objects to what is wanted. Tells what it changed.
     pub async fn ensure(&self, plane: &Arc<Plane>, inputs: &str, wanted: &[Manifest]) -> Result<Looked, InstanceError> {
         let known = self.known(plane, inputs, digest(wanted));
-        let found = list(&plane.client, wanted).await?;
+        let found = find(&plane.cache, wanted).await?;
         let mut changes = Vec::new();
         // Namespaces first: others live in them. The order within each of the two groups does not matter.
         let (first, second): (Vec<&Manifest>, Vec<&Manifest>) =
@@ -100,10 +108,29 @@ impl PlaneObjects {
         let unserved = unserved(&plane.client, wanted).await;
         touch_unserved(&known.applier, wanted, &found, &unserved).await?;
         if unserved.is_empty() {
-            let mut all = self.known.lock();
-            all.insert(plane.key.clone(), Known { settled: Some(Instant::now()), ..known });
+            self.settle(plane, &known);
         }
         Ok(Looked { changes, unserved })
+    }
+
+    /// Notes that all is right, unless something has changed since the look began.
+    fn settle(&self, plane: &Plane, looked: &Known) {
+        let mut all = self.known.lock();
+        if let Some(known) = all.get_mut(&plane.key).filter(|known| known.drifts == looked.drifts) {
+            known.settled = Some(Instant::now());
+        }
+    }
+
+    /// The instance to be looked at, when an object of its installation is not as it was found right.
+    pub fn drifted(&self, event: &PlaneEvent<'_>) -> Option<ObjectRef<Guarded<KarmadaInstance>>> {
+        let mut all = self.known.lock();
+        let known = all.get_mut(event.instance)?;
+        if !is_drift(event, &known.right.lock()) {
+            return None;
+        }
+        known.drifts += 1;
+        known.settled = None;
+        Some(ObjectRef::new(&event.instance.name).within(&event.instance.namespace))
     }
 
     /// What is known of a plane for which this is wanted; nothing, when either is new.
@@ -117,7 +144,8 @@ impl PlaneObjects {
         }
         let applier = Applier::new(plane.client.clone(), "airdock.dev/instance");
         let inputs = inputs.to_owned();
-        let known = Known { inputs, wanted, plane: plane.clone(), applier, right: Arc::default(), settled: None };
+        let known =
+            Known { inputs, wanted, plane: plane.clone(), applier, right: Arc::default(), settled: None, drifts: 0 };
         all.insert(plane.key.clone(), known.clone());
         known
     }
@@ -126,6 +154,13 @@ impl PlaneObjects {
     pub fn forget(&self, key: &InstanceKey) {
         self.known.lock().remove(key);
     }
+}
+
+/// Whether something has happened to an object of the installation after it was found right. *Pure.*
+fn is_drift(event: &PlaneEvent<'_>, right: &HashMap<String, String>) -> bool {
+    let is_installed = |object: &DynamicObject| object.labels().contains_key(INSTALLATION_LABEL);
+    let is_right = right.get(&id(event.resource, event.object)) == Some(&version(event.object));
+    event.before.into_iter().chain([event.object]).any(is_installed) && (event.deleted || !is_right)
 }
 
 /// Marks objects as part of a plane's installation. *Pure.*
@@ -190,7 +225,7 @@ async fn touch_unserved(
 ) -> Result<(), InstanceError> {
     let now = Timestamp::now();
     for manifest in wanted.iter().filter(|manifest| unserved.iter().any(|name| name == manifest.name())) {
-        let Some((resource, object)) = found.get(&id(manifest)) else { continue };
+        let Some((resource, object)) = found.get(&id_of(manifest)) else { continue };
         let last = object.annotations().get(TOUCHED_ANNOTATION).and_then(|at| at.parse::<Timestamp>().ok());
         let last = last.or_else(|| object.creation_timestamp().map(|time| time.0));
         if last.is_some_and(|last| now.as_second() - last.as_second() < TOUCH_AFTER_SECONDS) {
@@ -210,8 +245,8 @@ impl Known {
     /// Whether an object is missing, or has changed since it was found right.
     fn doubts(&self, manifest: &Manifest, found: &Found) -> bool {
         let right = self.right.lock();
-        let now = found.get(&id(manifest)).map(|(_, object)| version(object));
-        now.is_none() || now.as_ref() != right.get(&id(manifest))
+        let now = found.get(&id_of(manifest)).map(|(_, object)| version(object));
+        now.is_none() || now.as_ref() != right.get(&id_of(manifest))
     }
 }
 
@@ -223,8 +258,9 @@ async fn apply(known: &Known, manifest: &Manifest) -> Result<Option<String>, Ins
         .apply_value(&resource, namespace, manifest.name(), manifest.to_value()?, anybodys)
         .await
         .map_err(|error| InstanceError::Plane { what: format!("apply {}", manifest.id()), source: Box::new(error) })?;
+    known.plane.cache.record(&resource, &applied.object);
     let mut right = known.right.lock();
-    right.insert(id(manifest), version(&applied.object));
+    right.insert(id_of(manifest), version(&applied.object));
     Ok(match applied.change {
         Change::Created => Some(format!("created {}", manifest.id())),
         Change::Updated => Some(format!("updated {}", manifest.id())),
@@ -232,10 +268,10 @@ async fn apply(known: &Known, manifest: &Manifest) -> Result<Option<String>, Ins
     })
 }
 
-type Found = BTreeMap<String, (ApiResource, PartialObjectMeta<DynamicObject>)>;
+type Found = BTreeMap<String, (ApiResource, DynamicObject)>;
 
-/// Lists what there is of the wanted kinds, by metadata alone.
-async fn list(client: &Client, wanted: &[Manifest]) -> Result<Found, InstanceError> {
+/// Finds what there is of the wanted kinds.
+async fn find(cache: &PlaneCache, wanted: &[Manifest]) -> Result<Found, InstanceError> {
     let mut resources: Vec<ApiResource> = Vec::new();
     for manifest in wanted {
         let resource = manifest.resource();
@@ -243,38 +279,23 @@ async fn list(client: &Client, wanted: &[Manifest]) -> Result<Found, InstanceErr
             resources.push(resource);
         }
     }
-    let lists: Vec<(ApiResource, ObjectList<PartialObjectMeta<DynamicObject>>)> =
-        futures::stream::iter(resources.into_iter().map(|resource| async move {
-            let api: Api<DynamicObject> = Api::all_with(client.clone(), &resource);
-            let params = ListParams::default().labels(&format!("{INSTALLATION_LABEL}=true"));
-            let list = api.list_metadata(&params).await.map_err(|error| InstanceError::Plane {
-                what: format!("list {}", resource.plural),
-                source: Box::new(error),
-            })?;
-            Ok::<_, InstanceError>((resource, list))
-        }))
-        .buffer_unordered(CONCURRENCY)
-        .try_collect()
-        .await?;
+    let views = futures::future::try_join_all(resources.iter().map(|resource| cache.kind(resource))).await;
+    let views = views.map_err(|error| InstanceError::Plane {
+        what: "look up the plane's objects".to_owned(),
+        source: Box::new(error),
+    })?;
+    let is_installed = |object: &DynamicObject| object.labels().get(INSTALLATION_LABEL).is_some_and(|v| v == "true");
     let mut found = Found::new();
-    for (resource, list) in lists {
-        for object in list.items {
-            let id = format!(
-                "{}/{}/{}/{}",
-                resource.group,
-                resource.kind,
-                object.namespace().unwrap_or_default(),
-                object.name_any()
-            );
-            found.insert(id, (resource.clone(), object));
-        }
+    for kind in views {
+        let objects = kind.list(is_installed).into_iter();
+        found.extend(objects.map(|object| (id(kind.resource(), &object), (kind.resource().clone(), object))));
     }
     Ok(found)
 }
 
 /// Removes what is no longer wanted; never definitions and namespaces, which would take users' objects with them.
 async fn prune(applier: &Applier, wanted: &[Manifest], found: &Found) -> Result<Vec<String>, InstanceError> {
-    let wanted: HashSet<String> = wanted.iter().map(id).collect();
+    let wanted: HashSet<String> = wanted.iter().map(id_of).collect();
     let mut changes = Vec::new();
     for (id, (resource, object)) in found {
         let keeps = matches!(resource.kind.as_str(), "Namespace" | "CustomResourceDefinition");
@@ -292,9 +313,15 @@ async fn prune(applier: &Applier, wanted: &[Manifest], found: &Found) -> Result<
     Ok(changes)
 }
 
-fn id(manifest: &Manifest) -> String {
-    let resource = manifest.resource();
+/// Names an object of any kind.
+fn id<K: kube::Resource>(resource: &ApiResource, object: &K) -> String {
+    let namespace = object.namespace().unwrap_or_default();
+    format!("{}/{}/{namespace}/{}", resource.group, resource.kind, object.name_any())
+}
+
+fn id_of(manifest: &Manifest) -> String {
     let namespace = manifest.metadata().namespace.as_deref().unwrap_or_default();
+    let resource = manifest.resource();
     format!("{}/{}/{namespace}/{}", resource.group, resource.kind, manifest.name())
 }
 
@@ -309,8 +336,36 @@ fn digest(wanted: &[Manifest]) -> String {
         .map(|manifest| {
             let annotations = manifest.metadata().annotations.as_ref();
             let rendered = annotations.and_then(|a| a.get(chart::RENDERED_ANNOTATION)).map_or("", String::as_str);
-            format!("{}={rendered}", id(manifest))
+            format!("{}={rendered}", id_of(manifest))
         })
         .collect();
     chart::digest(marks.iter().map(String::as_bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use k8s_openapi::api::admissionregistration::v1::ValidatingWebhookConfiguration;
+
+    fn object(labels: serde_json::Value, version: &str) -> DynamicObject {
+        let metadata = json!({"name": "karmada", "uid": "u", "resourceVersion": version, "labels": labels});
+        serde_json::from_value(json!({"metadata": metadata})).unwrap()
+    }
+
+    #[test]
+    fn whatever_happens_to_an_object_of_the_installation_is_drift_but_for_what_was_found_right() {
+        let instance = InstanceKey { namespace: "fleet".into(), name: "east".into() };
+        let resource = ApiResource::erase::<ValidatingWebhookConfiguration>(&());
+        let ours = || json!({INSTALLATION_LABEL: "true"});
+        let right = [(id(&resource, &object(ours(), "7")), "u@7".to_owned())].into();
+        let drifts = |before: Option<DynamicObject>, now: DynamicObject, deleted: bool| {
+            let before = before.as_ref();
+            is_drift(&PlaneEvent { instance: &instance, resource: &resource, object: &now, before, deleted }, &right)
+        };
+        assert!(!drifts(None, object(ours(), "7"), false), "its own write");
+        assert!(drifts(None, object(ours(), "8"), false));
+        assert!(drifts(Some(object(ours(), "7")), object(json!({}), "9"), false), "its label was taken off");
+        assert!(drifts(Some(object(ours(), "7")), object(ours(), "7"), true), "deleted");
+        assert!(!drifts(None, object(json!({}), "9"), false), "somebody else's");
+    }
 }

@@ -146,7 +146,6 @@ impl InstanceController {
         let users = self.users(instance).await?;
         if users.is_empty() {
             // From here on nobody is to work with the plane.
-            self.fleet.stop(&key(instance));
             self.plane_objects.forget(&key(instance));
         }
         let removal = next_removal(instance, &observed.host, &users, Timestamp::now());

@@ -39,16 +39,15 @@ pub async fn register(
         },
         ..Namespace::default()
     };
-    applier.apply(&namespace, anybodys).await.map_err(Error::PlaneWrite)?;
+    plane.apply(&applier, &namespace, anybodys).await.map_err(Error::PlaneWrite)?;
     let [credentials, impersonator] = plan::plane_secrets(join, tokens);
-    tokio::try_join!(applier.apply(&credentials, labelled), applier.apply(&impersonator, labelled))
+    tokio::try_join!(plane.apply(&applier, &credentials, labelled), plane.apply(&applier, &impersonator, labelled))
         .map_err(Error::PlaneWrite)?;
     let resource = ApiResource::erase::<Cluster>(&());
     let live = live.map(|live| live.object.clone());
-    let applied = applier
-        .apply_over(&resource, None, &join.spec.cluster_name, wanted, live, anybodys)
-        .await
-        .map_err(Error::PlaneWrite)?;
+    let place = (None, join.spec.cluster_name.as_str());
+    let applied =
+        plane.apply_over(&applier, &resource, place, wanted, live, anybodys).await.map_err(Error::PlaneWrite)?;
     typed(applied.object)
         .map_err(|e| Error::Plane { instance: plane.key.to_string(), source: kube::Error::SerdeError(e) })
 }

@@ -5,6 +5,7 @@ use crate::runtime::client::ClientError;
 use crate::runtime::error::{Class, Classified};
 use crate::runtime::instance_ref::InstanceRefError;
 use crate::runtime::kubeconfig::KubeconfigError;
+use crate::runtime::planes::cache::CacheError;
 
 /// Why a member is not joined, or not gone.
 #[derive(thiserror::Error, Debug)]
@@ -74,6 +75,15 @@ pub enum Error {
         /// The failure.
         #[source]
         source: kube::Error,
+    },
+    /// What the plane holds is not known.
+    #[error("KarmadaInstance {instance}")]
+    PlaneCache {
+        /// Namespace and name.
+        instance: String,
+        /// The failure.
+        #[source]
+        source: CacheError,
     },
     /// The name is another's.
     #[error(
@@ -171,6 +181,7 @@ impl Classified for Error {
             Self::PlaneWrite(source) if source.is_invalid() => Class::Invalid,
             Self::Instance(error) => error.class(),
             Self::Plane { .. }
+            | Self::PlaneCache { .. }
             | Self::MemberSilent { .. }
             | Self::MemberUnreachable { .. }
             | Self::CredentialsRefused { .. }
@@ -189,6 +200,7 @@ impl Classified for Error {
             Self::Instance(error) => error.reason(),
             Self::InstanceDeleting { .. } => "InstanceDeleting",
             Self::Plane { .. } => "PlaneUnreachable",
+            Self::PlaneCache { source, .. } => source.reason(),
             Self::NameTaken { .. } => "NameTaken",
             Self::AlreadyJoined { .. } => "AlreadyJoined",
             Self::AnotherCluster { .. } => "AnotherCluster",

@@ -101,7 +101,7 @@ impl Members {
         if let Some(holder) = older {
             return Err(taken(format!("MemberClusterJoin {holder}")));
         }
-        let live = observe::cluster(plane, &join.spec.cluster_name).await?;
+        let live = observe::known_cluster(plane, &join.spec.cluster_name).await?;
         match live.as_ref().map(|live| observe::holder(join, &live.typed)) {
             Some(Holder::Other(holder)) => Err(taken(holder)),
             Some(Holder::Us) | None => Ok(live),

@@ -38,6 +38,7 @@ use crate::api::member::MemberClusterJoin;
 use crate::karmada::Cluster;
 use crate::runtime::conditions::is_true;
 use crate::runtime::controller::{self, Failure, Guarded, Next, Reconcile};
+use crate::runtime::planes::InstanceKey;
 use crate::runtime::status::StatusWriter;
 
 /// Finalizer of every membership that may have written something.
@@ -98,6 +99,10 @@ struct Known {
 impl Reconcile for Members {
     type Object = MemberClusterJoin;
     const NAME: &'static str = "memberclusterjoin";
+
+    fn instance(object: &MemberClusterJoin) -> Option<InstanceKey> {
+        Some(validate::instance_key(object))
+    }
 
     async fn reconcile(&self, join: Arc<MemberClusterJoin>) -> Result<Next, Failure> {
         let mut inputs = StatusInputs::default();

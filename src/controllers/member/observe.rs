@@ -47,7 +47,17 @@ pub struct LiveCluster {
     pub typed: Cluster,
 }
 
-/// The Cluster by name.
+/// The Cluster by name, from the plane's cache. One that is missing there is looked for in the plane.
+pub async fn known_cluster(plane: &Plane, name: &str) -> Result<Option<LiveCluster>, Error> {
+    let unknown = |source| Error::PlaneCache { instance: plane.key.to_string(), source };
+    plane.cache.check().await.map_err(unknown)?;
+    let kind = plane.cache.kind(&ApiResource::erase::<Cluster>(&())).await.map_err(unknown)?;
+    let Some(object) = kind.get(None, name) else { return cluster(plane, name).await };
+    let Some(typed) = kind.get_typed(None, name).map_err(unknown)? else { return Ok(None) };
+    Ok(Some(LiveCluster { object, typed }))
+}
+
+/// The Cluster by name, as the plane has it now.
 pub async fn cluster(plane: &Plane, name: &str) -> Result<Option<LiveCluster>, Error> {
     let resource = ApiResource::erase::<Cluster>(&());
     let api = Api::<DynamicObject>::all_with(plane.client.clone(), &resource);

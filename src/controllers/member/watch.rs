@@ -3,10 +3,10 @@
 
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
+use kube::ResourceExt;
 use kube::api::{Api, PartialObjectMeta};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, watcher};
-use kube::{Resource, ResourceExt};
 
 use super::plan::{MEMBER_LABEL, MEMBER_NAMESPACE_LABEL, label_of};
 use super::validate::instance_key;
@@ -16,7 +16,7 @@ use crate::controllers::Context;
 use crate::controllers::watch::{instances, matching};
 use crate::karmada::Cluster;
 use crate::runtime::guarded::{Guarded, PAGE};
-use crate::runtime::planes::InstanceKey;
+use crate::runtime::planes::PlaneEvent;
 
 type Join = Guarded<MemberClusterJoin>;
 
@@ -37,25 +37,26 @@ pub fn controller(context: &Context) -> (Controller<Join>, Store<Guarded<Karmada
             matching(&store, |join| join.namespace() == namespace && join.spec.kubeconfig_secret_ref.name == name)
         }
     };
-    let ours = watcher::Config::default().labels(MEMBER_LABEL);
-    let clusters = context.planes.triggers((), ours.clone(), by_labels::<PartialObjectMeta<Cluster>>(&store));
-    let credentials = context.planes.triggers((), ours, by_labels::<PartialObjectMeta<Secret>>(&store));
+    let in_planes = context.planes.subscribe(move |event| {
+        let is_ours = event.is_of::<Cluster>() || event.is_of::<Secret>();
+        if is_ours { by_labels(&store, event) } else { Vec::new() }
+    });
     let controller = controller
         .watches(Api::<PartialObjectMeta<Secret>>::all(host), watcher::Config::default(), by_secret)
         .reconcile_on(changed.flat_map(by_instance))
-        .reconcile_on(clusters)
-        .reconcile_on(credentials);
+        .reconcile_on(in_planes);
     (controller, instances)
 }
 
-/// From an object of a plane to the membership that it was made for.
-fn by_labels<W: Resource>(
-    store: &Store<Join>,
-) -> impl Fn(&InstanceKey, &W) -> Vec<ObjectRef<Join>> + Send + Sync + 'static + use<W> {
-    let store = store.clone();
-    move |_, object| {
+/// The memberships that something in a plane was made for, now or before its labels were changed.
+fn by_labels(store: &Store<Join>, event: &PlaneEvent<'_>) -> Vec<ObjectRef<Join>> {
+    let mut found = Vec::new();
+    for object in event.before.into_iter().chain([event.object]) {
         let namespace = object.labels().get(MEMBER_NAMESPACE_LABEL);
-        let Some(name) = object.labels().get(MEMBER_LABEL) else { return Vec::new() };
-        matching(&store, |join| join.namespace().as_ref() == namespace && label_of(&join.name_any()) == *name)
+        let Some(name) = object.labels().get(MEMBER_LABEL) else { continue };
+        found.extend(matching(store, |join| {
+            join.namespace().as_ref() == namespace && label_of(&join.name_any()) == *name
+        }));
     }
+    found
 }

@@ -13,6 +13,7 @@ use crate::api::app::InventoryEntry;
 use crate::api::permission::PermissionBinding;
 use crate::runtime::apply::{Applier, ApplyError, Change, anybodys};
 use crate::runtime::error::is_conflict;
+use crate::runtime::planes::Plane;
 
 /// Requests to one plane at once.
 const PARALLEL: usize = 16;
@@ -27,7 +28,8 @@ pub struct Applied {
 }
 
 /// Carries a plan out: namespaces, then policies, then bindings, then what is left over goes.
-pub async fn apply(applier: &Applier, plan: Plan) -> Result<Applied, InstanceError> {
+pub async fn apply(plane: &Plane, plan: Plan) -> Result<Applied, InstanceError> {
+    let applier = &applier(plane);
     let Plan { apply, replace, prune } = plan;
     let missing = apply.iter().filter(|(_, live)| live.is_none()).filter_map(|(wanted, _)| wanted.namespace.clone());
     let mut namespaces: Vec<String> = missing.collect();
@@ -43,7 +45,7 @@ pub async fn apply(applier: &Applier, plan: Plan) -> Result<Applied, InstanceErr
     let mut applied = Applied::default();
     for phase in [policies, bindings] {
         let written: Vec<(InventoryEntry, Change)> = stream::iter(phase)
-            .map(|(wanted, live)| write(applier, wanted, live))
+            .map(|(wanted, live)| write(plane, applier, wanted, live))
             .buffered(PARALLEL)
             .try_collect()
             .await?;
@@ -60,21 +62,25 @@ pub async fn apply(applier: &Applier, plan: Plan) -> Result<Applied, InstanceErr
 }
 
 /// Removes everything that was made for a binding.
-pub async fn remove(applier: &Applier, binding: &PermissionBinding) -> Result<(), InstanceError> {
-    let live = observe::live(applier.client(), binding).await?;
-    remove_all(applier, super::plan::plan(Vec::new(), live).prune).await
+pub async fn remove(plane: &Plane, binding: &PermissionBinding) -> Result<(), InstanceError> {
+    let live = observe::live(&plane.client, binding).await?;
+    remove_all(&applier(plane), super::plan::plan(Vec::new(), live).prune).await
+}
+
+fn applier(plane: &Plane) -> Applier {
+    Applier::new(plane.client.clone(), "airdock.dev/permission")
 }
 
 async fn write(
+    plane: &Plane,
     applier: &Applier,
     wanted: Wanted,
     live: Option<DynamicObject>,
 ) -> Result<(InventoryEntry, Change), InstanceError> {
     let Wanted { resource, namespace, name, value } = wanted;
-    let applied = applier
-        .apply_over(&resource, namespace.as_deref(), &name, value, live, anybodys)
-        .await
-        .map_err(InstanceError::Write)?;
+    let place = (namespace.as_deref(), name.as_str());
+    let applied =
+        plane.apply_over(applier, &resource, place, value, live, anybodys).await.map_err(InstanceError::Write)?;
     let uid = applied.object.uid().unwrap_or_default();
     Ok((
         InventoryEntry { api_version: resource.api_version, kind: resource.kind, namespace, name, uid },

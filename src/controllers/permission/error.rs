@@ -3,6 +3,7 @@
 use crate::runtime::apply::ApplyError;
 use crate::runtime::error::{Class, Classified};
 use crate::runtime::instance_ref::InstanceRefError;
+use crate::runtime::planes::cache::CacheError;
 
 /// Why a binding as a whole cannot be carried out.
 #[derive(thiserror::Error, Debug)]
@@ -91,6 +92,9 @@ pub enum InstanceError {
         #[source]
         source: kube::Error,
     },
+    /// What its plane holds is not known.
+    #[error(transparent)]
+    Cache(#[from] CacheError),
     /// Its plane cannot be written.
     #[error("write in the plane")]
     Write(#[source] ApplyError),
@@ -106,6 +110,7 @@ impl Classified for InstanceError {
     fn class(&self) -> Class {
         match self {
             Self::Instance(error) => error.class(),
+            Self::Cache(error) => error.class(),
             Self::Elsewhere { .. } => Class::Blocked,
             Self::Read { .. } | Self::Write(_) | Self::Silent(_) | Self::Serialize(_) => Class::Retry,
         }
@@ -116,6 +121,7 @@ impl Classified for InstanceError {
             Self::Instance(error) => error.reason(),
             Self::Elsewhere { .. } => "NamespaceNotAllowed",
             Self::Read { .. } | Self::Silent(_) => "PlaneUnreachable",
+            Self::Cache(error) => error.reason(),
             Self::Write(_) | Self::Serialize(_) => "PlaneWriteFailed",
         }
     }

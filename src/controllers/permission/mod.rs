@@ -28,6 +28,7 @@ use super::Context;
 use crate::api::KarmadaInstance;
 use crate::api::permission::PermissionBinding;
 use crate::runtime::controller::{self, Failure, Guarded, Next, Reconcile};
+use crate::runtime::planes::InstanceKey;
 use crate::runtime::status::StatusWriter;
 
 /// Finalizer of every binding that may have written something.
@@ -56,6 +57,10 @@ struct Permissions {
 impl Reconcile for Permissions {
     type Object = PermissionBinding;
     const NAME: &'static str = "permissionbinding";
+
+    fn instance(_: &PermissionBinding) -> Option<InstanceKey> {
+        None
+    }
 
     async fn reconcile(&self, binding: Arc<PermissionBinding>) -> Result<Next, Failure> {
         // The cache may still be filling just after start; an error means that the process is ending.

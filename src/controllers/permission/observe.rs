@@ -1,4 +1,4 @@
-//! Reading what one plane holds for a permission. IO, no writes.
+//! What one plane holds for a permission. IO, no writes.
 
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::{ApiResource, TypeMeta};
@@ -13,6 +13,7 @@ use crate::karmada::{Cluster, ClusterResourceBinding, ResourceBinding};
 use crate::runtime::error::is_not_found;
 use crate::runtime::guarded::{self, Guarded};
 use crate::runtime::instance_ref::no_plane;
+use crate::runtime::planes::cache::PlaneCache;
 use crate::runtime::planes::{InstanceKey, Plane, Planes};
 
 /// Everything that a plan needs to know of a plane.
@@ -44,13 +45,22 @@ pub fn plane(
     planes.get(key).map_err(|error| no_plane(instance, &error).into())
 }
 
-/// Reads it all at once.
-pub async fn observe(client: &Client, binding: &PermissionBinding) -> Result<Observed, InstanceError> {
-    let (live, clusters, copies) = tokio::try_join!(live(client, binding), clusters(client), copies(client, binding))?;
-    Ok(Observed { live, clusters, copies })
+/// Looks it all up in the plane's cache.
+pub async fn observe(plane: &Plane, binding: &PermissionBinding) -> Result<Observed, InstanceError> {
+    let cache = &plane.cache;
+    cache.check().await?;
+    let clusters = cache.kind(&ApiResource::erase::<Cluster>(&())).await?.list_typed(|_| true);
+    let labels = plan::labels(binding);
+    let made_for = |object: &DynamicObject| labels.iter().all(|(key, value)| object.labels().get(key) == Some(value));
+    let mut live = Vec::new();
+    for resource in kinds() {
+        let objects = cache.kind(&resource).await?.list(made_for).into_iter();
+        live.extend(objects.map(|object| (resource.clone(), object)));
+    }
+    Ok(Observed { live, clusters, copies: copies(cache, binding).await? })
 }
 
-/// What was made for the binding.
+/// What was made for the binding, as the plane itself has it: nothing that is to be removed may be missed.
 pub async fn live(
     client: &Client,
     binding: &PermissionBinding,
@@ -78,34 +88,24 @@ pub async fn live(
     Ok(futures::future::try_join_all(lists).await?.into_iter().flatten().collect())
 }
 
-async fn clusters(client: &Client) -> Result<Vec<Cluster>, InstanceError> {
-    let list = guarded::list(&Api::<Guarded<Cluster>>::all(client.clone()), &ListParams::default()).await;
-    list.map_err(|source| InstanceError::Read { what: "Clusters", source })
-}
-
-async fn copies(client: &Client, binding: &PermissionBinding) -> Result<Vec<Copies>, InstanceError> {
+async fn copies(cache: &PlaneCache, binding: &PermissionBinding) -> Result<Vec<Copies>, InstanceError> {
     if binding.spec.scope.clusters.none {
         return Ok(Vec::new());
     }
     if plan::everywhere(binding) {
         let name = format!("{}-clusterrolebinding", plan::object_name(binding));
-        let found = Api::<ClusterResourceBinding>::all(client.clone())
-            .get_opt(&name)
-            .await
-            .map_err(|source| InstanceError::Read { what: "ClusterResourceBindings", source })?;
-        let clusters = found.and_then(|found| found.status).map(|status| status.aggregated_status);
+        let kind = cache.kind(&ApiResource::erase::<ClusterResourceBinding>(&())).await?;
+        let clusters = kind.get_typed::<ClusterResourceBinding>(None, &name)?.and_then(|found| found.status);
+        let clusters = clusters.map(|status| status.aggregated_status);
         return Ok(clusters.into_iter().map(|clusters| Copies { namespace: None, clusters }).collect());
     }
-    let name = format!("metadata.name={}-rolebinding", plan::object_name(binding));
-    let bindings = Api::<Guarded<ResourceBinding>>::all(client.clone());
-    let found = guarded::list(&bindings, &ListParams::default().fields(&name))
-        .await
-        .map_err(|source| InstanceError::Read { what: "ResourceBindings", source })?;
-    Ok(found
-        .into_iter()
-        .map(|found| Copies {
-            namespace: found.namespace(),
-            clusters: found.status.map(|status| status.aggregated_status).unwrap_or_default(),
-        })
-        .collect())
+    let name = format!("{}-rolebinding", plan::object_name(binding));
+    let kind = cache.kind(&ApiResource::erase::<ResourceBinding>(&())).await?;
+    let mut copies = Vec::new();
+    for namespace in plan::namespaces(binding) {
+        let Some(found) = kind.get_typed::<ResourceBinding>(Some(&namespace), &name)? else { continue };
+        let clusters = found.status.map(|status| status.aggregated_status).unwrap_or_default();
+        copies.push(Copies { namespace: Some(namespace), clusters });
+    }
+    Ok(copies)
 }

@@ -11,7 +11,6 @@ use crate::api::KarmadaInstance;
 use crate::api::permission::{PermissionBinding, PermissionBindingStatus};
 use crate::controllers::finalizer;
 use crate::controllers::watch::instance;
-use crate::runtime::apply::Applier;
 use crate::runtime::controller::Next;
 use crate::runtime::instance_ref::InstanceRefError;
 use crate::runtime::planes::{InstanceKey, Plane, PlaneError};
@@ -95,7 +94,7 @@ impl Permissions {
         }
         let removed = async {
             let plane = observe::plane(&self.context.planes, &instance, key)?;
-            apply::remove(&applier(&plane), binding).await
+            apply::remove(&plane, binding).await
         };
         match removed.await {
             // One request that fails is no sign that the plane is gone: the role would stay in the members.
@@ -133,19 +132,15 @@ fn waits(round: &ReconcileState, key: &InstanceKey) -> bool {
     })
 }
 
-fn applier(plane: &Plane) -> Applier {
-    Applier::new(plane.client.clone(), "airdock.dev/permission")
-}
-
 async fn serve_plane(
     plane: &Plane,
     binding: &PermissionBinding,
     instance: &KarmadaInstance,
 ) -> Result<Served, InstanceError> {
-    let observed = observe::observe(&plane.client, binding).await?;
+    let observed = observe::observe(plane, binding).await?;
     let wanted = plan::wanted(binding, instance.spec.profile, &observed.clusters).map_err(InstanceError::Serialize)?;
     let members = status::members(binding, &observed.clusters, &observed.copies);
-    let applied = apply::apply(&applier(plane), plan::plan(wanted, observed.live)).await?;
+    let applied = apply::apply(plane, plan::plan(wanted, observed.live)).await?;
     Ok(Served { applied, members })
 }
 

@@ -13,12 +13,17 @@ use kube::runtime::watcher::Event;
 use kube::{Client, ResourceExt};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 
-use super::{InstanceKey, KUBECONFIG_KEY, OPERATOR_KUBECONFIG, Plane, PromptBackoff, ServiceAccess, State};
+use super::cache::PlaneCache;
+use super::{
+    InstanceKey, KUBECONFIG_KEY, OPERATOR_KUBECONFIG, Plane, PromptBackoff, ServiceAccess, State, Subscribers,
+};
 use crate::api::{INSTANCE_LABEL, PURPOSE_LABEL};
 use crate::runtime::client::{ClientError, ClientFactory};
 use crate::runtime::error::chain;
 use crate::runtime::kubeconfig::{self, KubeconfigError};
+use crate::runtime::ownership::Shard;
 
 #[derive(thiserror::Error, Debug)]
 enum ConnectError {
@@ -34,29 +39,37 @@ enum ConnectError {
     NoClusterIp(String),
 }
 
-/// Watches the kubeconfigs and keeps a client for each.
+/// What it takes to connect to a plane.
+pub(super) struct Connector {
+    pub(super) host: Client,
+    pub(super) factory: ClientFactory,
+    pub(super) access: ServiceAccess,
+}
+
+/// What it takes to cache a plane.
+pub(super) struct CacheStarter {
+    pub(super) subscribers: Subscribers,
+    pub(super) shutdown: CancellationToken,
+}
+
+/// Watches the kubeconfigs and keeps a client and a cache for each.
 pub(super) struct PlaneClientCache {
-    host: Client,
-    factory: ClientFactory,
-    access: ServiceAccess,
+    connector: Connector,
+    shard: Shard,
+    caches: CacheStarter,
     sender: watch::Sender<State>,
     /// Secrets that no client could be made from yet.
     waiting: BTreeMap<InstanceKey, Secret>,
 }
 
 impl PlaneClientCache {
-    pub(super) fn new(
-        host: Client,
-        factory: ClientFactory,
-        access: ServiceAccess,
-        sender: watch::Sender<State>,
-    ) -> Self {
-        Self { host, factory, access, sender, waiting: BTreeMap::new() }
+    pub(super) fn new(connector: Connector, shard: Shard, caches: CacheStarter, sender: watch::Sender<State>) -> Self {
+        Self { connector, shard, caches, sender, waiting: BTreeMap::new() }
     }
 
     pub(super) async fn run(mut self) {
         let config = watcher::Config::default().labels(&format!("{PURPOSE_LABEL}={OPERATOR_KUBECONFIG}"));
-        let secrets = Api::<Secret>::all(self.host.clone());
+        let secrets = Api::<Secret>::all(self.connector.host.clone());
         let mut events = std::pin::pin!(StreamBackoff::new(watcher(secrets, config), PromptBackoff::default()));
         let mut listed: Vec<InstanceKey> = Vec::new();
         loop {
@@ -95,7 +108,13 @@ impl PlaneClientCache {
         self.waiting.retain(|key, _| !gone(key));
         self.sender.send_if_modified(|state| {
             let before = state.planes.len();
-            state.planes.retain(|key, _| !gone(key));
+            state.planes.retain(|key, plane| {
+                let gone = gone(key);
+                if gone {
+                    plane.cache.stop();
+                }
+                !gone
+            });
             state.planes.len() != before
         });
     }
@@ -112,18 +131,23 @@ impl PlaneClientCache {
     }
 
     async fn connect(&mut self, secret: Secret) {
-        let Some(key) = instance_of(&secret) else { return };
+        let Some(key) = instance_of(&secret).filter(|key| self.shard.owns(key)) else { return };
         let digest = digest(&secret);
         if self.sender.borrow().planes.get(&key).is_some_and(|plane| plane.digest == digest) {
             self.waiting.remove(&key);
             return;
         }
-        match self.client(&secret).await {
+        match self.connector.client(&secret).await {
             Ok(client) => {
                 self.waiting.remove(&key);
-                let plane = Arc::new(Plane { key: key.clone(), client, digest });
+                let CacheStarter { subscribers, shutdown } = &self.caches;
+                let ended = shutdown.child_token();
+                let cache = PlaneCache::start(key.clone(), client.clone(), subscribers.clone(), ended);
+                let plane = Arc::new(Plane { key: key.clone(), client, cache, digest });
                 self.sender.send_modify(|state| {
-                    state.planes.insert(key, plane);
+                    if let Some(before) = state.planes.insert(key, plane) {
+                        before.cache.stop();
+                    }
                 });
             }
             Err(error) => {
@@ -132,7 +156,9 @@ impl PlaneClientCache {
             }
         }
     }
+}
 
+impl Connector {
     async fn client(&self, secret: &Secret) -> Result<Client, ConnectError> {
         let data = secret.data.as_ref().and_then(|data| data.get(KUBECONFIG_KEY)).ok_or(ConnectError::NoKubeconfig)?;
         let mut connection = kubeconfig::parse(&data.0)?;
