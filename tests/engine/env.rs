@@ -7,9 +7,10 @@ use std::time::Duration;
 use airdock::engine::{self, Options, Settings};
 use airdock::karmada::definitions;
 use airdock::runtime::client::ClientFactory;
+use airdock::runtime::guarded::{self, Guarded};
 use airdock::runtime::metrics::Metrics;
-use kube::Client;
-use kube::api::{DeleteParams, Patch, PatchParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, Patch, PatchParams};
+use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
@@ -135,8 +136,10 @@ impl Case<'_> {
         for kind in ["PropagationPolicy", "OverridePolicy", "ResourceBinding"] {
             let group =
                 if kind == "ResourceBinding" { "work.karmada.io/v1alpha2" } else { "policy.karmada.io/v1alpha1" };
-            for object in objects::api(&self.plane, group, kind, "").list(&Default::default()).await.unwrap() {
-                let (name, namespace) = (object.metadata.name.unwrap(), object.metadata.namespace.unwrap());
+            // One that cannot be read is to go as well.
+            let all: Api<Guarded<DynamicObject>> = Api::all_with(self.plane.clone(), &objects::resource(group, kind));
+            for object in guarded::list_all(&all, &ListParams::default()).await.unwrap() {
+                let (name, namespace) = (object.name_any(), object.namespace().unwrap());
                 let api = objects::api(&self.plane, group, kind, &namespace);
                 let _ = api.delete(&name, &DeleteParams::default()).await;
                 let free = json!({"metadata": {"finalizers": null}});
