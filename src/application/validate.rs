@@ -140,16 +140,14 @@ fn template(
     {
         error(path, problem);
     }
+    let object = Value::Object(cleaned(object, namespace));
+    for (path, called) in workload::duplicates(&object, &api_version, &kind) {
+        error(&path, format!("{called} is given twice; keep one of them"));
+    }
     if !errors.is_empty() {
         return Err(errors);
     }
-    Ok(Template {
-        component: component.to_owned(),
-        object: Value::Object(cleaned(object, namespace)),
-        api_version,
-        kind,
-        name,
-    })
+    Ok(Template { component: component.to_owned(), object, api_version, kind, name })
 }
 
 fn check_differences(app: &MultiCloudApp, templates: &[Template], tenancy: Tenancy) -> Vec<FieldError> {

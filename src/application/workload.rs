@@ -1,6 +1,6 @@
 //! What a kind of workload looks like: where its pods are described, and what can differ in them. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
@@ -67,6 +67,39 @@ pub fn containers<'a>(
             .enumerate()
             .map(move |(index, container)| (format!("{}/{list}/{index}", pointer.unwrap_or_default()), container))
     })
+}
+
+/// Entries of containers that are given twice under what tells them apart, each with the path of the second. A cluster
+/// would create such an object, and could never apply it again.
+#[must_use]
+pub fn duplicates(object: &Value, api_version: &str, kind: &str) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for (pointer, container) in containers(object, api_version, kind) {
+        let list = |name: &str| container.get(name).and_then(Value::as_array).into_iter().flatten().enumerate();
+        let env = list("env").map(|(index, entry)| ("env", index, format!("variable {}", text(entry, "name"))));
+        let ports = list("ports").map(|(index, port)| {
+            let protocol = Some(text(port, "protocol")).filter(|protocol| !protocol.is_empty()).unwrap_or("TCP");
+            let number = port.get("containerPort").and_then(Value::as_i64).unwrap_or_default();
+            ("ports", index, format!("port {number}/{protocol}"))
+        });
+        let mut seen = BTreeSet::new();
+        for (name, index, called) in env.chain(ports) {
+            if !seen.insert(called.clone()) {
+                found.push((path_of(&format!("{pointer}/{name}/{index}")), called));
+            }
+        }
+    }
+    found
+}
+
+fn text<'a>(object: &'a Value, key: &str) -> &'a str {
+    object.get(key).and_then(Value::as_str).unwrap_or_default()
+}
+
+/// A JSON pointer as people write paths: `/containers/0/env` as `.containers[0].env`.
+fn path_of(pointer: &str) -> String {
+    let parts = pointer.split('/').filter(|part| !part.is_empty());
+    parts.map(|part| if part.parse::<usize>().is_ok() { format!("[{part}]") } else { format!(".{part}") }).collect()
 }
 
 /// The image, taken from another registry. What counts as the registry is what container runtimes take for it: a
@@ -152,6 +185,28 @@ mod tests {
             assert_eq!(found, want, "{kind}");
         }
         assert_eq!(containers(&json!({"spec": pods}), "v1", "ConfigMap").count(), 0);
+    }
+
+    #[test]
+    fn what_is_given_twice_is_found() {
+        let duplicates = |container: Value| {
+            let pod = json!({"spec": {"template": {"spec": {"containers": [{"name": "a"}, container]}}}});
+            duplicates(&pod, "apps/v1", "Deployment")
+        };
+        let at = |path: &str, called: &str| (format!(".spec.template.spec.containers[1].{path}"), called.to_owned());
+        for (container, want) in [
+            (
+                json!({"env": [{"name": "A"}, {"name": "B"}], "ports": [{"containerPort": 1}, {"containerPort": 2}]}),
+                vec![],
+            ),
+            (json!({"env": [{"name": "A"}, {"name": "B"}, {"name": "A"}]}), vec![at("env[2]", "variable A")]),
+            (
+                json!({"ports": [{"containerPort": 53, "protocol": "UDP"}, {"containerPort": 53}, {"containerPort": 53, "protocol": "TCP"}]}),
+                vec![at("ports[2]", "port 53/TCP")],
+            ),
+        ] {
+            assert_eq!(duplicates(container.clone()), want, "{container}");
+        }
     }
 
     #[test]

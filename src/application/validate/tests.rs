@@ -293,3 +293,12 @@ fn discovery_has_the_last_word_on_kinds() {
     assert_eq!(missing_kind(&application, &served(None)), Some(("example.org/v1", "Widget")));
     assert_eq!(missing_kind(&application, &served(Some(true))), None);
 }
+
+#[test]
+fn a_variable_is_given_once() {
+    let manifests = json!([{"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"}, "spec": {"template": {
+        "spec": {"containers": [{"name": "c", "env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}]}}}}]);
+    let want = "spec.components[0].manifests[0].spec.template.spec.containers[0].env[1]: variable A is given twice; \
+                keep one of them";
+    assert_eq!(errors(&with_manifests(manifests), Tenancy::Owner), [want]);
+}
