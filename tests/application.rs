@@ -250,8 +250,8 @@ async fn an_application_reaches_its_plane_and_is_kept_there() {
 async fn what_cannot_be_carried_out_is_named_and_recovers() {
     let (env, client) = env().await;
     instance(&env, "wrong", "fleet", json!({})).await;
-    instance(&env, "landlord", "house", json!({"tenancy": {"allowedNamespaces": ["guest"]}})).await;
-    objects::namespace(&client, "guest").await;
+    instance(&env, "landlord", "house", json!({"tenancy": {"allowedNamespaces": ["tenant"]}})).await;
+    objects::namespace(&client, "tenant").await;
     let crash = Arc::new(FaultInjector::never());
     let operator = operator(&env.host, &crash);
     let apps = Api::<MultiCloudApp>::namespaced(client.clone(), "wrong");
@@ -288,17 +288,17 @@ async fn what_cannot_be_carried_out_is_named_and_recovers() {
     uninvited["spec"]["instanceRef"] = json!({"name": "house", "namespace": "landlord"});
     put(&apps, uninvited).await;
     until_ready(&apps, "uninvited", "False", "lists namespace wrong in spec.tenancy.allowedNamespaces").await;
-    let guests = Api::<MultiCloudApp>::namespaced(client.clone(), "guest");
-    let mut guest = application("guest", "guest", json!([config("a")]), json!({"namespace": "elsewhere"}));
-    guest["spec"]["instanceRef"] = json!({"name": "house", "namespace": "landlord"});
-    put(&guests, guest.clone()).await;
-    until_ready(&guests, "guest", "False", "elsewhere is not this object's namespace guest").await;
-    guests.delete("guest", &DeleteParams::default()).await.unwrap();
+    let tenants = Api::<MultiCloudApp>::namespaced(client.clone(), "tenant");
+    let mut tenant = application("tenant", "tenant", json!([config("a")]), json!({"namespace": "elsewhere"}));
+    tenant["spec"]["instanceRef"] = json!({"name": "house", "namespace": "landlord"});
+    put(&tenants, tenant.clone()).await;
+    until_ready(&tenants, "tenant", "False", "elsewhere is not this object's namespace tenant").await;
+    tenants.delete("tenant", &DeleteParams::default()).await.unwrap();
     // A refused app can be deleted.
-    until_gone(&guests, "guest").await;
-    guest["spec"].as_object_mut().unwrap().remove("namespace");
-    put(&guests, guest).await;
-    until_ready(&guests, "guest", "Unknown", "waiting for the plane to place ConfigMap a").await;
+    until_gone(&tenants, "tenant").await;
+    tenant["spec"].as_object_mut().unwrap().remove("namespace");
+    put(&tenants, tenant).await;
+    until_ready(&tenants, "tenant", "Unknown", "waiting for the plane to place ConfigMap a").await;
 
     // The API server checks what it can by itself.
     let mut invalid = refused("invalid", config("x"));
@@ -319,6 +319,29 @@ async fn what_cannot_be_carried_out_is_named_and_recovers() {
         assert!(error.contains(want), "{error}");
         invalid = before;
     }
+    operator.kill();
+}
+
+#[tokio::test]
+async fn what_selects_nothing_is_named_beside_what_runs() {
+    let (env, client) = env().await;
+    instance(&env, "typos", "fleet", json!({})).await;
+    let operator = operator(&env.host, &Arc::new(FaultInjector::never()));
+    let apps = Api::<MultiCloudApp>::namespaced(client.clone(), "typos");
+    let placed = |regions: Value| {
+        application("typos", "shop", json!([config("one")]), json!({"placement": {"regions": regions}}))
+    };
+    put(&apps, placed(json!(["europe", "amerika"]))).await;
+    until_ready(&apps, "shop", "Unknown", "waiting for the plane").await;
+    bind(&client, "typos", "ConfigMap", "one").await;
+    let status = until_ready(&apps, "shop", "True", "runs in").await.status.unwrap();
+    let matched = find(&status.conditions, "SelectorsMatched").unwrap();
+    assert_eq!((matched.status.as_str(), matched.reason.as_str()), ("False", "NothingSelected"));
+    let words = "spec.placement.regions[1]: \"amerika\" (is \"america\" meant?)";
+    assert!(matched.message.contains(words), "{}", matched.message);
+    put(&apps, placed(json!(["europe", "america"]))).await;
+    let status = until_ready(&apps, "shop", "True", "runs in").await.status.unwrap();
+    assert!(find(&status.conditions, "SelectorsMatched").is_none());
     operator.kill();
 }
 

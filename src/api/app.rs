@@ -284,7 +284,8 @@ pub struct MultiCloudAppStatus {
     /// What Airdock wrote into the plane for this application.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inventory: Vec<InventoryEntry>,
-    /// Ready, and Reconciling or Stalled while true.
+    /// Ready; Reconciling or Stalled while true; SelectorsMatched while False, when an entry of the placement, a weight or
+    /// a difference selects no cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

@@ -15,6 +15,8 @@ pub mod condition {
     pub const RECONCILING: &str = "Reconciling";
     /// No progress is possible until somebody changes something; present only while True.
     pub const STALLED: &str = "Stalled";
+    /// Every entry of a selector of clusters selects one; present only while False.
+    pub const SELECTORS_MATCHED: &str = "SelectorsMatched";
 }
 
 /// A `KarmadaInstance` by name.

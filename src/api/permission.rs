@@ -161,7 +161,8 @@ pub struct PermissionBindingStatus {
     /// What Airdock wrote into the planes for this binding.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub inventory: Vec<PlaneInventory>,
-    /// Ready, and Reconciling or Stalled while true.
+    /// Ready; Reconciling or Stalled while true; SelectorsMatched while False, when an entry of `scope.clusters` selects no
+    /// cluster.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,

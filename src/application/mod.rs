@@ -10,6 +10,7 @@ pub mod kinds;
 pub mod model;
 pub mod plan;
 pub mod preview;
+pub mod selectors;
 pub mod validate;
 pub mod workload;
 

@@ -14,6 +14,7 @@ use crate::placement::{self, ClusterView};
 use super::affinity::selects;
 use super::model::{Application, FieldError, Plan, Template};
 use super::plan::plan;
+use super::selectors::{UnmatchedSelector, unmatched};
 use super::workload;
 
 /// What would become of an app.
@@ -28,6 +29,9 @@ pub struct Preview {
     pub clusters: Vec<Place>,
     /// What does not go to a cluster, and why.
     pub left_out: Vec<LeftOut>,
+    /// Entries of selectors that select no cluster.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unmatched: Vec<UnmatchedSelector>,
 }
 
 /// What one cluster would get.
@@ -133,6 +137,7 @@ pub fn preview(
         namespace: application.namespace.clone(),
         left_out: summed(left_out, &places),
         clusters: places,
+        unmatched: unmatched(app, clusters),
     };
     Ok((plan, preview))
 }

@@ -209,6 +209,14 @@ fn render_preview(preview: &Preview) -> String {
         text.push('\n');
         text.push_str(&table(["NOT IN", "OBJECT", "SINCE IT"], rows));
     }
+    if !preview.unmatched.is_empty() {
+        let rows = preview
+            .unmatched
+            .iter()
+            .map(|entry| [entry.field.clone(), or_dash(entry.value.as_deref()), or_dash(entry.nearest.as_deref())]);
+        text.push('\n');
+        text.push_str(&table(["SELECTS NO CLUSTER", "VALUE", "NEAREST"], rows));
+    }
     text
 }
 
@@ -273,6 +281,15 @@ NOT IN   OBJECT   SINCE IT
 moon     -        did not match the placement's cluster affinity
 ";
         assert_eq!(render_preview(&preview), want);
+
+        let mut app = app;
+        app.spec.placement.matches.regions.push("mon".to_owned());
+        let Ok((_, preview)) = plan_of(&app, &documents(FLEET), &[]) else { panic!("no plan") };
+        let more = "
+SELECTS NO CLUSTER          VALUE   NEAREST
+spec.placement.regions[2]   mon     moon
+";
+        assert_eq!(render_preview(&preview), format!("{want}{more}"));
     }
 
     #[test]

@@ -100,6 +100,19 @@ pub fn set(
     }
 }
 
+/// Sets a condition that is present only while False, or removes it.
+pub fn set_false_or_remove(
+    conditions: &mut Vec<Condition>,
+    type_: &str,
+    problem: Option<(&str, &str)>,
+    generation: Option<i64>,
+) {
+    match problem {
+        Some((reason, message)) => set(conditions, type_, "False", reason, message, generation),
+        None => remove(conditions, type_),
+    }
+}
+
 /// Removes one condition.
 pub fn remove(conditions: &mut Vec<Condition>, type_: &str) {
     conditions.retain(|c| c.type_ != type_);
@@ -149,5 +162,14 @@ mod tests {
         let mut conditions = Vec::new();
         Verdict::NotReady { reason: "A", message: "é".repeat(40_000) }.write(&mut conditions, None);
         assert!(conditions[0].message.len() <= MAX_TEXT);
+    }
+
+    #[test]
+    fn a_condition_that_is_only_there_while_false() {
+        let mut conditions = Vec::new();
+        set_false_or_remove(&mut conditions, "SelectorsMatched", Some(("NothingSelected", "x")), Some(3));
+        assert_eq!((conditions[0].status.as_str(), conditions[0].observed_generation), ("False", Some(3)));
+        set_false_or_remove(&mut conditions, "SelectorsMatched", None, Some(3));
+        assert!(conditions.is_empty());
     }
 }

@@ -146,8 +146,8 @@ fn guests_stay_in_their_namespace() {
     assert_eq!(errors(&app, Tenancy::CrossNamespace), [""; 0]);
     app.spec.namespace = Some("team-b".into());
     assert_eq!(errors(&app, Tenancy::Owner), [""; 0]);
-    let guest = errors(&app, Tenancy::CrossNamespace);
-    assert!(guest.len() == 1 && guest[0].starts_with("spec.namespace: team-b is not this object's namespace team-a"));
+    let tenant = errors(&app, Tenancy::CrossNamespace);
+    assert!(tenant.len() == 1 && tenant[0].starts_with("spec.namespace: team-b is not this object's namespace team-a"));
     app.spec.namespace = Some("kube-system".into());
     let system = errors(&app, Tenancy::Owner);
     assert_eq!(system, ["spec.namespace: kube-system belongs to the system and is never propagated; choose another"]);

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{Resource, ResourceExt};
 use serde::Serialize;
 
-use crate::api::common::condition::READY;
+use crate::api::common::condition::{READY, SELECTORS_MATCHED};
 use crate::api::permission::{ClusterScope, SubjectKind};
 use crate::api::{KarmadaInstance, MemberClusterJoin, MultiCloudApp, PermissionBinding};
 use crate::application::preview::differences_in;
@@ -31,6 +31,9 @@ pub struct Summary {
     pub name: String,
     pub ready: String,
     pub message: String,
+    /// Entries of selectors that select no cluster.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unmatched: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Serialize)]
@@ -92,6 +95,9 @@ fn summary<K: Resource>(object: &K, conditions: Option<&[Condition]>) -> Summary
         name: object.name_any(),
         ready: ready.map_or_else(|| "Unknown".to_owned(), |ready| ready.status.clone()),
         message: ready.map_or_else(|| "not reconciled yet".to_owned(), |ready| ready.message.clone()),
+        unmatched: conditions
+            .and_then(|conditions| find(conditions, SELECTORS_MATCHED))
+            .map(|condition| condition.message.clone()),
     }
 }
 
@@ -187,11 +193,11 @@ fn scope(scope: &ClusterScope) -> String {
         return "none".to_owned();
     }
     let matches = &scope.matches;
-    let mut told: Vec<String> = matches.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let mut parts: Vec<String> = matches.labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
     for values in [&matches.clusters, &matches.regions, &matches.zones, &matches.providers] {
         if !values.is_empty() {
-            told.push(values.join("|"));
+            parts.push(values.join("|"));
         }
     }
-    if told.is_empty() { "all".to_owned() } else { told.join(" & ") }
+    if parts.is_empty() { "all".to_owned() } else { parts.join(" & ") }
 }

@@ -19,7 +19,8 @@ pub fn render_page(page: &Page, wide: bool) -> String {
 
 /// A message is worth a line only when something is not as it should be.
 fn remark(summary: &Summary, wide: bool) -> String {
-    if summary.ready == "True" && !wide { String::new() } else { summary.message.clone() }
+    let message = if summary.ready == "True" && !wide { None } else { Some(summary.message.as_str()) };
+    message.into_iter().chain(summary.unmatched.as_deref()).collect::<Vec<_>>().join("; ")
 }
 
 fn instances(rows: &[InstanceRow], wide: bool) -> String {
@@ -85,6 +86,11 @@ fn apps(rows: &[AppRow], wide: bool) -> String {
             lines.push(head([none(), none(), none(), none()], remark(&row.summary, true)));
         } else if wide || (row.summary.ready != "True" && row.clusters.iter().all(|place| place.message.is_none())) {
             lines.push(head([String::new(), String::new(), String::new(), String::new()], row.summary.message.clone()));
+        }
+        if !row.clusters.is_empty()
+            && let Some(unmatched) = &row.summary.unmatched
+        {
+            lines.push(head([String::new(), String::new(), String::new(), String::new()], unmatched.clone()));
         }
         // An app is named once, and below it one line for each cluster.
         for line in lines.iter_mut().skip(1) {

@@ -16,6 +16,7 @@ pub mod watch;
 use std::sync::Arc;
 use std::time::Duration;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 
@@ -25,11 +26,14 @@ use self::status::RolloutStatus;
 use super::watch::instance;
 use super::{Context, finalizer};
 use crate::api::app::MultiCloudAppStatus;
+use crate::api::common::condition::SELECTORS_MATCHED;
 use crate::api::{KarmadaInstance, MultiCloudApp as App};
 use crate::application::model::Tenancy;
 use crate::application::plan::plan;
+use crate::application::selectors::{NOTHING_SELECTED, render_unmatched, unmatched};
 use crate::application::validate::validate;
-use crate::runtime::conditions::Verdict;
+use crate::karmada::Cluster;
+use crate::runtime::conditions::{Verdict, set_false_or_remove};
 use crate::runtime::controller::{Failure, Guarded, Next, Reconcile};
 use crate::runtime::instance_ref::{INSTANCE_REF, no_plane, resolve};
 use crate::runtime::planes::{InstanceKey, PlaneError, Planes};
@@ -125,6 +129,7 @@ impl AppReconciler {
             }
             result => result?,
         };
+        tell_unmatched(app, &observed.clusters, &mut status.conditions);
         let plan =
             plan(app, &application, &observed.clusters)?.keeping(observed.stale.iter().map(|live| &live.identity));
         let mut generations: Vec<Option<i64>> =
@@ -190,4 +195,12 @@ impl AppReconciler {
     fn access(&self, key: &InstanceKey) -> Result<Arc<Access>, PlaneError> {
         Ok(self.accesses.of(self.planes.get(key)?))
     }
+}
+
+/// Names the entries of the spec that select no cluster in a condition of its own.
+fn tell_unmatched(app: &App, clusters: &[Cluster], conditions: &mut Vec<Condition>) {
+    let unmatched = unmatched(app, clusters);
+    let message = (!unmatched.is_empty()).then(|| render_unmatched(&unmatched));
+    let problem = message.as_deref().map(|message| (NOTHING_SELECTED, message));
+    set_false_or_remove(conditions, SELECTORS_MATCHED, problem, app.metadata.generation);
 }

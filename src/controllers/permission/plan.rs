@@ -18,6 +18,7 @@ use super::validate::EVERYWHERE;
 use crate::api::instance::Profile;
 use crate::api::permission::PermissionBinding;
 use crate::application::affinity::selects;
+use crate::application::selectors::{UnmatchedSelector, unmatched_in};
 use crate::controllers::stamp::stamped;
 use crate::karmada::Cluster;
 
@@ -108,6 +109,13 @@ pub fn matched(binding: &PermissionBinding, clusters: &[Cluster]) -> Vec<String>
         .collect();
     names.sort();
     names
+}
+
+/// Entries of the scope that select none of a plane's clusters.
+#[must_use]
+pub fn unmatched(binding: &PermissionBinding, clusters: &[Cluster]) -> Vec<UnmatchedSelector> {
+    let scope = &binding.spec.scope.clusters;
+    if scope.none { Vec::new() } else { unmatched_in("spec.scope.clusters", &scope.matches, clusters) }
 }
 
 /// What is to be done in one plane.

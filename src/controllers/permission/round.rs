@@ -140,8 +140,9 @@ async fn serve_plane(
     let observed = observe::observe(plane, binding).await?;
     let wanted = plan::wanted(binding, instance.spec.profile, &observed.clusters).map_err(InstanceError::Serialize)?;
     let members = status::members(binding, &observed.clusters, &observed.copies);
+    let unmatched = plan::unmatched(binding, &observed.clusters);
     let applied = apply::apply(plane, plan::plan(wanted, observed.live)).await?;
-    Ok(Served { applied, members })
+    Ok(Served { applied, members, unmatched })
 }
 
 async fn within_deadline<T>(work: impl Future<Output = Result<T, InstanceError>>) -> Result<T, InstanceError> {

@@ -8,9 +8,11 @@ pub use self::members::{MemberState, Problem, Served, members};
 use super::apply::Applied;
 use super::error::{Error, InstanceError};
 use super::summary;
+use crate::api::common::condition::SELECTORS_MATCHED;
 use crate::api::permission::{PermissionBinding, PermissionBindingStatus, PermissionTarget, PlaneInventory};
+use crate::application::selectors::{NOTHING_SELECTED, UnmatchedSelector, render_unmatched};
 use crate::runtime::apply::Change;
-use crate::runtime::conditions::Verdict;
+use crate::runtime::conditions::{Verdict, set_false_or_remove};
 use crate::runtime::error::{Class, Classified, chain};
 use crate::runtime::planes::InstanceKey;
 
@@ -124,7 +126,22 @@ pub fn status(binding: &PermissionBinding, round: &ReconcileState, now: Timestam
     status.targets_synced = Some(format!("{synced}/{}", status.targets.len()));
     verdict(round, synced, status.targets.len(), &failed_members, &pending_members)
         .write(&mut status.conditions, generation);
+    if let Some(unmatched) = unmatched_everywhere(round) {
+        let message = (!unmatched.is_empty()).then(|| render_unmatched(&unmatched));
+        let problem = message.as_deref().map(|message| (NOTHING_SELECTED, message));
+        set_false_or_remove(&mut status.conditions, SELECTORS_MATCHED, problem, generation);
+    }
     status
+}
+
+/// Entries of the scope that select nothing in any of the planes. Nothing is known while a plane was not looked at.
+fn unmatched_everywhere(round: &ReconcileState) -> Option<Vec<UnmatchedSelector>> {
+    let mut planes = round.served.iter().map(|(_, result)| result.as_ref().ok().map(|served| &served.unmatched));
+    let first = planes.next().unwrap_or_default()?.clone();
+    planes.try_fold(first, |left, plane| {
+        let here = plane?;
+        Some(left.into_iter().filter(|entry| here.iter().any(|other| other.field == entry.field)).collect())
+    })
 }
 
 fn verdict(round: &ReconcileState, synced: usize, all: usize, failed: &[String], pending: &[String]) -> Verdict {

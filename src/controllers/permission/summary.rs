@@ -8,8 +8,9 @@ const NAMED: usize = 2;
 
 /// Puts the words into a status.
 pub fn tell(binding: &PermissionBinding, status: &mut PermissionBindingStatus) {
-    status.subjects = Some(few(binding.spec.subjects.iter().map(subject).collect()));
-    status.namespaces = Some(if plan::everywhere(binding) { "all".to_owned() } else { few(plan::namespaces(binding)) });
+    status.subjects = Some(render_few(binding.spec.subjects.iter().map(subject).collect()));
+    status.namespaces =
+        Some(if plan::everywhere(binding) { "all".to_owned() } else { render_few(plan::namespaces(binding)) });
 }
 
 fn subject(subject: &Subject) -> String {
@@ -23,7 +24,7 @@ fn subject(subject: &Subject) -> String {
     }
 }
 
-fn few(all: Vec<String>) -> String {
+fn render_few(all: Vec<String>) -> String {
     let named = all.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
     match all.len().saturating_sub(NAMED) {
         0 => named,
@@ -36,7 +37,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn told(subjects: Value, namespaces: Value) -> (String, String) {
+    fn render(subjects: Value, namespaces: Value) -> (String, String) {
         let binding: PermissionBinding = serde_json::from_value(json!({
             "apiVersion": "airdock.dev/v1alpha1", "kind": "PermissionBinding", "metadata": {"namespace": "team", "name": "b"},
             "spec": {"subjects": subjects, "role": "Viewer", "scope": {"namespaces": namespaces}},
@@ -62,7 +63,7 @@ mod tests {
             ),
             (json!([ann]), json!(["*"]), ("User ann", "all")),
         ] {
-            let (who, place) = told(subjects, namespaces);
+            let (who, place) = render(subjects, namespaces);
             assert_eq!((who.as_str(), place.as_str()), words);
         }
     }

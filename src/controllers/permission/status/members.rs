@@ -1,6 +1,7 @@
 //! How the members of a plane fare, by what the plane says of the copies. Pure.
 
 use crate::api::permission::PermissionBinding;
+use crate::application::selectors::UnmatchedSelector;
 use crate::controllers::permission::apply::Applied;
 use crate::controllers::permission::observe::Copies;
 use crate::controllers::permission::plan;
@@ -13,6 +14,8 @@ pub struct Served {
     pub applied: Applied,
     /// How the members fare.
     pub members: Vec<MemberState>,
+    /// Entries of the scope that select none of the members.
+    pub unmatched: Vec<UnmatchedSelector>,
 }
 
 /// How one member fares.

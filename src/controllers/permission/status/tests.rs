@@ -46,7 +46,7 @@ fn entry(name: &str) -> InventoryEntry {
 }
 
 fn served(changed: Vec<(InventoryEntry, Change)>, members: Vec<MemberState>) -> Served {
-    Served { applied: Applied { inventory: vec![entry("x")], changed }, members }
+    Served { applied: Applied { inventory: vec![entry("x")], changed }, members, unmatched: Vec::new() }
 }
 
 #[test]
@@ -199,4 +199,37 @@ fn planes_are_listed_before_they_are_written() {
     let again = PermissionBinding { status: Some(status), ..fresh };
     assert!(announcing(&again, &[key("one")]).is_none());
     assert_eq!(announcing(&again, &[key("one"), key("two")]).unwrap().inventory.len(), 2);
+}
+
+#[test]
+fn a_scope_that_selects_nothing_is_named_in_a_condition_of_its_own() {
+    let unmatched =
+        |field: &str| UnmatchedSelector { field: field.into(), value: Some("uss".into()), nearest: Some("us".into()) };
+    let round = |planes: Vec<Result<Vec<UnmatchedSelector>, InstanceError>>| {
+        let served = planes.into_iter().enumerate().map(|(index, plane)| {
+            let result = plane.map(|unmatched| Served { unmatched, ..served(Vec::new(), Vec::new()) });
+            (key(&format!("plane-{index}")), result)
+        });
+        ReconcileState { served: served.collect(), ..ReconcileState::default() }
+    };
+    let known = json!({"conditions": [{"type": "SelectorsMatched", "status": "False", "reason": "NothingSelected",
+        "message": "as before", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+    let first = "spec.scope.clusters.clusters[0]";
+    let named =
+        "no cluster is selected by spec.scope.clusters.clusters[0]: \"uss\" (is \"us\" meant?); correct or remove it";
+    for (name, planes, want) in [
+        ("all match", vec![Ok(vec![])], None),
+        ("one does not", vec![Ok(vec![unmatched(first)])], Some(named)),
+        ("it is known in another plane", vec![Ok(vec![unmatched(first)]), Ok(vec![])], None),
+        ("it is known in none", vec![Ok(vec![unmatched(first)]), Ok(vec![unmatched(first)])], Some(named)),
+        ("a plane was not seen", vec![Ok(vec![]), Err(InstanceError::Silent(20))], Some("as before")),
+    ] {
+        let got = status(&binding(json!(["a"]), known.clone()), &round(planes), Timestamp::UNIX_EPOCH);
+        let condition = find(&got.conditions, SELECTORS_MATCHED);
+        assert_eq!(condition.map(|condition| condition.message.as_str()), want, "{name}");
+        assert!(condition.is_none_or(|condition| condition.status == "False"), "{name}");
+    }
+    let ready =
+        status(&binding(json!(["a"]), json!({})), &round(vec![Ok(vec![unmatched(first)])]), Timestamp::UNIX_EPOCH);
+    assert_eq!(find(&ready.conditions, READY).unwrap().status, "True", "what the rest selects stays Ready");
 }
