@@ -322,6 +322,80 @@ async fn what_cannot_be_carried_out_is_named_and_recovers() {
     operator.kill();
 }
 
+/// Whose an object is, by the mark on it.
+fn owner(object: &ConfigMap) -> Option<String> {
+    object.annotations().get("airdock.dev/owner-uid").cloned()
+}
+
+/// Applied in the same moment, again and again: one has the object, the other says whose it is and inherits it in place.
+#[tokio::test]
+async fn of_two_applications_that_want_an_object_one_has_it_and_the_other_inherits_it() {
+    let (env, client) = env().await;
+    instance(&env, "rivals", "fleet", json!({})).await;
+    let operator = operator(&env.host, &Arc::new(FaultInjector::never()));
+    let apps = Api::<MultiCloudApp>::namespaced(client.clone(), "rivals");
+    let configs = Api::<ConfigMap>::namespaced(client.clone(), "rivals");
+    for round in 0..8 {
+        let shared = format!("shared-{round}");
+        let rival = |name: &str| {
+            let mut manifest = config(&shared);
+            manifest["data"] = json!({"of": name, name: "a field of one of the two"});
+            let operations = json!([{"op": "add", "path": "/data/patched", "value": name}]);
+            let patches = json!([{"kind": "ConfigMap", "name": shared, "operations": operations}]);
+            application("rivals", name, json!([manifest]), json!({"differences": [{"patches": patches}]}))
+        };
+        let names = [format!("one-{round}"), format!("two-{round}")];
+        tokio::join!(put(&apps, rival(&names[0])), put(&apps, rival(&names[1])));
+        let (winner, loser) = eventually("one has it", SOON, async || {
+            let [one, two] = [apps.get(&names[0]).await.unwrap(), apps.get(&names[1]).await.unwrap()];
+            let says = |app: &MultiCloudApp, words: &str| {
+                let conditions = app.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+                find(conditions, "Ready").is_some_and(|ready| ready.message.contains(words))
+            };
+            let refused = |app, other: &MultiCloudApp| {
+                let words = format!("ConfigMap {shared} in namespace rivals belongs to MultiCloudApp rivals/");
+                says(app, &format!("{words}{}", other.name_any())) && says(other, "waiting for the plane to place")
+            };
+            match (refused(&one, &two), refused(&two, &one)) {
+                (true, false) => Ok((two, one)),
+                (false, true) => Ok((one, two)),
+                _ => Err(format!("{:?} and {:?}", one.status, two.status)),
+            }
+        })
+        .await;
+        bind(&client, "rivals", "ConfigMap", &shared).await;
+        until_ready(&apps, &winner.name_any(), "True", "runs in eu, us").await;
+        until_ready(&apps, &loser.name_any(), "False", "belongs to").await;
+        let before = configs.get(&shared).await.unwrap();
+        assert_eq!(owner(&before), winner.uid());
+        assert_eq!(before.data.clone().unwrap()["of"], winner.name_any());
+        let selecting = |policies: Vec<Value>| {
+            policies.iter().filter(|policy| policy["spec"]["resourceSelectors"][0]["name"] == shared.as_str()).count()
+        };
+        let policies = Api::<PropagationPolicy>::namespaced(client.clone(), "rivals");
+        let placing = policies.list(&ListParams::default()).await.unwrap().items;
+        assert_eq!(selecting(placing.iter().map(|policy| serde_json::to_value(policy).unwrap()).collect()), 1);
+        let overriding = Api::<OverridePolicy>::namespaced(client.clone(), "rivals");
+        let overriding = overriding.list(&ListParams::default()).await.unwrap().items;
+        assert_eq!(selecting(overriding.iter().map(|policy| serde_json::to_value(policy).unwrap()).collect()), 1);
+
+        // The owner goes; what it had stays, and is the other's.
+        apps.delete(&winner.name_any(), &DeleteParams::default()).await.unwrap();
+        until_gone(&apps, &winner.name_any()).await;
+        until_ready(&apps, &loser.name_any(), "True", "runs in eu, us").await;
+        let after = configs.get(&shared).await.unwrap();
+        assert_eq!((after.uid(), owner(&after)), (before.uid(), loser.uid()), "handed over in place");
+        let data = after.data.unwrap();
+        assert_eq!(
+            data.keys().cloned().collect::<Vec<_>>(),
+            ["of".to_owned(), loser.name_any()],
+            "nothing of the first stays"
+        );
+        assert_eq!(data["of"], loser.name_any());
+    }
+    operator.kill();
+}
+
 #[tokio::test]
 async fn what_selects_nothing_is_named_beside_what_runs() {
     let (env, client) = env().await;

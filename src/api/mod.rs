@@ -32,6 +32,10 @@ pub const APP_LABEL: &str = "airdock.dev/app";
 /// Label that names the namespace (in the host cluster) of the [`MultiCloudApp`] behind [`APP_LABEL`].
 pub const APP_NAMESPACE_LABEL: &str = "airdock.dev/app-namespace";
 
+/// Annotation with the uid of the [`MultiCloudApp`] that an object of a plane belongs to. It decides whose the object is;
+/// the labels are for finding it.
+pub const OWNER_UID_ANNOTATION: &str = "airdock.dev/owner-uid";
+
 /// Label that names the component of the [`MultiCloudApp`] behind [`APP_LABEL`].
 pub const COMPONENT_LABEL: &str = "airdock.dev/component";
 

@@ -1,6 +1,8 @@
 //! Writing objects: server-side apply that is skipped when nothing would change, and deletes that can only hit
 //! the object that was meant.
 
+mod preconditions;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -54,6 +56,12 @@ pub enum ApplyError {
 }
 
 impl ApplyError {
+    /// Whether somebody else made, changed or deleted the object since it was seen (409).
+    #[must_use]
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Api { source, .. } if is_conflict(source))
+    }
+
     /// Whether the API server finds the object itself invalid (422), so that trying again is no use.
     #[must_use]
     pub fn is_invalid(&self) -> bool {
@@ -172,7 +180,6 @@ impl Applier {
                 return Ok(Applied { object: live.clone(), change: Change::None });
             }
         }
-        let (key, digest) = (settled_key(resource, namespace, name), digest(&wanted));
         let params = PatchParams::apply(&self.manager).force();
         let applied = self
             .api(resource, namespace)
@@ -184,9 +191,7 @@ impl Applier {
             Some(before) if before.resource_version() == applied.resource_version() => Change::None,
             Some(_) => Change::Updated,
         };
-        if !holds(&applied, &wanted) {
-            self.remember(key, digest, &applied);
-        }
+        self.settle(resource, namespace, name, &wanted, &applied);
         Ok(Applied { object: applied, change })
     }
 
@@ -207,7 +212,19 @@ impl Applier {
         })
     }
 
-    fn remember(&self, key: String, wanted: [u8; 32], live: &DynamicObject) {
+    /// Remembers an object as it was written, unless it can be compared with what is wanted anyway.
+    fn settle(
+        &self,
+        resource: &ApiResource,
+        namespace: Option<&str>,
+        name: &str,
+        wanted: &Value,
+        live: &DynamicObject,
+    ) {
+        if holds(live, wanted) {
+            return;
+        }
+        let (key, wanted) = (settled_key(resource, namespace, name), digest(wanted));
         let (Some(uid), Some(resource_version)) = (live.uid(), live.resource_version()) else { return };
         let mut settled = self.settled.lock();
         // Objects may go without being deleted here. What is forgotten is applied once more.

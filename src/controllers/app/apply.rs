@@ -5,15 +5,19 @@ use kube::api::DynamicObject;
 use kube::core::ApiResource;
 use serde_json::Value;
 
-use crate::api::app::{InventoryEntry, MultiCloudApp};
+use crate::api::app::InventoryEntry;
 use crate::application::model::Plan;
-use crate::controllers::stamp::{APPLIED_ANNOTATION, digest, stamped};
+use crate::controllers::stamp::{APPLIED_ANNOTATION, digest};
 use crate::karmada::{OverridePolicy, PropagationPolicy};
 use crate::runtime::apply::{Change, anybodys};
 
 use super::access::{Access, each};
 use super::error::Error;
-use super::observe::{Live, Observed, is_ours, resource};
+use super::observe::{Live, Observed, resource};
+use super::ownership::Claims;
+
+/// How often one object is tried in one round, while somebody else keeps changing it.
+const ATTEMPTS: usize = 5;
 
 /// What became of the writes.
 #[derive(Debug, Default)]
@@ -37,9 +41,9 @@ struct Wanted<'a> {
 
 /// Writes a plan: policies first, so that no template is ever placed or sent out without them; then the templates;
 /// and last it deletes what is not wanted any more.
-pub async fn apply(access: &Access, app: &MultiCloudApp, plan: &Plan, observed: &Observed) -> Outcome {
+pub async fn apply(access: &Access, claims: &Claims<'_>, plan: &Plan, observed: &Observed) -> Outcome {
     let mut outcome = Outcome { generations: vec![None; plan.templates.len()], ..Outcome::default() };
-    if let Err(error) = write_all(access, app, plan, observed, &mut outcome).await {
+    if let Err(error) = write_all(access, claims, plan, observed, &mut outcome).await {
         outcome.failure = Some(error);
     }
     outcome.inventory.sort();
@@ -48,7 +52,7 @@ pub async fn apply(access: &Access, app: &MultiCloudApp, plan: &Plan, observed: 
 
 async fn write_all(
     access: &Access,
-    app: &MultiCloudApp,
+    claims: &Claims<'_>,
     plan: &Plan,
     observed: &Observed,
     outcome: &mut Outcome,
@@ -67,14 +71,14 @@ async fn write_all(
             outcome.changed = true;
         }
     }
-    let [overrides, propagation, templates] = wanted(plan, observed);
+    let [overrides, propagation, templates] = wanted(claims, plan, observed);
     for stage in [overrides, propagation] {
-        for written in each(stage.into_iter().map(|wanted| write(access, wanted)).collect()).await? {
+        for written in each(stage.into_iter().map(|wanted| write(access, claims, wanted)).collect()).await? {
             outcome.record(&written);
         }
     }
     // One template that the plane refuses must not keep the others away.
-    let writes = templates.into_iter().map(|wanted| async move { Ok(write(access, wanted).await) });
+    let writes = templates.into_iter().map(|wanted| async move { Ok(write(access, claims, wanted).await) });
     let written = each(writes.collect()).await?;
     let mut failure = None;
     for (result, generation) in written.into_iter().zip(&mut outcome.generations) {
@@ -91,7 +95,11 @@ async fn write_all(
         return Err(error);
     }
     for live in &observed.stale {
-        delete(access, app, live).await?;
+        release(access, claims, live).await?;
+        outcome.changed = true;
+    }
+    if let Some(policy) = observed.propagation.as_ref().filter(|_| !selects_anything(plan)) {
+        delete_object(access, &resource::<PropagationPolicy>(), policy).await?;
         outcome.changed = true;
     }
     for policy in &observed.overrides {
@@ -112,57 +120,80 @@ impl Outcome {
 
 /// Whether everything that a plan wants is there as it wants it.
 #[must_use]
-pub fn is_written(plan: &Plan, observed: &Observed) -> bool {
+pub fn is_written(claims: &Claims<'_>, plan: &Plan, observed: &Observed) -> bool {
     let holds = |wanted: &Wanted<'_>| {
         let stamp = wanted.object.pointer("/metadata/annotations").and_then(|map| map.get(APPLIED_ANNOTATION));
         wanted.live.is_some_and(|live| {
             live.annotations().get(APPLIED_ANNOTATION).map(String::as_str) == stamp.and_then(Value::as_str)
         })
     };
-    observed.stale.is_empty() && wanted(plan, observed).iter().flatten().all(holds)
+    observed.stale.is_empty() && wanted(claims, plan, observed).iter().flatten().all(holds)
+}
+
+/// A policy without selectors would be refused, and is for nothing.
+fn selects_anything(plan: &Plan) -> bool {
+    !plan.propagation.spec.propagation.resource_selectors.is_empty()
 }
 
 /// Override policies, the policy, templates.
-fn wanted<'a>(plan: &Plan, observed: &'a Observed) -> [Vec<Wanted<'a>>; 3] {
+fn wanted<'a>(claims: &Claims<'_>, plan: &Plan, observed: &'a Observed) -> [Vec<Wanted<'a>>; 3] {
     let overrides = plan.overrides.iter().map(|policy| Wanted {
         resource: resource::<OverridePolicy>(),
-        object: serde_json::to_value(stamped(policy.clone())).unwrap_or_default(),
+        object: stamped_value(claims.marked(serde_json::to_value(policy).unwrap_or_default())),
         live: observed.overrides.iter().find(|live| live.name_any() == policy.name_any()),
     });
-    let propagation = Wanted {
+    let propagation = selects_anything(plan).then(|| Wanted {
         resource: resource::<PropagationPolicy>(),
-        object: serde_json::to_value(stamped(plan.propagation.clone())).unwrap_or_default(),
+        object: stamped_value(claims.marked(serde_json::to_value(&plan.propagation).unwrap_or_default())),
         live: observed.propagation.as_ref(),
-    };
+    });
     let templates = plan.templates.iter().zip(&observed.templates).map(|(template, live)| Wanted {
         resource: live.resource.clone(),
-        object: stamped_value(&template.object),
+        object: stamped_value(claims.marked(template.object.clone())),
         live: live.object.as_ref(),
     });
-    [overrides.collect(), vec![propagation], templates.collect()]
+    [overrides.collect(), propagation.into_iter().collect(), templates.collect()]
 }
 
-fn stamped_value(object: &Value) -> Value {
-    let stamp = digest(object);
-    let mut object = object.clone();
-    if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        let annotations = metadata.entry("annotations").or_insert_with(|| Value::Object(serde_json::Map::new()));
-        if let Some(annotations) = annotations.as_object_mut() {
-            annotations.insert(APPLIED_ANNOTATION.to_owned(), Value::String(stamp));
-        }
-    }
+fn stamped_value(mut object: Value) -> Value {
+    let stamp = digest(&object);
+    object["metadata"]["annotations"][APPLIED_ANNOTATION] = Value::String(stamp);
     object
 }
 
-/// Writes one object, whose owner was checked when it was read.
-async fn write(access: &Access, wanted: Wanted<'_>) -> Result<(DynamicObject, bool), Error> {
+/// Writes one object, unless it is as it should be. It is created, or written over what the plane itself has: the cache may
+/// be behind. When somebody was faster, its owner is looked at again.
+async fn write(access: &Access, claims: &Claims<'_>, wanted: Wanted<'_>) -> Result<(DynamicObject, bool), Error> {
     let Wanted { resource, object, live } = wanted;
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
-    let applied =
-        access.applier.apply_over(&resource, Some(&namespace), &name, object, live.cloned(), anybodys).await?;
-    access.record(&resource, &applied.object);
-    Ok((applied.object, applied.change != Change::None))
+    if let Some(live) = live.filter(|live| access.applier.is_applied(&resource, &object, live)) {
+        return Ok((live.clone(), false));
+    }
+    let mut seen = match live {
+        Some(_) => access.get(&resource, Some(&namespace), &name).await?,
+        None => None,
+    };
+    let mut attempt = 1;
+    loop {
+        if let Some(object) = &seen {
+            // Also when it turns out to be another's: the next look at the cache is to find that.
+            access.record(&resource, object);
+            claims.check(object)?;
+        }
+        let written = access.applier.apply_seen(&resource, Some(&namespace), &name, object.clone(), seen).await;
+        match written {
+            Err(error) if error.is_conflict() && attempt < ATTEMPTS => {
+                seen = access.get(&resource, Some(&namespace), &name).await?;
+                attempt += 1;
+            }
+            Err(error) => return Err(error.into()),
+            Ok(applied) => {
+                access.record(&resource, &applied.object);
+                return Ok((applied.object, applied.change != Change::None));
+            }
+        }
+    }
 }
 
 fn entry(object: &DynamicObject) -> InventoryEntry {
@@ -176,11 +207,17 @@ fn entry(object: &DynamicObject) -> InventoryEntry {
     }
 }
 
-/// Deletes an object of the app, if it is there and the app's.
-pub async fn delete(access: &Access, app: &MultiCloudApp, live: &Live) -> Result<(), Error> {
-    match live.object.as_ref().filter(|object| is_ours(app, object)) {
-        Some(object) => delete_object(access, &live.resource, object).await,
-        None => Ok(()),
+/// Lets go of an object, if it is there and the app's: it is handed over to the application that waits for it, and
+/// deleted when none does.
+pub async fn release(access: &Access, claims: &Claims<'_>, live: &Live) -> Result<(), Error> {
+    let Some(object) = live.object.as_ref().filter(|object| claims.is_ours(object)) else { return Ok(()) };
+    match claims.heir(&live.identity).filter(|_| object.metadata.deletion_timestamp.is_none()) {
+        Some(heir) => {
+            let object = access.applier.patch_metadata(&live.resource, object, heir.marks()).await?;
+            access.record(&live.resource, &object);
+            Ok(())
+        }
+        None => delete_object(access, &live.resource, object).await,
     }
 }
 

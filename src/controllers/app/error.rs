@@ -25,7 +25,7 @@ pub enum Error {
         kind: String,
     },
     /// The object belongs to another app.
-    #[error("{object} in namespace {namespace} belongs to MultiCloudApp {owner}; give one of the two another name")]
+    #[error("{object} in namespace {namespace} belongs to {owner}; give one of the two another name")]
     Claimed {
         /// Kind and name of the object.
         object: String,

@@ -9,6 +9,7 @@ pub mod access;
 pub mod apply;
 pub mod error;
 pub mod observe;
+pub mod ownership;
 mod remove;
 pub mod status;
 pub mod watch;
@@ -22,13 +23,14 @@ use kube::{Client, ResourceExt};
 
 use self::access::{Access, Accesses};
 use self::error::Error;
+use self::ownership::Claims;
 use self::status::RolloutStatus;
 use super::watch::instance;
 use super::{Context, finalizer};
 use crate::api::app::MultiCloudAppStatus;
 use crate::api::common::condition::SELECTORS_MATCHED;
 use crate::api::{KarmadaInstance, MultiCloudApp as App};
-use crate::application::model::Tenancy;
+use crate::application::model::{Application, Tenancy};
 use crate::application::plan::plan;
 use crate::application::selectors::{NOTHING_SELECTED, render_unmatched, unmatched};
 use crate::application::validate::validate;
@@ -48,12 +50,14 @@ const CONCURRENCY: u16 = 32;
 /// Runs until shutdown.
 pub async fn run(context: Context) {
     let (controller, instances) = watch::controller(&context);
+    let apps = controller.store();
     let host = context.host.0.clone();
     let reconciler = AppReconciler {
         writer: StatusWriter::new(host.clone(), AppReconciler::NAME),
         host,
         planes: context.planes.clone(),
         instances,
+        apps,
         accesses: Accesses::default(),
     };
     crate::runtime::controller::run(controller, reconciler, context.options(CONCURRENCY)).await;
@@ -63,6 +67,7 @@ struct AppReconciler {
     host: Client,
     planes: Planes,
     instances: Store<Guarded<KarmadaInstance>>,
+    apps: Store<Guarded<App>>,
     writer: StatusWriter,
     accesses: Accesses,
 }
@@ -121,28 +126,49 @@ impl AppReconciler {
             self.hold(app).await?;
         }
         let access = self.access(&key).map_err(|error| no_plane(&instance, &error))?;
-        let observed = match observe::observe(&access, app, &application).await {
+        let others = self.apps.state();
+        let claims = Claims { app, others: &others, instance: Some(&instance) };
+        self.bring(&access, &claims, &application, status, true).await
+    }
+
+    /// Observes, plans, applies. `again`: should another application be faster with an object, what was prepared for it is
+    /// taken back at once.
+    async fn bring(
+        &self,
+        access: &Arc<Access>,
+        claims: &Claims<'_>,
+        whole: &Application,
+        status: &mut MultiCloudAppStatus,
+        again: bool,
+    ) -> Result<ReconcileState, Error> {
+        let app = claims.app;
+        let observed = match observe::observe(access, claims, whole.clone()).await {
             // A kind may have been redefined since it was looked up.
             Err(Error::Read { source, .. }) if crate::runtime::error::is_not_found(&source) => {
                 access.forget_kinds();
-                observe::observe(&access, app, &application).await?
+                observe::observe(access, claims, whole.clone()).await?
             }
             result => result?,
         };
         tell_unmatched(app, &observed.clusters, &mut status.conditions);
+        let application = &observed.application;
         let plan =
-            plan(app, &application, &observed.clusters)?.keeping(observed.stale.iter().map(|live| &live.identity));
+            plan(app, application, &observed.clusters)?.keeping(observed.stale.iter().map(|live| &live.identity));
         let mut generations: Vec<Option<i64>> =
             observed.templates.iter().map(|live| live.object.as_ref()?.metadata.generation).collect();
         let mut changed = false;
         if !app.spec.suspend {
-            let outcome = apply::apply(&access, app, &plan, &observed).await;
+            let outcome = apply::apply(access, claims, &plan, &observed).await;
             if outcome.failure.is_none() {
                 status.inventory = outcome.inventory;
             }
             (generations, changed) = (outcome.generations, outcome.changed);
-            if let Some(error) = outcome.failure {
-                return Err(error);
+            match outcome.failure {
+                Some(Error::Claimed { .. } | Error::Exists { .. }) if again => {
+                    return Box::pin(self.bring(access, claims, whole, status, false)).await;
+                }
+                Some(error) => return Err(error),
+                None => {}
             }
         }
         let rollouts: Vec<RolloutStatus<'_>> = application
@@ -156,8 +182,12 @@ impl AppReconciler {
             })
             .collect();
         let verdict = status::read(app, &observed.clusters, &rollouts, status);
+        let is_written = apply::is_written(claims, &plan, &observed);
+        if let Some(error) = observed.refused {
+            return Err(error);
+        }
         Ok(match verdict {
-            _ if app.spec.suspend && !apply::is_written(&plan, &observed) => ReconcileState::of(Verdict::NotReady {
+            _ if app.spec.suspend && !is_written => ReconcileState::of(Verdict::NotReady {
                 reason: "Suspended",
                 message:
                     "suspended while the spec and the plane differ; nothing is written until spec.suspend is false"

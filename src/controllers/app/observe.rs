@@ -18,6 +18,7 @@ use crate::karmada::{Cluster, OverridePolicy, PropagationPolicy, ResourceBinding
 
 use super::access::{Access, each};
 use super::error::Error;
+use super::ownership::Claims;
 
 /// An object of an app, or the place where it will be.
 #[derive(Clone, Debug)]
@@ -33,8 +34,12 @@ pub struct Live {
 }
 
 /// What a plane holds of an app.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Observed {
+    /// The application, less what belongs to somebody else.
+    pub application: Application,
+    /// Why something was left out.
+    pub refused: Option<Error>,
     /// The members.
     pub clusters: Vec<Cluster>,
     /// The app's namespace.
@@ -43,7 +48,7 @@ pub struct Observed {
     pub propagation: Option<DynamicObject>,
     /// The override policies that carry the app's labels.
     pub overrides: Vec<DynamicObject>,
-    /// The app's templates, in the order of the spec.
+    /// The templates of `application`, in its order.
     pub templates: Vec<Live>,
     /// Objects that the app had, and should have no more.
     pub stale: Vec<Live>,
@@ -55,20 +60,6 @@ pub fn labels(app: &MultiCloudApp) -> String {
     format!("{APP_LABEL}={},{APP_NAMESPACE_LABEL}={}", app.name_any(), app.namespace().unwrap_or_default())
 }
 
-/// Whether an object of the plane is the app's: by its labels, or, should somebody have taken those off, because it
-/// is the very object that the app made.
-#[must_use]
-pub fn is_ours(app: &MultiCloudApp, object: &DynamicObject) -> bool {
-    let inventory = app.status.as_ref().map(|status| status.inventory.as_slice()).unwrap_or_default();
-    owner(object) == Some((app.namespace().unwrap_or_default().as_str(), app.name_any().as_str()))
-        || inventory.iter().any(|entry| Some(&entry.uid) == object.metadata.uid.as_ref())
-}
-
-fn owner(object: &DynamicObject) -> Option<(&str, &str)> {
-    let labels = object.metadata.labels.as_ref()?;
-    Some((labels.get(APP_NAMESPACE_LABEL)?, labels.get(APP_LABEL)?))
-}
-
 /// Where objects are looked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Source {
@@ -78,8 +69,9 @@ enum Source {
     Plane,
 }
 
-/// What the plane holds of an app whose spec is in order.
-pub async fn observe(access: &Arc<Access>, app: &MultiCloudApp, application: &Application) -> Result<Observed, Error> {
+/// Reads what the plane holds of an app whose spec is in order.
+pub async fn observe(access: &Arc<Access>, claims: &Claims<'_>, application: Application) -> Result<Observed, Error> {
+    let application = &application;
     let served = served(access, application).await?;
     check_served(application, &served)?;
     if let Some((api_version, kind)) = missing_kind(application, &served) {
@@ -90,41 +82,70 @@ pub async fn observe(access: &Arc<Access>, app: &MultiCloudApp, application: &Ap
     let policy = policy_name(application);
     let (namespaces, policies, overriding) =
         (resource::<Namespace>(), resource::<PropagationPolicy>(), resource::<OverridePolicy>());
-    let owner_labels = (app.namespace().unwrap_or_default(), app.name_any());
-    let is_labelled = |object: &DynamicObject| {
-        object.metadata.namespace.as_ref() == Some(namespace)
-            && owner(object) == Some((owner_labels.0.as_str(), owner_labels.1.as_str()))
-    };
+    let is_own = |policy: &DynamicObject| policy.namespace().as_ref() == Some(namespace) && claims.is_ours(policy);
     access.check().await?;
     let (clusters, live_namespace, propagation, overrides, templates) = tokio::try_join!(
         access.find_typed::<Cluster>(),
         access.find(&namespaces, None, namespace),
         access.find(&policies, Some(namespace), &policy),
-        access.find_all(&overriding, is_labelled),
+        access.find_all(&overriding, is_own),
         read(access, Source::Cache, namespace, wanted.clone()),
     )?;
-    let known = known(app, propagation.as_ref());
+    if let Some(policy) = &propagation {
+        claims.check(policy)?;
+    }
+    let known = known(claims, propagation.as_ref());
     let past: Vec<Identity> =
         known.into_iter().filter(|identity| !wanted.iter().any(|wanted| wanted.same(identity))).collect();
     let mut stale = read(access, Source::Plane, namespace, past).await?;
-    stale.retain(|live| live.object.as_ref().is_some_and(|object| is_ours(app, object)));
-    let observed = Observed { clusters, namespace: live_namespace, propagation, overrides, templates, stale };
-    check_owners(app, namespace, &observed)?;
+    stale.retain(|live| live.object.as_ref().is_some_and(|object| claims.is_ours(object)));
+    let mut observed = Observed {
+        application: Application { templates: Vec::new(), ..application.clone() },
+        refused: None,
+        clusters,
+        namespace: live_namespace,
+        propagation,
+        overrides,
+        templates: Vec::new(),
+        stale,
+    };
+    // What belongs to somebody else is left out of everything, policies included.
+    for (template, live) in application.templates.iter().zip(templates) {
+        match live.object.as_ref().map_or(Ok(()), |object| claims.check(object)) {
+            Ok(()) => {
+                observed.application.templates.push(template.clone());
+                observed.templates.push(live);
+            }
+            Err(error) => observed.refused = observed.refused.or(Some(error)),
+        }
+    }
     Ok(observed)
 }
 
 /// Reads what the plane still holds of an app that is to go, whatever its spec says.
-pub async fn remains(access: &Arc<Access>, app: &MultiCloudApp, application: &Application) -> Result<Observed, Error> {
+pub async fn remains(access: &Arc<Access>, claims: &Claims<'_>, application: Application) -> Result<Observed, Error> {
+    let app = claims.app;
     let namespace = &application.namespace;
-    let policy = policy_name(application);
+    let policy = policy_name(&application);
     let (policies, overriding, labels) = (resource::<PropagationPolicy>(), resource::<OverridePolicy>(), labels(app));
-    let (propagation, overrides) = tokio::try_join!(
+    let (propagation, mut overrides) = tokio::try_join!(
         access.get(&policies, Some(namespace), &policy),
         access.list(&overriding, namespace, &labels),
     )?;
-    let propagation = propagation.filter(|policy| is_ours(app, policy));
-    let stale = read(access, Source::Plane, namespace, known(app, propagation.as_ref()).into_iter().collect()).await?;
-    Ok(Observed { clusters: Vec::new(), namespace: None, propagation, overrides, templates: Vec::new(), stale })
+    let propagation = propagation.filter(|policy| claims.is_ours(policy));
+    overrides.retain(|policy| claims.is_ours(policy));
+    let stale =
+        read(access, Source::Plane, namespace, known(claims, propagation.as_ref()).into_iter().collect()).await?;
+    Ok(Observed {
+        refused: None,
+        clusters: Vec::new(),
+        namespace: None,
+        propagation,
+        overrides,
+        templates: Vec::new(),
+        stale,
+        application,
+    })
 }
 
 async fn served(access: &Access, application: &Application) -> Result<Served, Error> {
@@ -164,15 +185,14 @@ async fn read(access: &Access, source: Source, namespace: &str, identities: Vec<
 
 /// The objects that an app is known to have had: those in its status, and those in its policy, which is written
 /// before them and so names them even when the process was killed before the status was.
-fn known(app: &MultiCloudApp, propagation: Option<&DynamicObject>) -> BTreeSet<Identity> {
-    let inventory = app.status.as_ref().map(|status| status.inventory.as_slice()).unwrap_or_default();
-    let listed = inventory.iter().filter(|entry| !is_policy(entry)).map(|entry| Identity {
+fn known(claims: &Claims<'_>, propagation: Option<&DynamicObject>) -> BTreeSet<Identity> {
+    let listed = claims.inventory().iter().filter(|entry| !is_policy(entry)).map(|entry| Identity {
         api_version: entry.api_version.clone(),
         kind: entry.kind.clone(),
         name: entry.name.clone(),
     });
     let selectors = propagation
-        .filter(|policy| is_ours(app, policy))
+        .filter(|policy| claims.is_ours(policy))
         .and_then(|policy| policy.data.pointer("/spec/resourceSelectors"))
         .and_then(Value::as_array);
     let selected = selectors.into_iter().flatten().filter_map(|selector| {
@@ -184,27 +204,6 @@ fn known(app: &MultiCloudApp, propagation: Option<&DynamicObject>) -> BTreeSet<I
 
 fn is_policy(entry: &InventoryEntry) -> bool {
     entry.api_version.starts_with("policy.karmada.io/")
-}
-
-/// Nothing of the app's names may belong to somebody else.
-fn check_owners(app: &MultiCloudApp, namespace: &str, observed: &Observed) -> Result<(), Error> {
-    let templates = observed.templates.iter().filter_map(|live| live.object.as_ref());
-    for object in observed.propagation.iter().chain(templates) {
-        if is_ours(app, object) {
-            continue;
-        }
-        let kind = object.types.as_ref().map(|types| types.kind.as_str()).unwrap_or("object");
-        let object_name = format!("{kind} {}", object.name_any());
-        return Err(match owner(object) {
-            Some((owner_namespace, owner_name)) => Error::Claimed {
-                object: object_name,
-                namespace: namespace.to_owned(),
-                owner: format!("{owner_namespace}/{owner_name}"),
-            },
-            None => Error::Exists { object: object_name, namespace: namespace.to_owned() },
-        });
-    }
-    Ok(())
 }
 
 /// Where objects of a type of ours are.

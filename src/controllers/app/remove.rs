@@ -8,6 +8,7 @@ use kube::ResourceExt;
 use super::access::{self, Access};
 use super::error::Error;
 use super::observe::{self, Observed};
+use super::ownership::Claims;
 use super::{AppReconciler, FINALIZER, ReconcileState, apply};
 use crate::api::MultiCloudApp as App;
 use crate::api::instance::Phase;
@@ -43,8 +44,8 @@ impl AppReconciler {
             }
             Err(_) if is_given_up => return self.let_go(app, &key).await,
             Err(error) => {
-                return Err(match instance {
-                    Some(instance) => no_plane(&instance, &error).into(),
+                return Err(match &instance {
+                    Some(instance) => no_plane(instance, &error).into(),
                     None => InstanceRefError::Connecting(key).into(),
                 });
             }
@@ -52,11 +53,13 @@ impl AppReconciler {
         };
         // Only the namespace is needed of the spec, which may be out of order by now.
         let application = Application::without_templates(app);
-        let remains = match observe::remains(&access, app, &application).await {
+        let others = self.apps.state();
+        let claims = Claims { app, others: &others, instance: instance.as_ref() };
+        let remains = match observe::remains(&access, &claims, application).await {
             Err(Error::Read { .. }) if is_given_up || never_up => return self.let_go(app, &key).await,
             result => result?,
         };
-        match clean(&access, app, &remains).await? {
+        match clean(&access, &claims, &remains).await? {
             None => self.let_go(app, &key).await,
             Some(message) => {
                 let verdict = Verdict::Progressing { reason: "Deleting", message };
@@ -77,10 +80,10 @@ impl AppReconciler {
 
 /// Deletes the templates, then, once the members are clean of them, the policies. Tells what is awaited; nothing
 /// when all is gone.
-async fn clean(access: &Access, app: &App, remains: &Observed) -> Result<Option<String>, Error> {
-    access::each(remains.stale.iter().map(|live| apply::delete(access, app, live)).collect()).await?;
+async fn clean(access: &Access, claims: &Claims<'_>, remains: &Observed) -> Result<Option<String>, Error> {
+    access::each(remains.stale.iter().map(|live| apply::release(access, claims, live)).collect()).await?;
     for live in &remains.stale {
-        let is_there = live.object.as_ref().is_some_and(|object| observe::is_ours(app, object));
+        let is_there = live.object.as_ref().is_some_and(|object| claims.is_ours(object));
         // The binding goes when the members are clean. That of a namesake is not waited for.
         let is_bound = live.binding.is_some() && (is_there || live.object.is_none());
         if is_there || is_bound {
