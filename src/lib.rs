@@ -11,6 +11,7 @@ pub mod distribute;
 pub mod engine;
 pub mod interpret;
 pub mod karmada;
+pub mod limits;
 pub mod operator;
 pub mod overrides;
 pub mod pki;

@@ -148,8 +148,8 @@ impl Fleet {
 
     /// Waits until each member holds exactly what it must.
     pub async fn until_right(&self) {
-        for member in 0..MEMBERS.len() {
-            eventually(&format!("member {} is right", MEMBERS[member]), RIGHT_WITHIN, async || {
+        for (member, name) in MEMBERS.iter().enumerate() {
+            eventually(&format!("member {name} is right"), RIGHT_WITHIN, async || {
                 match self.first_difference(member).await {
                     None => Ok(()),
                     Some(difference) => Err(format!("{difference}; the engine's log:\n{}", self.engine.log())),

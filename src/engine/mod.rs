@@ -54,7 +54,9 @@ use crate::runtime::kubeconfig::{Connection, Credentials};
 use crate::runtime::metrics::Metrics;
 
 pub use self::index::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
-pub use self::model::{BINDING_FINALIZER, CLUSTER_FINALIZER, PLANE_ANNOTATION, REMOVING_ANNOTATION};
+pub use self::model::{
+    ADOPTED_ANNOTATION, BINDING_FINALIZER, CLUSTER_FINALIZER, PLANE_ANNOTATION, REMOVING_ANNOTATION,
+};
 
 /// Keys that wait at a moment when nothing much happens.
 const BACKLOG: i64 = 16;

@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::kind::Kind;
 use super::text;
-use crate::runtime::limits::{OMITTED, depth};
+use crate::limits::{OMITTED, depth};
 
 /// Annotation, on objects in members, with the generation of the template that they were made from.
 pub const TEMPLATE_GENERATION_ANNOTATION: &str = "resourcetemplate.karmada.io/generation";

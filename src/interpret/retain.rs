@@ -24,13 +24,12 @@ pub fn retain(wanted: &mut Value, live: &Value) {
                 merge_by_name(wanted, live, field);
             }
         }
-        Some(Kind::Service) => {
-            // Allocated once and immutable.
+        // Allocated once and immutable.
+        Some(Kind::Service)
             if live.pointer("/spec/healthCheckNodePort").and_then(Value::as_i64).unwrap_or(0) > 0
-                && wanted.pointer("/spec/healthCheckNodePort").is_some()
-            {
-                carry(wanted, live, "/spec", "healthCheckNodePort");
-            }
+                && wanted.pointer("/spec/healthCheckNodePort").is_some() =>
+        {
+            carry(wanted, live, "/spec", "healthCheckNodePort");
         }
         // The volume that a claim is bound to, and the claim that a volume is bound to.
         Some(Kind::PersistentVolumeClaim) => carry(wanted, live, "/spec", "volumeName"),

@@ -119,8 +119,8 @@ fn each<T>(
     overriders: &[T],
     apply: impl Fn(&mut Value, &T) -> Result<(), String>,
 ) -> Result<(), (String, String)> {
-    let numbered = overriders.iter().enumerate();
-    numbered.map(|(n, overrider)| apply(object, overrider).map_err(|e| (format!("{field}[{n}]"), e))).collect()
+    let mut numbered = overriders.iter().enumerate();
+    numbered.try_for_each(|(n, overrider)| apply(object, overrider).map_err(|e| (format!("{field}[{n}]"), e)))
 }
 
 #[cfg(test)]

@@ -208,9 +208,8 @@ where
         let Some(frame) = frame else { return Poll::Ready(None) };
         let frame = frame.map_err(Into::into).and_then(|frame| {
             let limit = self.limit;
-            match frame.data_ref() {
-                Some(data) => limit.count(&mut self.seen, data.as_ref())?,
-                None => {}
+            if let Some(data) = frame.data_ref() {
+                limit.count(&mut self.seen, data.as_ref())?;
             }
             Ok(frame)
         });

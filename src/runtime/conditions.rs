@@ -4,8 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::Timestamp;
 
 use super::error::{Class, Classified, MAX_TEXT, chain};
-use super::limits::shorten;
 use crate::api::common::condition::{READY, RECONCILING, STALLED};
+use crate::limits::shorten;
 
 /// What the three standard conditions say together.
 #[derive(Clone, Debug, PartialEq, Eq)]

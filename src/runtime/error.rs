@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use kube::core::Status;
 
-use super::limits::shorten;
+use crate::limits::shorten;
 
 /// What a failure means for the next attempt. It alone decides the requeue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -16,7 +16,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
-use super::limits::{OMITTED, check_depth, shorten};
+use crate::limits::{OMITTED, check_depth, shorten};
 
 /// Objects in one page of a list: what a burst of them takes in memory is bounded.
 pub const PAGE: u32 = 50;

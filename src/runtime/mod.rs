@@ -13,7 +13,6 @@ pub mod http;
 pub mod instance_ref;
 pub mod kubeconfig;
 pub mod leadership;
-pub mod limits;
 pub mod metrics;
 pub mod ownership;
 pub mod planes;

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 use super::conditions::{Verdict, find};
 use super::error::{chain, is_not_found};
 use super::guarded::{Guarded, InvalidObject};
-use super::limits::shorten;
 use crate::api::common::ConditionedStatus;
 use crate::api::common::condition::READY;
+use crate::limits::shorten;
 
 /// Reason of what concerns an object that cannot be read.
 pub const INVALID_OBJECT: &str = "InvalidObject";

@@ -3,7 +3,7 @@
 //! The plane takes its applications out of a member. When it is gone, with its namespace for example, nobody would:
 //! the objects of a Compact plane carry its mark, and are found and removed by it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -22,7 +22,7 @@ use super::remaining::Remaining;
 use super::write::MemberWrite;
 use crate::api::instance::Profile;
 use crate::api::member::MemberClusterJoin;
-use crate::engine::{PLANE_ANNOTATION, REMOVING_ANNOTATION};
+use crate::engine::{ADOPTED_ANNOTATION, PLANE_ANNOTATION, REMOVING_ANNOTATION};
 use crate::karmada::binding::BindingSpec;
 use crate::karmada::{CLUSTER_NAMESPACE, Cluster, ClusterResourceBinding, MANAGED_LABEL, ResourceBinding};
 use crate::runtime::controller::Guarded;
@@ -178,11 +178,10 @@ async fn list_owned(client: &Client, resource: ApiResource, plane: &str) -> Resu
         }
         Err(error) => return Err(error),
     };
-    let marked = list
+    Ok(list
         .items
         .into_iter()
-        .filter(|object| object.annotations().get(PLANE_ANNOTATION).is_some_and(|mark| mark == plane));
-    Ok(marked
+        .filter(|object| is_owned(object.annotations(), plane))
         .map(|object| OwnedObject {
             resource: resource.clone(),
             namespace: object.namespace(),
@@ -191,6 +190,11 @@ async fn list_owned(client: &Client, resource: ApiResource, plane: &str) -> Resu
             deleting: object.metadata.deletion_timestamp.is_some(),
         })
         .collect())
+}
+
+/// Whether a plane made an object. What it adopted, a namespace with other people's objects in it, was there before. *Pure.*
+fn is_owned(annotations: &BTreeMap<String, String>, plane: &str) -> bool {
+    annotations.get(PLANE_ANNOTATION).is_some_and(|mark| mark == plane) && !annotations.contains_key(ADOPTED_ANNOTATION)
 }
 
 /// What is deleted next. Namespaces and definitions take along what is in them, so they come last. *Pure.*
@@ -263,6 +267,16 @@ mod tests {
         assert_eq!(names(&[namespace.clone(), web, definition.clone()]), ["web"]);
         assert!(names(&[namespace.clone(), ending]).is_empty(), "one that ends is waited for");
         assert_eq!(names(&[namespace, definition]), ["shop", "x.example.com"]);
+    }
+
+    #[test]
+    fn what_was_there_before_the_plane_is_not_its_own() {
+        let marked = |mark: &str, adopted: bool| {
+            let adopted = adopted.then(|| (ADOPTED_ANNOTATION.to_owned(), "true".to_owned()));
+            is_owned(&std::iter::once((PLANE_ANNOTATION.to_owned(), mark.to_owned())).chain(adopted).collect(), "plane")
+        };
+        assert!(marked("plane", false));
+        assert!(!marked("another", false) && !marked("plane", true));
     }
 
     #[test]

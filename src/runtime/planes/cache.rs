@@ -314,7 +314,7 @@ impl PlaneCache {
                 return;
             }
             Err(error) => {
-                tracing::debug!(%instance, kind = resource.kind, %error, "watch is interrupted and will resume");
+                tracing::debug!(%instance, kind = resource.kind, error = chain(&error), "watch is interrupted and will resume");
                 *self.0.answer.lock() = None;
                 return;
             }
@@ -447,7 +447,7 @@ impl KindView {
         let objects = self.list(is_meant).into_iter();
         objects
             .filter_map(|object| {
-                self.typed(object).inspect_err(|error| tracing::warn!(%error, "object is left out")).ok()
+                self.typed(object).inspect_err(|error| tracing::warn!(error = chain(error), "object is left out")).ok()
             })
             .collect()
     }
