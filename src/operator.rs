@@ -76,7 +76,9 @@ pub async fn run(
         (Leadership::always(), futures::future::Either::Right(task))
     };
     let caches = Caches::default();
-    let (planes, keeper) = Planes::start(host.clone(), factory.clone(), config.service_access, shard, shutdown.clone());
+    let access = config.service_access;
+    let (planes, keeper) =
+        Planes::start(host.clone(), factory.clone(), access, shard, metrics.clone(), shutdown.clone());
     let context = Context {
         host: HostClient(host),
         factory,

@@ -8,10 +8,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex as StdMutex};
 use std::time::Duration;
 
-use airdock::api::{MultiCloudApp, PermissionBinding};
+use airdock::api::{MANAGED_BY, MANAGED_BY_LABEL, MultiCloudApp, PermissionBinding};
 use airdock::controllers::{app, permission};
 use airdock::runtime::client::{RequestHook, is_write};
 use airdock::runtime::conditions::find;
+use airdock::runtime::error::is_not_found;
 use airdock::runtime::metrics::Metrics;
 use futures::future::BoxFuture;
 use harness::operator::Operator;
@@ -145,11 +146,12 @@ fn application() -> Value {
 }
 
 /// Plays the engine: the application's object is in its cluster.
-async fn bind(plane: &Client) {
+async fn bind(plane: &Client, api_version: &str, kind: &str) {
+    let name = format!("colours-{}", kind.to_lowercase());
     let binding = json!({
         "apiVersion": "work.karmada.io/v1alpha2", "kind": "ResourceBinding",
-        "metadata": {"name": "colours-configmap", "namespace": "shop"},
-        "spec": {"resource": {"apiVersion": "v1", "kind": "ConfigMap", "name": "colours", "namespace": "shop"},
+        "metadata": {"name": name, "namespace": "shop"},
+        "spec": {"resource": {"apiVersion": api_version, "kind": kind, "name": "colours", "namespace": "shop"},
                  "clusters": [{"name": "eu"}]},
     });
     objects::namespace(plane, "shop").await;
@@ -157,7 +159,7 @@ async fn bind(plane: &Client) {
     let item = json!({"clusterName": "eu", "applied": true, "health": "Healthy"});
     let (version, kind) = ("work.karmada.io/v1alpha2", "ResourceBinding");
     let status = json!({"aggregatedStatus": [item]});
-    objects::merge_status(plane, version, kind, "shop", "colours-configmap", status).await;
+    objects::merge_status(plane, version, kind, "shop", &name, status).await;
 }
 
 /// How many reconciles have ended.
@@ -190,7 +192,7 @@ async fn a_plane_is_watched_once_and_a_round_in_which_nothing_happens_asks_it_on
     let (log, mut metrics) = (Arc::new(RequestLog::default()), None);
     let _operator = env.operator(&log, &mut metrics);
     let metrics = metrics.unwrap();
-    bind(&plane).await;
+    bind(&plane, "v1", "ConfigMap").await;
     objects::apply(&host, permission_binding()).await;
     objects::apply(&host, application()).await;
     let bindings = Api::<PermissionBinding>::namespaced(host.clone(), "fleet");
@@ -238,7 +240,7 @@ async fn nothing_is_written_twice_and_what_is_deleted_comes_back() {
     let (log, mut metrics) = (Arc::new(RequestLog::default()), None);
     let _operator = env.operator(&log, &mut metrics);
     let metrics = metrics.unwrap();
-    bind(&plane).await;
+    bind(&plane, "v1", "ConfigMap").await;
     objects::apply(&host, permission_binding()).await;
     objects::apply(&host, application()).await;
     let bindings = Api::<PermissionBinding>::namespaced(host.clone(), "fleet");
@@ -278,6 +280,124 @@ async fn nothing_is_written_twice_and_what_is_deleted_comes_back() {
         } else {
             Err(format!("{role_again:?} {config_again:?}"))
         }
+    })
+    .await;
+}
+
+/// A kind that takes whatever it is given.
+fn free_form() -> Value {
+    let schema = json!({"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}});
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "settings.example.dev"},
+        "spec": {
+            "group": "example.dev", "scope": "Namespaced",
+            "names": {"kind": "Setting", "plural": "settings", "singular": "setting"},
+            "versions": [{"name": "v1", "served": true, "storage": true, "schema": schema}],
+        },
+    })
+}
+
+fn setting_app(name: &str, namespace: &str, setting: &str, value: &str) -> Value {
+    let setting = json!({
+        "apiVersion": "example.dev/v1", "kind": "Setting", "metadata": {"name": setting}, "data": {"a": value},
+    });
+    json!({
+        "apiVersion": "airdock.dev/v1alpha1", "kind": "MultiCloudApp",
+        "metadata": {"name": name, "namespace": "fleet"},
+        "spec": {"instanceRef": {"name": "east"}, "namespace": namespace,
+                 "components": [{"name": "all", "manifests": [setting]}]},
+    })
+}
+
+fn nested(levels: usize) -> String {
+    format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels))
+}
+
+/// Sends an object as text: nothing here could hold it.
+async fn send(client: &Client, method: Method, path: &str, content_type: &str, object: String) {
+    let request = http::Request::builder().method(method).uri(path).header("content-type", content_type);
+    client.request_text(request.body(object.into_bytes()).unwrap()).await.unwrap();
+}
+
+/// An object as text, if it is there.
+async fn text_of(client: &Client, path: &str) -> Option<String> {
+    match client.request_text(http::Request::get(path).body(Vec::new()).unwrap()).await {
+        Ok(text) => Some(text),
+        Err(error) if is_not_found(&error) => None,
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn objects_that_cannot_be_read_stop_nobody_elses() {
+    const JSON: &str = "application/json";
+    let env = TestEnv::start().await;
+    let (host, plane) = (env.host.client(), env.plane.client());
+    objects::define(&plane, &[serde_json::from_value(free_form()).unwrap()]).await;
+    objects::namespace(&plane, "other").await;
+    let policies = "/apis/policy.karmada.io/v1alpha1/namespaces/other/overridepolicies";
+    let policy = format!(
+        r#"{{"apiVersion":"policy.karmada.io/v1alpha1","kind":"OverridePolicy","metadata":{{"name":"deep"}},
+        "spec":{{"overrideRules":[{{"overriders":{{"plaintext":[{{"path":"/data","operator":"replace","value":{}}}]}}}}]}}}}"#,
+        nested(200)
+    );
+    send(&plane, Method::POST, policies, JSON, policy).await;
+    let settings = |namespace: &str| format!("/apis/example.dev/v1/namespaces/{namespace}/settings");
+    let deep = format!(
+        r#"{{"apiVersion":"example.dev/v1","kind":"Setting","data":{},
+        "metadata":{{"name":"deep","labels":{{"{MANAGED_BY_LABEL}":"{MANAGED_BY}"}}}}}}"#,
+        nested(200)
+    );
+    send(&plane, Method::POST, &settings("other"), JSON, deep).await;
+    bind(&plane, "example.dev/v1", "Setting").await;
+
+    let (log, mut metrics) = (Arc::new(RequestLog::default()), None);
+    let operator = env.operator(&log, &mut metrics);
+    let mut readers = permission_binding();
+    objects::apply(&host, readers.clone()).await;
+    objects::apply(&host, setting_app("shop", "shop", "colours", "b")).await;
+    let bindings = Api::<PermissionBinding>::namespaced(host.clone(), "fleet");
+    let apps = Api::<MultiCloudApp>::namespaced(host.clone(), "fleet");
+    until_ready(&bindings, "readers").await;
+    until_ready(&apps, "shop").await;
+    let counted = metrics.unwrap().encode();
+    for kind in ["OverridePolicy", "Setting"] {
+        let counter = format!("airdock_unreadable_objects_total{{kind=\"{kind}\"}}");
+        assert!(counted.contains(&counter), "{counter} is not in {counted}");
+    }
+
+    // It is there, and somebody else's.
+    objects::apply(&host, setting_app("taker", "other", "deep", "b")).await;
+    eventually("the name is taken", SOON, async || {
+        let app = serde_json::to_value(apps.get("taker").await.unwrap()).unwrap();
+        let conditions = app["status"]["conditions"].to_string();
+        if conditions.contains("ObjectExists") { Ok(()) } else { Err(conditions) }
+    })
+    .await;
+    let untouched = text_of(&plane, &format!("{}/deep", settings("other"))).await.unwrap();
+    assert!(!untouched.contains("airdock.dev/app"), "{untouched}");
+
+    operator.kill();
+    readers["metadata"]["name"] = json!("others");
+    objects::apply(&host, readers).await;
+    objects::apply(&host, setting_app("shop", "shop", "colours", "changed")).await;
+    let _operator = env.operator(&log, &mut None);
+    until_ready(&bindings, "others").await;
+    let colours = format!("{}/colours", settings("shop"));
+    eventually("the change is in the plane", SOON, async || {
+        let found = text_of(&plane, &colours).await.unwrap();
+        if found.contains("changed") { Ok(()) } else { Err(found) }
+    })
+    .await;
+
+    // What became unreadable is still taken away with its app.
+    let added = format!(r#"{{"extra":{}}}"#, nested(200));
+    send(&plane, Method::PATCH, &colours, "application/merge-patch+json", added).await;
+    apps.delete("shop", &DeleteParams::default()).await.unwrap();
+    eventually("it is gone", SOON, async || match text_of(&plane, &colours).await {
+        None => Ok(()),
+        Some(found) => Err(found),
     })
     .await;
 }

@@ -51,7 +51,7 @@ use self::rest::{Rest, message};
 use crate::karmada::CLUSTER_NAMESPACE;
 use crate::runtime::client::ClientFactory;
 use crate::runtime::kubeconfig::{Connection, Credentials};
-use crate::runtime::metrics::Metrics;
+use crate::runtime::metrics::{KindLabel, Metrics};
 
 pub use self::index::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
 pub use self::model::{
@@ -118,12 +118,6 @@ struct Engine {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct QueueLabel {
     name: &'static str,
-}
-
-/// Label of what concerns one kind.
-#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
-struct KindLabel {
-    kind: String,
 }
 
 /// Token and authority of a member.

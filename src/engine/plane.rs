@@ -28,12 +28,13 @@ use super::policy;
 use super::rest::message;
 use super::schedule::binding_key;
 use super::watch::{News, follow};
-use super::{Credential, Engine, KindLabel};
+use super::{Credential, Engine};
 use crate::karmada::{
     CLUSTER_NAMESPACE, Cluster, ClusterOverridePolicy, ClusterPropagationPolicy, ClusterResourceBinding,
     OverridePolicy, PropagationPolicy, ResourceBinding,
 };
 use crate::runtime::guarded::omitted;
+use crate::runtime::metrics::KindLabel;
 use crate::runtime::status::StatusWriter;
 
 /// How long a kind is watched after its last use.

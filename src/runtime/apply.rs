@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, Preconditions};
-use kube::core::ApiResource;
+use kube::core::{ApiResource, TypeMeta};
 use kube::{Client, Resource, ResourceExt};
 use parking_lot::Mutex;
 use serde::Serialize;
@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 
 use super::contains::contains;
 use super::error::{is_conflict, is_not_found};
+use super::guarded::Guarded;
 
 /// Why an object was not written.
 #[derive(thiserror::Error, Debug)]
@@ -39,6 +40,16 @@ pub enum ApplyError {
         /// Why not.
         #[source]
         source: serde_json::Error,
+    },
+    /// It was written, and the answer is an object that cannot be read.
+    #[error("{kind} {name} cannot be read: {problem}; delete it, or take out of it what others have added")]
+    Unreadable {
+        /// Kind of the object.
+        kind: String,
+        /// Namespace and name of the object.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
     },
     /// The API server refused, or did not answer.
     #[error("{verb} {kind} {name}")]
@@ -156,8 +167,8 @@ impl Applier {
         wanted: Value,
         ours: Ownership,
     ) -> Result<Applied, ApplyError> {
-        let api = self.api(resource, namespace);
-        let live = api.get_opt(name).await.map_err(|source| api_error("get", resource, namespace, name, source))?;
+        let live = self.get(resource, namespace, name).await;
+        let live = live.map_err(|source| api_error("get", resource, namespace, name, source))?;
         self.apply_over(resource, namespace, name, wanted, live, ours).await
     }
 
@@ -182,10 +193,16 @@ impl Applier {
         }
         let params = PatchParams::apply(&self.manager).force();
         let applied = self
-            .api(resource, namespace)
+            .guarded_api(resource, namespace)
             .patch(name, &params, &Patch::Apply(&wanted))
             .await
             .map_err(|source| api_error("apply", resource, namespace, name, source))?;
+        // What others have added to it is still there.
+        let applied = applied.0.map_err(|invalid| ApplyError::Unreadable {
+            kind: resource.kind.clone(),
+            name: full_name(namespace, name),
+            problem: invalid.problem,
+        })?;
         let change = match &live {
             None => Change::Created,
             Some(before) if before.resource_version() == applied.resource_version() => Change::None,
@@ -253,7 +270,31 @@ impl Applier {
                 Ok(answer.is_right())
             }
             Err(error) if is_not_found(&error) || is_conflict(&error) => Ok(true),
+            // The object itself, which cannot be read.
+            Err(kube::Error::SerdeError(_)) => Ok(false),
             Err(source) => Err(api_error("delete", resource, namespace, name, source)),
+        }
+    }
+
+    /// An object as far as it is [known](Guarded::known), if it is there. It says of what type it is.
+    ///
+    /// # Errors
+    /// The API server refused, or did not answer.
+    pub async fn get(
+        &self,
+        resource: &ApiResource,
+        namespace: Option<&str>,
+        name: &str,
+    ) -> Result<Option<DynamicObject>, kube::Error> {
+        let found = self.guarded_api(resource, namespace).get_opt(name).await?;
+        let types = || TypeMeta { api_version: resource.api_version.clone(), kind: resource.kind.clone() };
+        Ok(found.map(|found| DynamicObject { types: Some(types()), ..found.known() }))
+    }
+
+    fn guarded_api(&self, resource: &ApiResource, namespace: Option<&str>) -> Api<Guarded<DynamicObject>> {
+        match namespace {
+            Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, resource),
+            None => Api::all_with(self.client.clone(), resource),
         }
     }
 

@@ -10,7 +10,7 @@ use std::fmt::Debug;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
-use kube::api::{Api, ListParams};
+use kube::api::{Api, DynamicObject, ListParams};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
@@ -58,6 +58,18 @@ impl<K: DeserializeOwned> Guarded<K> {
     }
 }
 
+impl Guarded<DynamicObject> {
+    /// What is known of the object. Of one that cannot be read that is its metadata, and [`omitted`] tells why.
+    #[must_use]
+    pub fn known(self) -> DynamicObject {
+        self.0.unwrap_or_else(|invalid| DynamicObject {
+            types: None,
+            data: json!({OMITTED: invalid.problem}),
+            metadata: invalid.metadata,
+        })
+    }
+}
+
 impl InvalidObject {
     fn of_json(json: &str, problem: &str) -> Self {
         let fields = Fields::of_json(json);
@@ -84,6 +96,10 @@ impl<K: Resource> Resource for Guarded<K> {
 
     fn plural(dyntype: &Self::DynamicType) -> Cow<'_, str> {
         K::plural(dyntype)
+    }
+
+    fn metadata_api() -> bool {
+        K::metadata_api()
     }
 
     fn meta(&self) -> &ObjectMeta {
@@ -115,6 +131,14 @@ where
         }
     };
     Ok(list_all(api, params).await?.into_iter().filter_map(read).collect())
+}
+
+/// All objects of an API, page by page, as far as they are [known](Guarded::known): for whoever needs their metadata.
+pub async fn list_known(
+    api: &Api<Guarded<DynamicObject>>,
+    params: &ListParams,
+) -> Result<Vec<DynamicObject>, kube::Error> {
+    Ok(list_all(api, params).await?.into_iter().map(Guarded::known).collect())
 }
 
 /// All objects of an API, page by page, with those that cannot be read.
@@ -160,7 +184,7 @@ pub fn read_any(json: &str) -> Result<Value, serde_json::Error> {
     Ok(Value::Object(object))
 }
 
-/// What is left out of an object that [`read_any`] has read, other than a status.
+/// What is left out of an object that [`read_any`] or [`Guarded::known`] has read, other than a status.
 #[must_use]
 pub fn omitted(object: &Value) -> Option<&str> {
     object.get(OMITTED).and_then(Value::as_str)
@@ -275,6 +299,21 @@ mod tests {
         assert_eq!((spec.get("spec"), &spec["metadata"]["name"]), (None, &json!("x")));
 
         assert_eq!(read_any(r#"{"spec":{"a":1}}"#).unwrap(), json!({"spec": {"a": 1}}));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_known_by_its_metadata() {
+        let deep = Guarded::<DynamicObject>::of_json(&object("deep", &format!(r#""spec":{}"#, nested(200)))).known();
+        assert_eq!(omitted(&deep.data), Some("is nested 201 levels deep; at most 100 are read"));
+        assert_eq!((deep.labels()["l"].as_str(), deep.uid().as_deref()), ("v", Some("u")));
+        let flat = Guarded::<DynamicObject>::of_json(r#"{"metadata":{"name":"x"},"spec":{"a":1}}"#).known();
+        assert_eq!((omitted(&flat.data), &flat.data["spec"]["a"]), (None, &json!(1)));
+    }
+
+    #[test]
+    fn metadata_alone_is_requested_where_nothing_more_is_read() {
+        use kube::core::PartialObjectMeta;
+        assert!(Guarded::<PartialObjectMeta<ConfigMap>>::metadata_api() && !Guarded::<ConfigMap>::metadata_api());
     }
 
     #[test]

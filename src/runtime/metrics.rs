@@ -24,6 +24,13 @@ pub struct ControllerLabel {
     pub controller: &'static str,
 }
 
+/// Label of what concerns one kind of object.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct KindLabel {
+    /// Name of the kind.
+    pub kind: String,
+}
+
 /// Labels of a finished reconcile.
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 pub struct ResultLabels {
@@ -82,6 +89,8 @@ pub struct Metrics {
     pub active: Family<ControllerLabel, Gauge>,
     requests: Family<RequestLabels, Counter>,
     request_time: Family<RequestMethodHost, Histogram, fn() -> Histogram>,
+    /// `airdock_unreadable_objects_total`.
+    pub unreadable: Family<KindLabel, Counter>,
     /// `leader_election_master_status`.
     pub leader: Family<LeaseLabel, Gauge>,
 }
@@ -136,6 +145,7 @@ impl Metrics {
             active: Family::default(),
             requests: Family::default(),
             request_time: Family::new_with_constructor(new_request),
+            unreadable: Family::default(),
             leader: Family::default(),
         };
         let r = &mut registry;
@@ -166,6 +176,11 @@ impl Metrics {
             "Time to the answer's header",
             Unit::Seconds,
             metrics.request_time.clone(),
+        );
+        r.register(
+            "airdock_unreadable_objects",
+            "Objects of planes, as often as they were seen, that cannot be read",
+            metrics.unreadable.clone(),
         );
         r.register("leader_election_master_status", "1 for the leader", metrics.leader.clone());
         let build = Family::<BuildLabels, Gauge>::default();

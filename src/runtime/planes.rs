@@ -23,6 +23,7 @@ pub use self::events::{PlaneEvent, PromptBackoff, Subscribers};
 use self::keeper::{CacheStarter, Connector, PlaneClientCache};
 use super::client::ClientFactory;
 use super::error::{Class, Classified};
+use super::metrics::Metrics;
 use super::ownership::Shard;
 use crate::api::common::InstanceRef;
 
@@ -136,12 +137,13 @@ impl Planes {
         factory: ClientFactory,
         access: ServiceAccess,
         shard: Shard,
+        metrics: Metrics,
         shutdown: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, state) = watch::channel(State::default());
         let subscribers = Subscribers::default();
         let connector = Connector { host, factory, access };
-        let caches = CacheStarter { subscribers: subscribers.clone(), shutdown: shutdown.clone() };
+        let caches = CacheStarter { subscribers: subscribers.clone(), metrics, shutdown: shutdown.clone() };
         let keeper = PlaneClientCache::new(connector, shard, caches, sender);
         let task = async move {
             tokio::select! {

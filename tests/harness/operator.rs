@@ -28,8 +28,9 @@ impl Operator {
         let host = host.client_of(&factory);
         let shutdown = CancellationToken::new();
         let shard = Shard::default();
+        let (metrics, access) = (Metrics::new(), ServiceAccess::Dns);
         let (planes, keeper) =
-            Planes::start(host.clone(), factory.clone(), ServiceAccess::Dns, shard, shutdown.clone());
+            Planes::start(host.clone(), factory.clone(), access, shard, metrics.clone(), shutdown.clone());
         runtime.spawn(keeper);
         start(Context {
             host: HostClient(host),
@@ -37,7 +38,7 @@ impl Operator {
             planes,
             shard,
             leadership: Leadership::always(),
-            metrics: Metrics::new(),
+            metrics,
             shutdown,
             caches: Caches::default(),
             image: "airdock".to_owned(),

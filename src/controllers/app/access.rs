@@ -72,7 +72,7 @@ impl Access {
         self.kinds.lock().clear();
     }
 
-    /// An object, if it is there.
+    /// An object, if it is there; one that cannot be read by its metadata alone.
     pub async fn get(
         &self,
         resource: &ApiResource,
@@ -80,7 +80,7 @@ impl Access {
         name: &str,
     ) -> Result<Option<DynamicObject>, Error> {
         let what = || format!("{} {name}", resource.kind);
-        self.applier.api(resource, namespace).get_opt(name).await.map_err(|source| Error::Read { what: what(), source })
+        self.applier.get(resource, namespace, name).await.map_err(|source| Error::Read { what: what(), source })
     }
 
     /// A typed object, if it is there.
@@ -97,7 +97,7 @@ impl Access {
             .map_err(|source| Error::Read { what: format!("{} {name}", K::kind(&())), source })
     }
 
-    /// All objects of a kind that carry these labels.
+    /// All objects of a kind that carry these labels; those that cannot be read by their metadata alone.
     pub async fn list(
         &self,
         resource: &ApiResource,
@@ -105,7 +105,7 @@ impl Access {
         labels: &str,
     ) -> Result<Vec<DynamicObject>, Error> {
         let api: Api<Guarded<DynamicObject>> = Api::namespaced_with(self.client(), namespace, resource);
-        let list = guarded::list(&api, &ListParams::default().labels(labels)).await;
+        let list = guarded::list_known(&api, &ListParams::default().labels(labels)).await;
         let mut items = list.map_err(|source| Error::Read { what: resource.plural.clone(), source })?;
         // The API server names the type of a list's items on the list alone.
         let types = TypeMeta { api_version: resource.api_version.clone(), kind: resource.kind.clone() };
@@ -118,7 +118,8 @@ impl Access {
         Ok(self.plane.cache.check().await?)
     }
 
-    /// An object from the cache. One that is missing there is looked for in the plane.
+    /// An object from the cache; one that cannot be read by its metadata alone. One that is missing there is looked for
+    /// in the plane.
     pub async fn find(
         &self,
         resource: &ApiResource,

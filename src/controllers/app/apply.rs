@@ -10,6 +10,7 @@ use crate::application::model::Plan;
 use crate::controllers::stamp::{APPLIED_ANNOTATION, digest};
 use crate::karmada::{OverridePolicy, PropagationPolicy};
 use crate::runtime::apply::{Change, anybodys};
+use crate::runtime::guarded::omitted;
 
 use super::access::{Access, each};
 use super::error::Error;
@@ -124,7 +125,8 @@ pub fn is_written(claims: &Claims<'_>, plan: &Plan, observed: &Observed) -> bool
     let holds = |wanted: &Wanted<'_>| {
         let stamp = wanted.object.pointer("/metadata/annotations").and_then(|map| map.get(APPLIED_ANNOTATION));
         wanted.live.is_some_and(|live| {
-            live.annotations().get(APPLIED_ANNOTATION).map(String::as_str) == stamp.and_then(Value::as_str)
+            omitted(&live.data).is_none()
+                && live.annotations().get(APPLIED_ANNOTATION).map(String::as_str) == stamp.and_then(Value::as_str)
         })
     };
     observed.stale.is_empty() && wanted(claims, plan, observed).iter().flatten().all(holds)

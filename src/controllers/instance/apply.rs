@@ -61,7 +61,7 @@ impl InstanceController {
                 Step::Base => {
                     wanted = Some(self.base(observed, state).await?);
                     state.progress.base = true;
-                    self.look_at_api(observed, state).await;
+                    self.look_at_api(observed, state).await?;
                 }
                 Step::Plane => {
                     state.progress.unserved = self.plane(instance, state).await?;
@@ -74,7 +74,7 @@ impl InstanceController {
                 Step::Prune => {
                     self.prune(observed, &wanted, state).await?;
                     state.progress.pruned = true;
-                    let host = self.caches.host(instance);
+                    let host = self.caches.host(instance)?;
                     state.progress.available = all_available(instance, &host, &self.context.image);
                     if state.progress.available {
                         self.look_at_forwarded_kinds(instance, state).await;
@@ -191,18 +191,19 @@ impl InstanceController {
     }
 
     /// Asks the API whether it is ready, once something runs that could answer.
-    async fn look_at_api(&self, observed: &Observed, state: &mut ReconcileState) {
+    async fn look_at_api(&self, observed: &Observed, state: &mut ReconcileState) -> Result<(), InstanceError> {
         let instance = &observed.instance;
-        let host = self.caches.host(instance);
+        let host = self.caches.host(instance)?;
         if rollout_status(Component::ApiServer, instance, &host).ready == 0 && !state.progress.started {
-            return;
+            return Ok(());
         }
-        let Ok(plane) = self.context.planes.get(&key(instance)) else { return };
+        let Ok(plane) = self.context.planes.get(&key(instance)) else { return Ok(()) };
         state.progress.api = observe::probe(&plane.client).await;
         if state.progress.api == observe::Api::Ready {
             state.kubernetes_version = self.kubernetes_version(instance, &plane).await;
         }
         state.plane = Some(plane);
+        Ok(())
     }
 
     /// The version is asked for only when it may have changed.
@@ -301,7 +302,7 @@ impl InstanceController {
         let Some(wanted) = wanted else { return Ok(()) };
         let instance = observed.instance.as_ref();
         let mut components: Vec<Manifest> = of_stage(&wanted.manifests, Stage::Plane).cloned().collect();
-        let api_server = rollout_status(Component::ApiServer, instance, &self.caches.host(instance));
+        let api_server = rollout_status(Component::ApiServer, instance, &self.caches.host(instance)?);
         if !api_server.is_available(&Component::ApiServer.image(instance, &self.context.image)) {
             keep_image(&mut components, &observed.host, Component::KubeControllerManager);
         }

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
-use std::hash::Hash;
 use std::sync::Arc;
 
 use futures::StreamExt as _;
@@ -22,9 +21,11 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 
 use crate::api::{INSTANCE_LABEL, KarmadaInstance};
-use crate::runtime::controller::Guarded;
 use crate::runtime::error::chain;
+use crate::runtime::guarded::{Guarded, PAGE};
 use crate::runtime::planes::PromptBackoff;
+
+use super::error::InstanceError;
 
 /// Wakes instances.
 pub type Wake = UnboundedSender<ObjectRef<Guarded<KarmadaInstance>>>;
@@ -32,13 +33,13 @@ pub type Wake = UnboundedSender<ObjectRef<Guarded<KarmadaInstance>>>;
 /// The watched kinds.
 #[derive(Clone)]
 pub struct Caches {
-    deployments: Store<Deployment>,
-    stateful_sets: Store<StatefulSet>,
-    services: Store<Service>,
-    secrets: Store<Secret>,
-    disruption_budgets: Store<PodDisruptionBudget>,
-    claims: Store<PersistentVolumeClaim>,
-    pods: Store<Pod>,
+    deployments: Store<Guarded<Deployment>>,
+    stateful_sets: Store<Guarded<StatefulSet>>,
+    services: Store<Guarded<Service>>,
+    secrets: Store<Guarded<Secret>>,
+    disruption_budgets: Store<Guarded<PodDisruptionBudget>>,
+    claims: Store<Guarded<PersistentVolumeClaim>>,
+    pods: Store<Guarded<Pod>>,
 }
 
 /// Objects of one kind that belong to one instance, by name.
@@ -99,22 +100,24 @@ impl Caches {
     }
 
     /// What is known of one instance.
-    #[must_use]
-    pub fn host(&self, instance: &KarmadaInstance) -> Host {
+    ///
+    /// # Errors
+    /// One of its objects cannot be read: it is there, and must not be made anew.
+    pub fn host(&self, instance: &KarmadaInstance) -> Result<Host, InstanceError> {
         let Self { deployments, stateful_sets, services, secrets, disruption_budgets, claims, pods } = self;
-        Host {
-            deployments: of(deployments, instance),
-            stateful_sets: of(stateful_sets, instance),
-            services: of(services, instance),
-            secrets: of(secrets, instance),
-            disruption_budgets: of(disruption_budgets, instance),
-            claims: of(claims, instance),
-            pods: of(pods, instance),
-        }
+        Ok(Host {
+            deployments: of(deployments, instance)?,
+            stateful_sets: of(stateful_sets, instance)?,
+            services: of(services, instance)?,
+            secrets: of(secrets, instance)?,
+            disruption_budgets: of(disruption_budgets, instance)?,
+            claims: of(claims, instance)?,
+            pods: of(pods, instance)?,
+        })
     }
 }
 
-fn cache<K>(client: &Client, wake: &Wake, tasks: &mut JoinSet<()>) -> Store<K>
+fn cache<K>(client: &Client, wake: &Wake, tasks: &mut JoinSet<()>) -> Store<Guarded<K>>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
         + Clone
@@ -125,12 +128,12 @@ where
         + 'static,
 {
     let (store, writer) = reflector::store();
-    let config = watcher::Config::default().labels(INSTANCE_LABEL);
-    let events = StreamBackoff::new(watcher(Api::<K>::all(client.clone()), config), PromptBackoff::default());
+    let config = watcher::Config::default().page_size(PAGE).labels(INSTANCE_LABEL);
+    let events = watcher(Api::<Guarded<K>>::all(client.clone()), config);
+    let events = StreamBackoff::new(events, PromptBackoff::default());
     let wake = wake.clone();
     tasks.spawn(async move {
-        let objects =
-            events.modify(|object: &mut K| object.managed_fields_mut().clear()).reflect(writer).touched_objects();
+        let objects = events.modify(|object| object.managed_fields_mut().clear()).reflect(writer).touched_objects();
         let mut objects = std::pin::pin!(objects);
         while let Some(object) = objects.next().await {
             match object {
@@ -152,13 +155,21 @@ where
     store
 }
 
-fn of<K>(store: &Store<K>, instance: &KarmadaInstance) -> Named<K>
+fn of<K>(store: &Store<Guarded<K>>, instance: &KarmadaInstance) -> Result<Named<K>, InstanceError>
 where
     K: Resource<DynamicType = ()> + Clone + 'static,
-    K::DynamicType: Hash + Eq + Clone,
 {
     let (name, namespace) = (&instance.metadata.name, &instance.metadata.namespace);
-    let belongs =
-        |object: &Arc<K>| object.meta().namespace == *namespace && object.labels().get(INSTANCE_LABEL) == name.as_ref();
-    store.state().into_iter().filter(belongs).map(|object| (object.name_any(), object)).collect()
+    let belongs = |object: &Arc<Guarded<K>>| {
+        object.meta().namespace == *namespace && object.labels().get(INSTANCE_LABEL) == name.as_ref()
+    };
+    let named = |object: Arc<Guarded<K>>| match &object.0 {
+        Ok(read) => Ok((object.name_any(), Arc::new(read.clone()))),
+        Err(invalid) => Err(InstanceError::Unreadable {
+            kind: K::kind(&()).into_owned(),
+            name: object.name_any(),
+            problem: invalid.problem.clone(),
+        }),
+    };
+    store.state().into_iter().filter(belongs).map(named).collect()
 }

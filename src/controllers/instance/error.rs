@@ -51,6 +51,16 @@ pub enum InstanceError {
         #[source]
         source: kube::Error,
     },
+    /// An object of the host cluster is not what its kind should be.
+    #[error("{kind} {name} of the host cluster cannot be read: {problem}; correct or delete it")]
+    Unreadable {
+        /// Kind of the object.
+        kind: String,
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// An object inside the plane was not read or written.
     #[error("prepare the plane: {what}")]
     Plane {
@@ -96,7 +106,12 @@ impl Classified for InstanceError {
             Self::Chart(_) | Self::Refused { .. } => Class::Invalid,
             Self::Bundle(error) => error.class(),
             Self::Taken { .. } => Class::Blocked,
-            Self::Pki(_) | Self::Host(_) | Self::Read { .. } | Self::Plane { .. } | Self::Status(_) => Class::Retry,
+            Self::Pki(_)
+            | Self::Host(_)
+            | Self::Read { .. }
+            | Self::Unreadable { .. }
+            | Self::Plane { .. }
+            | Self::Status(_) => Class::Retry,
         }
     }
 
@@ -109,6 +124,7 @@ impl Classified for InstanceError {
             Self::Taken { .. } => "NameTaken",
             Self::Refused { .. } => "Refused",
             Self::Host(_) | Self::Read { .. } => "HostClusterFailed",
+            Self::Unreadable { .. } => "ObjectUnreadable",
             Self::Plane { .. } => "PlaneFailed",
             Self::Status(_) => "StatusFailed",
         }

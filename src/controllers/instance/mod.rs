@@ -104,7 +104,7 @@ impl Reconcile for InstanceController {
             // The process is ending.
             return Ok(Next::OnEvent);
         }
-        let host = self.caches.host(&instance);
+        let host = self.caches.host(&instance)?;
         let observed = Observed { instance, host };
         if observed.instance.metadata.deletion_timestamp.is_some() {
             return self.take_down(&observed).await;
@@ -131,7 +131,7 @@ impl InstanceController {
         let plane = self.context.planes.get(&key(instance)).ok();
         let status = status::after_round(&status::StatusInputs {
             instance,
-            host: &self.caches.host(instance),
+            host: &self.caches.host(instance)?,
             state: &state,
             error: result.as_ref().err(),
             engine_image: &self.context.image,

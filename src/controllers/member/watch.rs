@@ -32,7 +32,7 @@ pub fn controller(context: &Context) -> (Controller<Join>, Store<Guarded<Karmada
     };
     let by_secret = {
         let store = store.clone();
-        move |secret: PartialObjectMeta<Secret>| {
+        move |secret: Guarded<PartialObjectMeta<Secret>>| {
             let (namespace, name) = (secret.namespace(), secret.name_any());
             matching(&store, |join| join.namespace() == namespace && join.spec.kubeconfig_secret_ref.name == name)
         }
@@ -42,7 +42,11 @@ pub fn controller(context: &Context) -> (Controller<Join>, Store<Guarded<Karmada
         if is_ours { by_labels(&store, event) } else { Vec::new() }
     });
     let controller = controller
-        .watches(Api::<PartialObjectMeta<Secret>>::all(host), watcher::Config::default(), by_secret)
+        .watches(
+            Api::<Guarded<PartialObjectMeta<Secret>>>::all(host),
+            watcher::Config::default().page_size(PAGE),
+            by_secret,
+        )
         .reconcile_on(changed.flat_map(by_instance))
         .reconcile_on(in_planes);
     (controller, instances)

@@ -60,7 +60,8 @@ pub async fn observe(plane: &Plane, binding: &PermissionBinding) -> Result<Obser
     Ok(Observed { live, clusters, copies: copies(cache, binding).await? })
 }
 
-/// What was made for the binding, as the plane itself has it: nothing that is to be removed may be missed.
+/// What was made for the binding, as the plane itself has it: nothing that is to be removed may be missed, and so of
+/// objects that cannot be read there is the metadata.
 pub async fn live(
     client: &Client,
     binding: &PermissionBinding,
@@ -70,7 +71,7 @@ pub async fn live(
         let api = Api::<Guarded<DynamicObject>>::all_with(client.clone(), &resource);
         let selector = &selector;
         async move {
-            let list = match guarded::list(&api, selector).await {
+            let list = match guarded::list_known(&api, selector).await {
                 Ok(list) => list,
                 // A kind that the plane does not serve has no objects there.
                 Err(error) if is_not_found(&error) => Vec::new(),

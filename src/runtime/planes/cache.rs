@@ -18,6 +18,10 @@
 //! missing here reads it from the plane first, and deletions carry the uid. And a cache goes on to answer while its
 //! plane is away: a round begins with [`PlaneCache::check`], whose one request is shared by all rounds of a few
 //! seconds.
+//!
+//! **Objects that cannot be read**, because they are nested too deep, concern who asks for them and nobody else. The
+//! cache knows them by their metadata ([`Guarded::known`]): they are there, are somebody's, and can be deleted. Reading
+//! one as a type is an error.
 
 pub mod kinds;
 mod objects;
@@ -27,10 +31,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::StreamExt;
 use futures::stream::BoxStream;
+use futures::{StreamExt, TryStreamExt};
 use kube::api::{Api, DynamicObject, PartialObjectMeta};
-use kube::core::{ApiResource, TypeMeta};
+use kube::core::{ApiResource, ObjectMeta, TypeMeta};
 use kube::runtime::utils::StreamBackoff;
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, Resource};
@@ -47,6 +51,8 @@ use super::{InstanceKey, PromptBackoff};
 use crate::api::{MANAGED_BY, MANAGED_BY_LABEL};
 use crate::runtime::apply::typed;
 use crate::runtime::error::{Class, Classified, chain, is_not_found};
+use crate::runtime::guarded::{Guarded, PAGE, omitted};
+use crate::runtime::metrics::{KindLabel, Metrics};
 
 /// How long a lookup waits for a kind to be listed.
 const FILL_WITHIN: Duration = Duration::from_secs(10);
@@ -84,7 +90,7 @@ pub enum CacheError {
     #[error("the plane does not answer: {0}")]
     Away(String),
     /// An object is not what its kind should be.
-    #[error("{kind} {name} of the plane cannot be read: {problem}")]
+    #[error("{kind} {name} of the plane cannot be read: {problem}; correct or delete it")]
     Unreadable {
         /// Kind.
         kind: String,
@@ -103,7 +109,8 @@ impl Classified for CacheError {
     fn reason(&self) -> &'static str {
         match self {
             Self::NotServed { .. } => "KindNotServed",
-            Self::NotListed { .. } | Self::Away(_) | Self::Unreadable { .. } => "PlaneUnreachable",
+            Self::NotListed { .. } | Self::Away(_) => "PlaneUnreachable",
+            Self::Unreadable { .. } => "ObjectUnreadable",
         }
     }
 }
@@ -136,6 +143,7 @@ struct Inner {
     instance: InstanceKey,
     client: Client,
     subscribers: Subscribers,
+    metrics: Metrics,
     kinds: Mutex<HashMap<ApiResource, Arc<KindCache>>>,
     asking: tokio::sync::Mutex<()>,
     answer: Mutex<Option<(Instant, Result<(), String>)>>,
@@ -153,11 +161,18 @@ impl fmt::Debug for PlaneCache {
 impl PlaneCache {
     /// Starts to watch what is watched in every plane. The watches run until `ended`.
     #[must_use]
-    pub fn start(instance: InstanceKey, client: Client, subscribers: Subscribers, ended: CancellationToken) -> Self {
+    pub fn start(
+        instance: InstanceKey,
+        client: Client,
+        subscribers: Subscribers,
+        metrics: Metrics,
+        ended: CancellationToken,
+    ) -> Self {
         let cache = Self(Arc::new(Inner {
             instance,
             client,
             subscribers,
+            metrics,
             kinds: Mutex::default(),
             asking: tokio::sync::Mutex::default(),
             answer: Mutex::default(),
@@ -319,6 +334,9 @@ impl PlaneCache {
                 return;
             }
         };
+        if let Event::InitApply(object) | Event::Apply(object) = &event {
+            self.count_unreadable(resource, object);
+        }
         let is_listed = matches!(event, Event::InitDone);
         let changes = cache.objects.write().take(event);
         if is_listed {
@@ -331,6 +349,14 @@ impl PlaneCache {
             let before = before.as_deref();
             subscribers.tell(&PlaneEvent { instance, resource, object, before, deleted: *deleted });
         }
+    }
+
+    fn count_unreadable(&self, resource: &ApiResource, object: &DynamicObject) {
+        let Some(problem) = omitted(&object.data) else { return };
+        let Inner { instance, metrics, .. } = self.0.as_ref();
+        let (kind, ObjectMeta { namespace, name, .. }) = (&resource.kind, &object.metadata);
+        tracing::warn!(%instance, kind, namespace, name, problem, "object cannot be read");
+        metrics.unreadable.get_or_create(&KindLabel { kind: kind.clone() }).inc();
     }
 
     /// A definition has changed: kinds that were not served may be by now.
@@ -360,27 +386,30 @@ impl KindCache {
 /// The watch of a kind, by metadata alone where nothing more is kept.
 fn events(client: Client, kind: &WatchedKind) -> BoxStream<'static, watcher::Result<Event<DynamicObject>>> {
     let resource = &kind.resource;
+    let config = watcher::Config::default().page_size(PAGE);
     let config = match kind.selection {
-        Selection::All => watcher::Config::default(),
-        Selection::Managed => watcher::Config::default().labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}")),
+        Selection::All => config,
+        Selection::Managed => config.labels(&format!("{MANAGED_BY_LABEL}={MANAGED_BY}")),
     };
     match kind.body {
         Body::Metadata => {
-            let api = Api::<PartialObjectMeta<DynamicObject>>::all_with(client, resource);
-            watcher::watcher(api, config).map(|event| event.map(without_body)).boxed()
+            let api = Api::<Guarded<PartialObjectMeta<DynamicObject>>>::all_with(client, resource);
+            watcher::watcher(api, config).map_ok(|event| each(event, without_body)).boxed()
         }
         Body::Full | Body::ManagedOr(_) | Body::Trimmed(_) => {
-            watcher::watcher(Api::<DynamicObject>::all_with(client, resource), config).boxed()
+            let api = Api::<Guarded<DynamicObject>>::all_with(client, resource);
+            watcher::watcher(api, config).map_ok(|event| each(event, Guarded::known)).boxed()
         }
     }
 }
 
-fn without_body(event: Event<PartialObjectMeta<DynamicObject>>) -> Event<DynamicObject> {
-    let object = |found: PartialObjectMeta<DynamicObject>| DynamicObject {
-        types: None,
-        metadata: found.metadata,
-        data: serde_json::Value::Null,
-    };
+/// The metadata is all that is kept, and it is known of every object.
+fn without_body(found: Guarded<PartialObjectMeta<DynamicObject>>) -> DynamicObject {
+    let metadata = found.0.map_or_else(|invalid| invalid.metadata, |found| found.metadata);
+    DynamicObject { types: None, metadata, data: serde_json::Value::Null }
+}
+
+fn each<A, B>(event: Event<A>, object: impl Fn(A) -> B) -> Event<B> {
     match event {
         Event::Apply(found) => Event::Apply(object(found)),
         Event::Delete(found) => Event::Delete(object(found)),
@@ -407,14 +436,14 @@ impl KindView {
         &self.0.kind.resource
     }
 
-    /// An object.
+    /// An object, as far as it is [known](Guarded::known).
     #[must_use]
     pub fn get(&self, namespace: Option<&str>, name: &str) -> Option<DynamicObject> {
         let objects = self.0.objects.read();
         objects.get(namespace, name, Instant::now()).map(|object| self.named(&object))
     }
 
-    /// The objects that are meant.
+    /// The objects that are meant, as far as they are [known](Guarded::known).
     #[must_use]
     pub fn list(&self, is_meant: impl Fn(&DynamicObject) -> bool) -> Vec<DynamicObject> {
         let objects = self.0.objects.read();
@@ -430,7 +459,7 @@ impl KindView {
     /// A typed object.
     ///
     /// # Errors
-    /// It is not of that type.
+    /// It cannot be read, or is not of that type.
     pub fn get_typed<K>(&self, namespace: Option<&str>, name: &str) -> Result<Option<K>, CacheError>
     where
         K: Resource<DynamicType = ()> + DeserializeOwned,
@@ -454,8 +483,15 @@ impl KindView {
 
     fn typed<K: DeserializeOwned>(&self, object: DynamicObject) -> Result<K, CacheError> {
         let name = object.metadata.name.clone().unwrap_or_default();
-        let kind = || self.resource().kind.clone();
-        typed(object).map_err(|error| CacheError::Unreadable { kind: kind(), name, problem: error.to_string() })
+        let unreadable = |problem: &str| CacheError::Unreadable {
+            kind: self.resource().kind.clone(),
+            name,
+            problem: problem.to_owned(),
+        };
+        match omitted(&object.data) {
+            Some(problem) => Err(unreadable(problem)),
+            None => typed(object).map_err(|error| unreadable(&error.to_string())),
+        }
     }
 
     /// The cache keeps no types: they are those of the kind.

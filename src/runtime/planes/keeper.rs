@@ -22,11 +22,15 @@ use super::{
 use crate::api::{INSTANCE_LABEL, PURPOSE_LABEL};
 use crate::runtime::client::{ClientError, ClientFactory};
 use crate::runtime::error::chain;
+use crate::runtime::guarded::{Guarded, InvalidObject, PAGE};
 use crate::runtime::kubeconfig::{self, KubeconfigError};
+use crate::runtime::metrics::Metrics;
 use crate::runtime::ownership::Shard;
 
 #[derive(thiserror::Error, Debug)]
 enum ConnectError {
+    #[error("Secret cannot be read")]
+    Unreadable(#[from] InvalidObject),
     #[error("Secret has no key {KUBECONFIG_KEY}")]
     NoKubeconfig,
     #[error(transparent)]
@@ -47,8 +51,10 @@ pub(super) struct Connector {
 }
 
 /// What it takes to cache a plane.
+#[derive(Clone)]
 pub(super) struct CacheStarter {
     pub(super) subscribers: Subscribers,
+    pub(super) metrics: Metrics,
     pub(super) shutdown: CancellationToken,
 }
 
@@ -59,7 +65,7 @@ pub(super) struct PlaneClientCache {
     caches: CacheStarter,
     sender: watch::Sender<State>,
     /// Secrets that no client could be made from yet.
-    waiting: BTreeMap<InstanceKey, Secret>,
+    waiting: BTreeMap<InstanceKey, Guarded<Secret>>,
 }
 
 impl PlaneClientCache {
@@ -68,8 +74,9 @@ impl PlaneClientCache {
     }
 
     pub(super) async fn run(mut self) {
-        let config = watcher::Config::default().labels(&format!("{PURPOSE_LABEL}={OPERATOR_KUBECONFIG}"));
-        let secrets = Api::<Secret>::all(self.connector.host.clone());
+        let config =
+            watcher::Config::default().page_size(PAGE).labels(&format!("{PURPOSE_LABEL}={OPERATOR_KUBECONFIG}"));
+        let secrets = Api::<Guarded<Secret>>::all(self.connector.host.clone());
         let mut events = std::pin::pin!(StreamBackoff::new(watcher(secrets, config), PromptBackoff::default()));
         let mut listed: Vec<InstanceKey> = Vec::new();
         loop {
@@ -130,7 +137,7 @@ impl PlaneClientCache {
         });
     }
 
-    async fn connect(&mut self, secret: Secret) {
+    async fn connect(&mut self, secret: Guarded<Secret>) {
         let Some(key) = instance_of(&secret).filter(|key| self.shard.owns(key)) else { return };
         let digest = digest(&secret);
         if self.sender.borrow().planes.get(&key).is_some_and(|plane| plane.digest == digest) {
@@ -140,9 +147,9 @@ impl PlaneClientCache {
         match self.connector.client(&secret).await {
             Ok(client) => {
                 self.waiting.remove(&key);
-                let CacheStarter { subscribers, shutdown } = &self.caches;
+                let CacheStarter { subscribers, metrics, shutdown } = self.caches.clone();
                 let ended = shutdown.child_token();
-                let cache = PlaneCache::start(key.clone(), client.clone(), subscribers.clone(), ended);
+                let cache = PlaneCache::start(key.clone(), client.clone(), subscribers, metrics, ended);
                 let plane = Arc::new(Plane { key: key.clone(), client, cache, digest });
                 self.sender.send_modify(|state| {
                     if let Some(before) = state.planes.insert(key, plane) {
@@ -159,7 +166,8 @@ impl PlaneClientCache {
 }
 
 impl Connector {
-    async fn client(&self, secret: &Secret) -> Result<Client, ConnectError> {
+    async fn client(&self, secret: &Guarded<Secret>) -> Result<Client, ConnectError> {
+        let secret = secret.0.as_ref().map_err(InvalidObject::clone)?;
         let data = secret.data.as_ref().and_then(|data| data.get(KUBECONFIG_KEY)).ok_or(ConnectError::NoKubeconfig)?;
         let mut connection = kubeconfig::parse(&data.0)?;
         if self.access == ServiceAccess::ClusterIp {
@@ -192,15 +200,15 @@ impl Connector {
 }
 
 /// The instance of a Secret that bears the name which its instance gives it. Copies have its labels, too.
-fn instance_of(secret: &Secret) -> Option<InstanceKey> {
+fn instance_of(secret: &Guarded<Secret>) -> Option<InstanceKey> {
     let name = secret.labels().get(INSTANCE_LABEL)?;
     let is_its_own = secret.name_any() == format!("{name}-{OPERATOR_KUBECONFIG}");
     is_its_own.then_some(InstanceKey { namespace: secret.namespace()?, name: name.clone() })
 }
 
-fn digest(secret: &Secret) -> [u8; 32] {
+fn digest(secret: &Guarded<Secret>) -> [u8; 32] {
     let mut hash = Sha256::new();
-    for (key, value) in secret.data.iter().flatten() {
+    for (key, value) in secret.0.iter().filter_map(|secret| secret.data.as_ref()).flatten() {
         hash.update(key.as_bytes());
         hash.update(&value.0);
     }
@@ -218,7 +226,7 @@ mod tests {
             secret.metadata.namespace = Some("fleet".into());
             secret.metadata.name = Some(name.into());
             secret.metadata.labels = Some([(INSTANCE_LABEL.to_owned(), "east".to_owned())].into());
-            instance_of(&secret).map(|key| key.to_string())
+            instance_of(&Guarded(Ok(secret))).map(|key| key.to_string())
         };
         assert_eq!(named("east-operator-kubeconfig").as_deref(), Some("fleet/east"));
         assert_eq!(named("east-operator-kubeconfig-backup"), None);

@@ -15,6 +15,7 @@ use crate::karmada::{
     PropagationPolicy, ResourceBinding,
 };
 use crate::runtime::apply::labelled;
+use crate::runtime::guarded::omitted;
 
 /// How Airdock's own annotations begin; whose an object is may depend on them.
 const OWN_PREFIX: &str = "airdock.dev/";
@@ -108,15 +109,19 @@ impl WatchedKind {
     pub fn trim(&self, object: &mut DynamicObject) {
         object.metadata.managed_fields = None;
         object.types = None;
-        match self.body {
-            Body::Full => {}
-            Body::Metadata => object.data = Value::Null,
-            Body::ManagedOr(_) if labelled(object) => {}
+        let keep = match self.body {
+            Body::Full => return,
+            Body::Metadata => nothing,
+            Body::ManagedOr(_) if labelled(object) => return,
             Body::ManagedOr(keep) => {
-                object.data = keep(&object.data);
                 object.annotations_mut().retain(|key, _| key.starts_with(OWN_PREFIX));
+                keep
             }
-            Body::Trimmed(keep) => object.data = keep(&object.data),
+            Body::Trimmed(keep) => keep,
+        };
+        // Why an object cannot be read is all there is of it.
+        if omitted(&object.data).is_none() {
+            object.data = keep(&object.data);
         }
     }
 }
@@ -189,6 +194,16 @@ mod tests {
         WatchedKind::of(&ApiResource::erase::<ResourceBinding>(&())).trim(&mut found);
         assert_eq!(found.data["spec"], json!({"resource": {"kind": "Deployment"}, "clusters": [{"name": "eu"}]}));
         assert_eq!(found.data["status"]["aggregatedStatus"][0]["clusterName"], "eu");
+    }
+
+    #[test]
+    fn why_an_object_cannot_be_read_is_kept() {
+        let unreadable = json!({"airdock.dev/omitted": "is nested 200 levels deep"});
+        for kind in [ApiResource::erase::<ResourceBinding>(&()), ApiResource::erase::<OverridePolicy>(&())] {
+            let mut found = object(json!({}), unreadable.clone());
+            WatchedKind::of(&kind).trim(&mut found);
+            assert_eq!(omitted(&found.data), Some("is nested 200 levels deep"), "{}", kind.kind);
+        }
     }
 
     #[test]
