@@ -1,6 +1,7 @@
 //! Everything that the engine has seen, and what follows from each event. No clients, no waiting: the watches put events
 //! in, and get back which keys are to be queued; the workers ask what to do about a key.
 
+mod inputs;
 mod members;
 mod plane;
 mod policies;
@@ -21,7 +22,9 @@ use crate::placement::ClusterView;
 /// Namespace (nothing for the cluster-scoped kinds) and name of a policy.
 pub type PolicyKey = (Option<String>, String);
 
-pub use self::policies::as_override;
+pub use self::inputs::{ReportInputs, ScheduleInputs, TargetState, Views};
+use self::policies::PolicySet;
+pub use self::policies::{as_override, as_policy};
 pub use crate::karmada::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
 
 /// Keys that must be looked at.
@@ -113,7 +116,7 @@ impl Tombstones {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Namespace {
     /// The namespace as a template.
-    pub template: Template,
+    pub template: Arc<Template>,
     /// Whether it goes to all members.
     pub propagates: bool,
 }
@@ -147,16 +150,16 @@ pub struct Index {
     pub plane: String,
     /// Clusters of the plane.
     pub clusters: BTreeMap<ClusterName, Arc<Cluster>>,
-    /// The same as placement sees them.
-    pub views: BTreeMap<ClusterName, Arc<ClusterView>>,
-    policies: BTreeMap<PolicyKey, Arc<PropagationSpec>>,
+    /// The same as placement sees them; copied when a cluster changes, as decisions under way look at it.
+    pub views: Views,
+    policies: PolicySet<PropagationSpec>,
     unreadable_policies: BTreeSet<PolicyKey>,
-    overrides: BTreeMap<PolicyKey, Arc<OverrideSpec>>,
+    overrides: PolicySet<OverrideSpec>,
     namespaces: BTreeMap<String, Namespace>,
-    templates: HashMap<Key, Template>,
+    templates: HashMap<Key, Arc<Template>>,
     unreadable_templates: HashSet<Key>,
     synced: HashSet<Arc<KindKey>>,
-    bindings: HashMap<Key, Binding>,
+    bindings: HashMap<Key, Arc<Binding>>,
     // How many bindings each kind has.
     bound_kinds: BTreeMap<Arc<KindKey>, usize>,
     decisions: HashMap<Key, Decision>,
@@ -173,14 +176,14 @@ impl Index {
 
     /// A template.
     #[must_use]
-    pub fn template(&self, key: &Key) -> Option<&Template> {
+    pub fn template(&self, key: &Key) -> Option<&Arc<Template>> {
         self.templates.get(key)
     }
 
     /// A binding.
     #[must_use]
     pub fn binding(&self, key: &Key) -> Option<&Binding> {
-        self.bindings.get(key)
+        self.bindings.get(key).map(|binding| &**binding)
     }
 
     /// A namespace.
@@ -303,11 +306,8 @@ impl Index {
     /// Kinds of the plane to watch: those that policies select and those that bindings name.
     #[must_use]
     pub fn plane_kinds(&self) -> BTreeSet<Arc<KindKey>> {
-        let selected = self.policies.values().flat_map(|spec| &spec.resource_selectors);
-        let selected = selected
-            .filter(|selector| !is_skipped_kind(&selector.api_version, &selector.kind))
-            .map(|selector| KindKey::new(&selector.api_version, &selector.kind));
-        selected.chain(self.bound_kinds.keys().cloned()).collect()
+        let selected = self.policies.kinds().filter(|kind| !is_skipped_kind(&kind.api_version, &kind.kind));
+        selected.chain(self.bound_kinds.keys()).cloned().collect()
     }
 
     /// Kinds to watch in a member: those of its bindings, and namespaces.

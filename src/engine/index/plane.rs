@@ -35,10 +35,10 @@ impl Index {
         let view = Arc::new(ClusterView::of_cluster(&cluster));
         self.clusters.insert(name.clone(), Arc::new(cluster));
         let mut requeues = Requeues { clusters: vec![name.clone()], ..Requeues::default() };
-        let before = self.views.insert(name.clone(), view.clone());
-        if before.as_ref() == Some(&view) {
+        if self.views.get(&name) == Some(&view) {
             return requeues;
         }
+        let before = Arc::make_mut(&mut self.views).insert(name.clone(), view.clone());
         requeues.schedule = self.templates.keys().chain(self.bindings.keys()).cloned().collect();
         // Labels and places decide about overrides.
         let differs = before.is_none_or(|before| {
@@ -58,7 +58,7 @@ impl Index {
             return Requeues::default();
         }
         self.clusters.remove(name);
-        self.views.remove(name);
+        Arc::make_mut(&mut self.views).remove(name);
         self.members.remove(name);
         let schedule = self.templates.keys().chain(self.bindings.keys()).cloned().collect();
         Requeues { schedule, clusters: vec![name.into()], ..Requeues::default() }
@@ -102,6 +102,7 @@ impl Index {
         {
             return Requeues::default();
         }
+        let template = Arc::new(template);
         self.namespaces.insert(name.clone(), Namespace { template, propagates });
         self.requeue_namespace(&name)
     }
@@ -145,7 +146,7 @@ impl Index {
         } else {
             requeues.schedule.push(key.clone());
         }
-        self.templates.insert(key, template);
+        self.templates.insert(key, Arc::new(template));
         requeues
     }
 
@@ -235,7 +236,7 @@ impl Index {
             requeues.kinds = true;
         }
         let kind = key.kind.clone();
-        if self.bindings.insert(key, binding).is_none() {
+        if self.bindings.insert(key, Arc::new(binding)).is_none() {
             *self.bound_kinds.entry(kind).or_default() += 1;
         }
         requeues
