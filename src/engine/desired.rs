@@ -37,7 +37,7 @@ pub enum DesiredState {
 /// Everything that makes an object's manifest for a member.
 #[derive(Debug)]
 pub struct ManifestInputs {
-    template: Template,
+    template: Arc<Template>,
     binding: Option<Arc<BindingSpec>>,
     overrides: Vec<(PolicyKey, Arc<OverrideSpec>)>,
     view: Arc<ClusterView>,
@@ -67,7 +67,7 @@ pub struct Manifest {
 pub fn desired_state(index: &Index, cluster: &ClusterName, key: &Key) -> DesiredState {
     let Some(view) = index.views.get(cluster) else { return DesiredState::Keep };
     let orphan = index.is_orphaning(cluster);
-    let inputs = |template: &Template, binding: Option<Arc<BindingSpec>>| {
+    let inputs = |template: &Arc<Template>, binding: Option<Arc<BindingSpec>>| {
         DesiredState::Apply(Box::new(ManifestInputs {
             template: template.clone(),
             binding,
@@ -115,7 +115,7 @@ fn of_namespace(
     index: &Index,
     cluster: &ClusterName,
     key: &ObjectKey,
-    inputs: &dyn Fn(&Template, Option<Arc<BindingSpec>>) -> DesiredState,
+    inputs: &dyn Fn(&Arc<Template>, Option<Arc<BindingSpec>>) -> DesiredState,
 ) -> Option<DesiredState> {
     if !key.kind.is_namespace() {
         return None;
@@ -138,7 +138,7 @@ impl ManifestInputs {
         let default = BindingSpec::default();
         let binding = self.binding.as_deref().unwrap_or(&default);
         let mut value = distribute::manifest(&template, binding, &policies, &self.view)?;
-        stamp(&mut value, key, &self.plane, self.binding.as_ref().map(|_| &self.template));
+        stamp(&mut value, key, &self.plane, self.binding.as_ref().map(|_| &*self.template));
         let by_template = value
             .pointer("/metadata/annotations")
             .and_then(|annotations| annotations.get(CONFLICT_RESOLUTION_ANNOTATION))

@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 
 use super::Engine;
 use super::cluster::{seconds, set_condition};
-use super::index::{Attempt, Index};
-use super::key::{ClusterName, Key};
+use super::index::{Attempt, Index, ReportInputs, TargetState};
+use super::key::{Key, ObjectKey};
 use super::model::{Binding, Template, parse};
 use super::queue::Outcome;
 use super::rest::{Target, message};
@@ -19,7 +19,7 @@ use crate::interpret::{self, Health, Share};
 use crate::karmada::binding::{AggregatedStatusItem, BindingStatus};
 use crate::runtime::error::is_conflict;
 
-/// How long news about a template are gathered before they are reported.
+/// How long changes of a template's objects are gathered before they are reported.
 pub const GATHER: Duration = Duration::from_millis(250);
 
 /// How long a first report waits for clusters that have not answered yet.
@@ -39,27 +39,23 @@ pub struct Report {
     pub early: bool,
 }
 
-/// What there is to report about a template; nothing when it has no binding. Pure but for the time of changes.
+/// What there is to report about a template; nothing when its binding is on its way out. Pure but for the time of changes.
 #[must_use]
-pub fn report(index: &Index, key: &Key) -> Option<Report> {
-    let binding = index.binding(key)?;
-    // Until it was decided in this process' life, what the last one reported stands.
-    let decision = index.decision(key)?;
+pub fn report(inputs: &ReportInputs) -> Option<Report> {
+    let ReportInputs { key, binding, decision, template, targets } = inputs;
     if binding.deleting {
         return None;
     }
     let mut early = false;
     let mut items = Vec::new();
-    let mut targets: Vec<&str> = binding.spec.clusters.iter().map(|target| target.name.as_str()).collect();
-    targets.sort_unstable();
-    for cluster in &targets {
-        match item(index, key, binding, &ClusterName::from(*cluster)) {
+    for target in targets {
+        match item(key, &binding.status, target) {
             Item::Known(item) => items.push(item),
             Item::Awaited => early = decision.at.elapsed() < FIRST_REPORT,
         }
     }
     let status = binding_status(binding, decision.refusal.as_ref(), items);
-    let template = index.template(key).and_then(|template| template_patch(template, &targets, &status));
+    let template = template.as_ref().and_then(|template| template_patch(template, targets, &status));
     Some(Report { binding: (status != *binding.status).then_some(status), template, early })
 }
 
@@ -68,12 +64,8 @@ enum Item {
     Awaited,
 }
 
-fn item(index: &Index, key: &Key, binding: &Binding, cluster: &ClusterName) -> Item {
-    let before = binding.status.aggregated_status.iter().find(|item| *item.cluster_name == **cluster);
-    let member = index.member(cluster);
-    let synced = member.is_some_and(|member| member.reachable && member.synced.contains(&key.kind));
-    let attempt = member.and_then(|member| member.attempts.get(key));
-    let live = member.and_then(|member| member.live.get(key));
+fn item(key: &ObjectKey, before: &BindingStatus, target: &TargetState) -> Item {
+    let cluster = &target.cluster;
     let failed = |why: String| AggregatedStatusItem {
         cluster_name: cluster.to_string(),
         applied: false,
@@ -81,25 +73,25 @@ fn item(index: &Index, key: &Key, binding: &Binding, cluster: &ClusterName) -> I
         health: Some(Health::Unknown.as_str().to_owned()),
         status: None,
     };
-    if member.is_some_and(|member| member.unserved.contains(&key.kind)) {
+    if target.unserved {
         return Item::Known(failed(format!("cluster {cluster} does not serve {}", key.kind)));
     }
-    match (attempt, live) {
+    match (&target.attempt, &target.live) {
         (Some(Attempt::Failed(why) | Attempt::Conflict(why) | Attempt::NotRemoved(why)), _) => {
             Item::Known(failed(why.clone()))
         }
-        (Some(Attempt::Applied), Some(live)) => Item::Known(AggregatedStatusItem {
+        (Some(Attempt::Applied), Some((health, status))) => Item::Known(AggregatedStatusItem {
             cluster_name: cluster.to_string(),
             applied: true,
             applied_message: None,
-            health: Some(live.health.as_str().to_owned()),
-            status: live.status.as_deref().map(parse),
+            health: Some(health.as_str().to_owned()),
+            status: status.as_deref().map(parse),
         }),
         // Deleted there a moment ago, and about to be made anew.
-        (Some(Attempt::Applied), None) if synced => Item::Awaited,
-        _ => match before {
+        (Some(Attempt::Applied), None) if target.reachable && target.synced => Item::Awaited,
+        _ => match before.aggregated_status.iter().find(|item| *item.cluster_name == **cluster) {
             Some(before) => Item::Known(before.clone()),
-            None if member.is_some_and(|member| member.reachable) => Item::Awaited,
+            None if target.reachable => Item::Awaited,
             None => Item::Known(failed(format!("waiting for cluster {cluster}, which cannot be reached"))),
         },
     }
@@ -148,14 +140,14 @@ fn binding_status(
     status
 }
 
-fn template_patch(template: &Template, targets: &[&str], status: &BindingStatus) -> Option<Value> {
+fn template_patch(template: &Template, targets: &[TargetState], status: &BindingStatus) -> Option<Value> {
     if template.deleting {
         return None;
     }
     let of = |cluster: &str| status.aggregated_status.iter().find(|item| item.cluster_name == cluster);
     let shares: Vec<Share<'_>> = targets
         .iter()
-        .map(|cluster| Share { cluster, status: of(cluster).and_then(|item| item.status.as_ref()) })
+        .map(|TargetState { cluster, .. }| Share { cluster, status: of(cluster).and_then(|item| item.status.as_ref()) })
         .collect();
     interpret::aggregate(&template.parsed(), template.generation, &parse(&template.status), &shares)
 }
@@ -165,7 +157,8 @@ pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
     if engine.is_delivering() && decided_within(&engine.index(), &key, GIVE_WAY) {
         return Outcome::Again(GATHER);
     }
-    let Some(report) = report(&engine.index(), &key) else { return Outcome::Done };
+    let Some(inputs) = engine.index().report_inputs(&key) else { return Outcome::Done };
+    let Some(report) = report(&inputs) else { return Outcome::Done };
     if report.early {
         return Outcome::Again(GATHER);
     }

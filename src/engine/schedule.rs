@@ -8,7 +8,7 @@ use kube::core::ApiResource;
 use serde_json::{Value, json};
 
 use super::Engine;
-use super::index::{Index, PolicyKey};
+use super::index::{ScheduleInputs, as_policy};
 use super::key::{ClusterName, Key, ObjectKey};
 use super::model::{
     BINDING_FINALIZER, Binding, CLUSTER_POLICY_NAME_ANNOTATION, Cascade, POLICY_NAME_ANNOTATION,
@@ -18,9 +18,8 @@ use super::queue::Outcome;
 use super::rest::{Target, message};
 use crate::distribute;
 use crate::karmada::binding::BindingSpec;
-use crate::karmada::policy::PropagationSpec;
 use crate::karmada::{ClusterResourceBinding, ResourceBinding};
-use crate::placement::{ClusterView, Policy, Previous};
+use crate::placement::{self, Claim, ClusterView, Previous};
 use crate::runtime::error::is_conflict;
 
 /// What is to be done about a binding.
@@ -61,39 +60,41 @@ pub struct Plan {
 ///
 /// A binding outlives the policy that it was made for, and goes with its template.
 #[must_use]
-pub fn plan(index: &Index, key: &Key) -> Plan {
-    let binding = index.binding(key);
-    if index.is_template_unreadable(key) {
+pub fn plan(inputs: &ScheduleInputs) -> Plan {
+    let binding = inputs.binding.as_deref();
+    if inputs.is_template_unreadable {
         return Plan { step: Step::Nothing, refusal: None, wanted: None };
     }
-    let Some(template) = index.template(key) else { return plan_without_template(index, key, binding) };
+    let Some(template) = &inputs.template else { return plan_without_template(inputs) };
     let keep = |step| Plan { step, refusal: None, wanted: Some(true) };
     match (template.deleting, template.cascade) {
         // The garbage collector takes the owner off the binding, which a write would only disturb.
         (true, Cascade::Orphan) => return keep(Step::Nothing),
-        (true, Cascade::Foreground) => return end(index, key, binding),
+        (true, Cascade::Foreground) => return end(inputs),
         // Somebody's finalizer holds the template. Until it is gone, members keep what they have.
         (true, Cascade::Background) if binding.is_none_or(|binding| binding.deleting) => return keep(Step::Nothing),
         _ => {}
     }
-    if binding.is_some_and(|binding| index.is_policy_unreadable(binding)) {
+    if inputs.is_policy_unreadable {
         return Plan { step: Step::Nothing, refusal: None, wanted: None };
     }
-    match (index.claim(key, &template.parsed()), binding) {
+    let object = template.parsed();
+    let current = binding.and_then(Binding::policy);
+    match (placement::claim(&object, inputs.policies.iter().map(as_policy), current), binding) {
         // Somebody deleted the binding of a template that is still claimed: it is let go and made anew, and the members
         // notice nothing.
         (Some(_), Some(binding)) if binding.deleting => keep(release(binding)),
-        (Some((policy, spec)), binding) => {
-            let (step, refusal) = place(index, key, template, &policy, &spec, binding);
+        (Some(claim), binding) => {
+            let (step, refusal) = place(inputs, &object, template, &claim, binding);
             Plan { step, refusal, wanted: Some(true) }
         }
         (None, Some(binding)) if !binding.deleting && !is_of_another(binding, template) => {
-            let bound = distribute::rebind(&binding.spec, views(index));
+            let bound = distribute::rebind(&binding.spec, views(inputs));
             let refusal = bound.refusal.map(|refusal| (refusal.reason(), refusal.to_string()));
-            let step = rewrite(index, key, binding, &bound.spec, Some(&Claim::None), None);
+            let step = rewrite(inputs, binding, &bound.spec, Some(&Claimant::None), None);
             Plan { step, refusal, wanted: Some(true) }
         }
-        (None, binding) => end(index, key, binding),
+        (None, _) => end(inputs),
     }
 }
 
@@ -103,28 +104,26 @@ fn is_of_another(binding: &Binding, template: &Template) -> bool {
 }
 
 /// Decides about a binding whose template is gone, or not known.
-fn plan_without_template(index: &Index, key: &Key, binding: Option<&Binding>) -> Plan {
-    let Some(binding) = binding else { return end(index, key, None) };
+fn plan_without_template(inputs: &ScheduleInputs) -> Plan {
+    let Some(binding) = &inputs.binding else { return end(inputs) };
     // Without an owner it was left behind on purpose (`--cascade=orphan`), with what members have.
     let ends = binding.deleting || binding.controller_uid().is_some();
-    if ends && index.is_synced(&key.kind) {
-        return end(index, key, Some(binding));
+    if ends && inputs.is_kind_synced {
+        return end(inputs);
     }
     // There is nothing that could be sent anywhere, but clusters may leave.
     let mut spec = (*binding.spec).clone();
-    spec.clusters.retain(|target| index.views.get(target.name.as_str()).is_some_and(|view| !view.leaving));
-    let step = if binding.deleting { Step::Nothing } else { rewrite(index, key, binding, &spec, None, None) };
+    spec.clusters.retain(|target| inputs.views.get(target.name.as_str()).is_some_and(|view| !view.leaving));
+    let step = if binding.deleting { Step::Nothing } else { rewrite(inputs, binding, &spec, None, None) };
     Plan { step, refusal: None, wanted: None }
 }
 
 /// The next step towards the end of a binding: delete it, wait until no member has the object, let it go.
-fn end(index: &Index, key: &Key, binding: Option<&Binding>) -> Plan {
-    let step = match binding {
+fn end(inputs: &ScheduleInputs) -> Plan {
+    let step = match &inputs.binding {
         None => Step::Nothing,
         Some(binding) if !binding.deleting => Step::Delete { uid: binding.uid.clone() },
-        Some(binding) if binding.inventory().all(|cluster| index.may_contain(&cluster, key) == Some(false)) => {
-            release(binding)
-        }
+        Some(binding) if inputs.may_be_in.is_empty() => release(binding),
         Some(_) => Step::Nothing,
     };
     Plan { step, refusal: None, wanted: Some(false) }
@@ -142,23 +141,22 @@ fn release(binding: &Binding) -> Step {
     }
 }
 
-fn views(index: &Index) -> impl Iterator<Item = &ClusterView> {
-    index.views.values().map(|view| &**view)
+fn views(inputs: &ScheduleInputs) -> impl Iterator<Item = &ClusterView> {
+    inputs.views.values().map(|view| &**view)
 }
 
 fn place(
-    index: &Index,
-    key: &Key,
+    inputs: &ScheduleInputs,
+    object: &Value,
     template: &Template,
-    (namespace, name): &PolicyKey,
-    policy: &PropagationSpec,
+    claim: &Claim<'_>,
     binding: Option<&Binding>,
 ) -> (Step, Option<(&'static str, String)>) {
-    let claim = Policy { namespace: namespace.as_deref(), name, spec: policy };
+    let key = &inputs.key;
     let previous = binding.map(|binding| Previous::from(&*binding.spec)).unwrap_or_default();
-    let bound = distribute::bind(&template.parsed(), &claim, views(index), previous);
+    let bound = distribute::bind(object, claim, views(inputs), previous);
     let refusal = bound.refusal.map(|refusal| (refusal.reason(), refusal.to_string()));
-    let claim = Claim::Policy(namespace.as_deref(), name);
+    let claimant = Claimant::Policy(claim.namespace, claim.name);
     let owner = OwnerReference {
         api_version: key.kind.api_version.clone(),
         kind: key.kind.kind.clone(),
@@ -168,15 +166,15 @@ fn place(
         block_owner_deletion: Some(true),
     };
     let step = match binding {
-        Some(binding) => rewrite(index, key, binding, &bound.spec, Some(&claim), Some(&owner)),
-        None => create(key, &bound.spec, &claim, &owner),
+        Some(binding) => rewrite(inputs, binding, &bound.spec, Some(&claimant), Some(&owner)),
+        None => create(key, &bound.spec, &claimant, &owner),
     };
     (step, refusal)
 }
 
-fn create(key: &Key, spec: &BindingSpec, claim: &Claim<'_>, owner: &OwnerReference) -> Step {
+fn create(key: &Key, spec: &BindingSpec, claimant: &Claimant<'_>, owner: &OwnerReference) -> Step {
     let resource = binding_resource(key);
-    let annotations = annotations(&BTreeMap::new(), Some(claim), &BTreeSet::new());
+    let annotations = annotations(&BTreeMap::new(), Some(claimant), &BTreeSet::new());
     let mut metadata = json!({"name": key.binding_name(), "annotations": annotations,
         "finalizers": [BINDING_FINALIZER], "ownerReferences": [owner]});
     if let Some(namespace) = &key.namespace {
@@ -185,16 +183,15 @@ fn create(key: &Key, spec: &BindingSpec, claim: &Claim<'_>, owner: &OwnerReferen
     Step::Create(json!({"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "spec": spec}))
 }
 
-/// What changes of a binding. Without a claim its annotations about policies stay, without an owner its owners.
+/// What changes of a binding. Without a claimant its annotations about policies stay, without an owner its owners.
 fn rewrite(
-    index: &Index,
-    key: &Key,
+    inputs: &ScheduleInputs,
     binding: &Binding,
     spec: &BindingSpec,
-    claim: Option<&Claim<'_>>,
+    claimant: Option<&Claimant<'_>>,
     owner: Option<&OwnerReference>,
 ) -> Step {
-    let annotations = annotations(&binding.annotations, claim, &removing(index, key, binding, spec));
+    let annotations = annotations(&binding.annotations, claimant, &removing(inputs, spec));
     let mut operations = Vec::new();
     let mut put = |path: &str, value: Value| operations.push(json!({"op": "add", "path": path, "value": value}));
     if *binding.spec != *spec {
@@ -219,13 +216,13 @@ fn rewrite(
 }
 
 /// Clusters that the object is no longer meant for and may still be in.
-fn removing(index: &Index, key: &Key, before: &Binding, after: &BindingSpec) -> BTreeSet<ClusterName> {
+fn removing(inputs: &ScheduleInputs, after: &BindingSpec) -> BTreeSet<ClusterName> {
     let meant = |cluster: &ClusterName| after.clusters.iter().any(|target| *target.name == **cluster);
-    before.inventory().filter(|cluster| !meant(cluster) && index.may_contain(cluster, key) != Some(false)).collect()
+    inputs.may_be_in.iter().filter(|cluster| !meant(cluster)).cloned().collect()
 }
 
 /// Who claims a template.
-enum Claim<'a> {
+enum Claimant<'a> {
     /// Nobody.
     None,
     /// A policy, by namespace (nothing for a ClusterPropagationPolicy) and name.
@@ -234,7 +231,7 @@ enum Claim<'a> {
 
 fn annotations(
     before: &BTreeMap<String, String>,
-    claim: Option<&Claim<'_>>,
+    claimant: Option<&Claimant<'_>>,
     removing: &BTreeSet<ClusterName>,
 ) -> BTreeMap<String, String> {
     let mut all = before.clone();
@@ -242,11 +239,11 @@ fn annotations(
         Some(value) => all.insert(name.to_owned(), value.to_owned()),
         None => all.remove(name),
     };
-    if let Some(claim) = claim {
-        let (namespace, name, cluster_policy) = match claim {
-            Claim::None => (None, None, None),
-            Claim::Policy(Some(namespace), name) => (Some(*namespace), Some(*name), None),
-            Claim::Policy(None, name) => (None, None, Some(*name)),
+    if let Some(claimant) = claimant {
+        let (namespace, name, cluster_policy) = match claimant {
+            Claimant::None => (None, None, None),
+            Claimant::Policy(Some(namespace), name) => (Some(*namespace), Some(*name), None),
+            Claimant::Policy(None, name) => (None, None, Some(*name)),
         };
         put(POLICY_NAMESPACE_ANNOTATION, namespace);
         put(POLICY_NAME_ANNOTATION, name);
@@ -268,9 +265,12 @@ pub fn binding_resource(key: &ObjectKey) -> ApiResource {
 
 /// Brings a template's binding to what it should be. IO.
 pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
-    let plan = plan(&engine.index(), &key);
+    // The lock is held for the look-ups alone: eight workers decide at the same time.
+    let inputs = engine.index().schedule_inputs(&key);
+    let plan = plan(&inputs);
     if let Some(wanted) = plan.wanted {
-        engine.change(|index| index.decided(&key, wanted, plan.refusal.clone()));
+        let content = inputs.template.as_deref().map(Template::content);
+        engine.change(|index| index.decided(&key, content, wanted, plan.refusal.clone()));
     }
     let resource = binding_resource(&key);
     let name = key.binding_name();

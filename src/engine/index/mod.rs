@@ -1,6 +1,8 @@
 //! Everything that the engine has seen, and what follows from each event. No clients, no waiting: the watches put events
 //! in, and get back which keys are to be queued; the workers ask what to do about a key.
 
+mod bound;
+mod inputs;
 mod members;
 mod plane;
 mod policies;
@@ -21,7 +23,10 @@ use crate::placement::ClusterView;
 /// Namespace (nothing for the cluster-scoped kinds) and name of a policy.
 pub type PolicyKey = (Option<String>, String);
 
-pub use self::policies::as_override;
+use self::bound::BoundObjects;
+pub use self::inputs::{ReportInputs, ScheduleInputs, TargetState, Views};
+use self::policies::PolicySet;
+pub use self::policies::{as_override, as_policy};
 pub use crate::karmada::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
 
 /// Keys that must be looked at.
@@ -70,8 +75,10 @@ pub struct Decision {
     pub wanted: bool,
     /// Why it goes nowhere.
     pub refusal: Option<(&'static str, String)>,
-    /// When that was decided.
+    /// When that was first decided.
     pub at: Instant,
+    /// Hash of the template that it was decided about.
+    pub content: Option<u64>,
 }
 
 /// Objects that are gone, by uid, with the version at which they went. The answer to a write may be read after the watch
@@ -113,7 +120,7 @@ impl Tombstones {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Namespace {
     /// The namespace as a template.
-    pub template: Template,
+    pub template: Arc<Template>,
     /// Whether it goes to all members.
     pub propagates: bool,
 }
@@ -133,6 +140,8 @@ pub struct Member {
     pub repairs: HashMap<Key, Repair>,
     /// Objects that a request is under way for.
     pub in_flight: HashSet<Key>,
+    /// Objects that came up before all of their kind were known; their turn is when these are.
+    pub postponed: HashSet<Key>,
     /// Whether it can be reached now.
     pub reachable: bool,
 }
@@ -147,16 +156,18 @@ pub struct Index {
     pub plane: String,
     /// Clusters of the plane.
     pub clusters: BTreeMap<ClusterName, Arc<Cluster>>,
-    /// The same as placement sees them.
-    pub views: BTreeMap<ClusterName, Arc<ClusterView>>,
-    policies: BTreeMap<PolicyKey, Arc<PropagationSpec>>,
+    /// The same as placement sees them; copied when a cluster changes, as decisions under way look at it.
+    pub views: Views,
+    policies: PolicySet<PropagationSpec>,
     unreadable_policies: BTreeSet<PolicyKey>,
-    overrides: BTreeMap<PolicyKey, Arc<OverrideSpec>>,
+    overrides: PolicySet<OverrideSpec>,
     namespaces: BTreeMap<String, Namespace>,
-    templates: HashMap<Key, Template>,
+    templates: HashMap<Key, Arc<Template>>,
     unreadable_templates: HashSet<Key>,
     synced: HashSet<Arc<KindKey>>,
-    bindings: HashMap<Key, Binding>,
+    bindings: HashMap<Key, Arc<Binding>>,
+    // The same by cluster.
+    bound: BoundObjects,
     // How many bindings each kind has.
     bound_kinds: BTreeMap<Arc<KindKey>, usize>,
     decisions: HashMap<Key, Decision>,
@@ -173,14 +184,14 @@ impl Index {
 
     /// A template.
     #[must_use]
-    pub fn template(&self, key: &Key) -> Option<&Template> {
+    pub fn template(&self, key: &Key) -> Option<&Arc<Template>> {
         self.templates.get(key)
     }
 
     /// A binding.
     #[must_use]
     pub fn binding(&self, key: &Key) -> Option<&Binding> {
-        self.bindings.get(key)
+        self.bindings.get(key).map(|binding| &**binding)
     }
 
     /// A namespace.
@@ -303,27 +314,34 @@ impl Index {
     /// Kinds of the plane to watch: those that policies select and those that bindings name.
     #[must_use]
     pub fn plane_kinds(&self) -> BTreeSet<Arc<KindKey>> {
-        let selected = self.policies.values().flat_map(|spec| &spec.resource_selectors);
-        let selected = selected
-            .filter(|selector| !is_skipped_kind(&selector.api_version, &selector.kind))
-            .map(|selector| KindKey::new(&selector.api_version, &selector.kind));
-        selected.chain(self.bound_kinds.keys().cloned()).collect()
+        let selected = self.policies.kinds().filter(|kind| !is_skipped_kind(&kind.api_version, &kind.kind));
+        selected.chain(self.bound_kinds.keys()).cloned().collect()
     }
 
     /// Kinds to watch in a member: those of its bindings, and namespaces.
     #[must_use]
     pub fn member_kinds(&self, cluster: &ClusterName) -> BTreeSet<Arc<KindKey>> {
-        let bound =
-            self.bindings.iter().filter(|(_, binding)| binding.targets(cluster) || binding.removing.contains(cluster));
-        let mut kinds: BTreeSet<_> = bound.map(|(key, _)| key.kind.clone()).collect();
+        let mut kinds: BTreeSet<_> = self.bound.kinds(cluster).cloned().collect();
         kinds.insert(KindKey::new("v1", "Namespace"));
         kinds
     }
 
     /// Bindings whose objects may be in a cluster.
     pub fn bindings_in<'a>(&'a self, cluster: &'a ClusterName) -> impl Iterator<Item = &'a Key> {
-        let bound = self.bindings.iter();
-        bound.filter(|(_, b)| b.targets(cluster) || b.removing.contains(cluster)).map(|(key, _)| key)
+        self.bound.keys(cluster)
+    }
+
+    /// Whether the next step of a binding waits until a cluster is known not to contain the object.
+    #[must_use]
+    pub fn is_awaited(&self, cluster: &ClusterName, key: &Key) -> bool {
+        self.bindings.get(key).is_some_and(|binding| {
+            binding.removing.contains(cluster) || (binding.deleting && self.bound.contains(cluster, key))
+        })
+    }
+
+    /// Bindings in a cluster that wait until it is known not to contain their objects.
+    fn awaited_keys(&self, cluster: &ClusterName) -> Vec<Key> {
+        self.bound.keys(cluster).filter(|key| self.is_awaited(cluster, key)).cloned().collect()
     }
 
     /// What keeps a cluster that leaves from being clean, for people; nothing when that is not known, or is nothing.

@@ -1,8 +1,7 @@
 //! Policies: which object each of them claims or changes, and what follows from events of them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-
-use serde_json::Value;
 
 use super::super::key::{Key, KindKey, ObjectKey};
 use super::super::model::Binding;
@@ -10,7 +9,7 @@ use super::{Index, PolicyKey, Requeues};
 use crate::karmada::names::{is_reserved_namespace, is_skipped_kind};
 use crate::karmada::policy::{OverrideSpec, PropagationSpec, ResourceSelector};
 use crate::overrides::Override;
-use crate::placement::{self, Policy};
+use crate::placement::Policy;
 
 /// Whether a policy may claim an object at all.
 fn is_claimable(key: &ObjectKey) -> bool {
@@ -26,55 +25,136 @@ fn is_claimable(key: &ObjectKey) -> bool {
     )
 }
 
-fn selects_kind(selectors: &[ResourceSelector], kind: &KindKey) -> bool {
-    selectors.iter().any(|selector| selector.api_version == kind.api_version && selector.kind == kind.kind)
-}
-
 /// Whether a binding was made for a policy.
 fn is_bound_by(binding: &Binding, (namespace, name): &PolicyKey) -> bool {
     binding.policy() == Some((namespace.as_deref(), name))
 }
 
-impl Index {
-    /// The policy that claims an object.
-    #[must_use]
-    pub fn claim(&self, key: &Key, object: &Value) -> Option<(PolicyKey, Arc<PropagationSpec>)> {
-        if !is_claimable(key) {
-            return None;
+/// What selects objects by kind, and maybe more.
+pub(super) trait SelectsKinds {
+    /// Whether all kinds are selected where none is named.
+    const NONE_IS_ALL: bool;
+
+    /// The selectors.
+    fn selectors(&self) -> &[ResourceSelector];
+
+    /// Whether objects of a kind may be selected.
+    fn selects(&self, kind: &KindKey) -> bool {
+        let selectors = self.selectors();
+        (Self::NONE_IS_ALL && selectors.is_empty())
+            || selectors.iter().any(|selector| selector.api_version == kind.api_version && selector.kind == kind.kind)
+    }
+}
+
+impl SelectsKinds for PropagationSpec {
+    const NONE_IS_ALL: bool = false;
+
+    fn selectors(&self) -> &[ResourceSelector] {
+        &self.resource_selectors
+    }
+}
+
+impl SelectsKinds for OverrideSpec {
+    const NONE_IS_ALL: bool = true;
+
+    fn selectors(&self) -> &[ResourceSelector] {
+        &self.resource_selectors
+    }
+}
+
+/// Policies of one sort, by the kinds that they select: thousands of them may be there, and few concern an object.
+#[derive(Debug)]
+pub(super) struct PolicySet<S> {
+    specs: BTreeMap<PolicyKey, Arc<S>>,
+    by_kind: BTreeMap<Arc<KindKey>, BTreeSet<PolicyKey>>,
+    of_all_kinds: BTreeSet<PolicyKey>,
+}
+
+impl<S> Default for PolicySet<S> {
+    fn default() -> Self {
+        Self { specs: BTreeMap::new(), by_kind: BTreeMap::new(), of_all_kinds: BTreeSet::new() }
+    }
+}
+
+impl<S: SelectsKinds> PolicySet<S> {
+    /// Sets or removes a policy; returns what it was before.
+    fn set(&mut self, key: &PolicyKey, spec: Option<Arc<S>>) -> Option<Arc<S>> {
+        let before = self.specs.remove(key);
+        for selector in before.iter().flat_map(|spec| spec.selectors()) {
+            let kind = KindKey::new(&selector.api_version, &selector.kind);
+            if let Some(keys) = self.by_kind.get_mut(&kind) {
+                keys.remove(key);
+                if keys.is_empty() {
+                    self.by_kind.remove(&kind);
+                }
+            }
         }
-        let policies = self.policies.iter().filter(|((namespace, _), spec)| {
-            (namespace.is_none() || *namespace == key.namespace) && selects_kind(&spec.resource_selectors, &key.kind)
+        self.of_all_kinds.remove(key);
+        if let Some(spec) = spec {
+            for selector in spec.selectors() {
+                let kind = KindKey::new(&selector.api_version, &selector.kind);
+                self.by_kind.entry(kind).or_default().insert(key.clone());
+            }
+            if S::NONE_IS_ALL && spec.selectors().is_empty() {
+                self.of_all_kinds.insert(key.clone());
+            }
+            self.specs.insert(key.clone(), spec);
+        }
+        before
+    }
+
+    /// The policies of an object's namespace and of the cluster scope that may select the object.
+    fn of<'a>(&'a self, key: &'a ObjectKey) -> impl Iterator<Item = (&'a PolicyKey, &'a Arc<S>)> {
+        let sets = self.by_kind.get(&key.kind).into_iter().chain([&self.of_all_kinds]);
+        let keys = sets.flat_map(|keys| {
+            let namespaced = key.namespace.as_ref().map(|namespace| in_namespace(keys, Some(namespace.clone())));
+            in_namespace(keys, None).chain(namespaced.into_iter().flatten())
         });
-        let policies = policies.map(|((namespace, name), spec)| Policy {
-            namespace: namespace.as_deref(),
-            name: name.as_str(),
-            spec,
-        });
-        let current = self.bindings.get(key).and_then(Binding::policy);
-        let claim = placement::claim(object, policies, current)?;
-        let policy = (claim.namespace.map(str::to_owned), claim.name.to_owned());
-        let spec = self.policies.get(&policy)?.clone();
-        Some((policy, spec))
+        keys.filter_map(|key| self.specs.get_key_value(key))
+    }
+
+    /// Whether any policy may select an object.
+    pub(super) fn may_concern(&self, key: &ObjectKey) -> bool {
+        self.of(key).next().is_some()
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &PolicyKey> {
+        self.specs.keys()
+    }
+
+    /// The kinds that are selected by name.
+    pub(super) fn kinds(&self) -> impl Iterator<Item = &Arc<KindKey>> {
+        self.by_kind.keys()
+    }
+}
+
+/// The policies of one namespace, or of none.
+fn in_namespace(keys: &BTreeSet<PolicyKey>, namespace: Option<String>) -> impl Iterator<Item = &PolicyKey> {
+    let first = (namespace.clone(), String::new());
+    keys.range(first..).take_while(move |key| key.0 == namespace)
+}
+
+impl Index {
+    /// The policies that may claim an object, by its kind and namespace.
+    #[must_use]
+    pub fn policies_of(&self, key: &ObjectKey) -> Vec<(PolicyKey, Arc<PropagationSpec>)> {
+        if !is_claimable(key) {
+            return Vec::new();
+        }
+        self.policies.of(key).map(|(key, spec)| (key.clone(), spec.clone())).collect()
     }
 
     /// The override policies that may have a say about an object.
     #[must_use]
     pub fn overrides_of(&self, key: &ObjectKey) -> Vec<(PolicyKey, Arc<OverrideSpec>)> {
-        let may = self.overrides.iter().filter(|((namespace, _), spec)| {
-            (namespace.is_none() || *namespace == key.namespace)
-                && (spec.resource_selectors.is_empty() || selects_kind(&spec.resource_selectors, &key.kind))
-        });
-        may.map(|(key, spec)| (key.clone(), spec.clone())).collect()
+        self.overrides.of(key).map(|(key, spec)| (key.clone(), spec.clone())).collect()
     }
 
     /// A propagation policy is there, changed, or gone.
     pub fn set_policy(&mut self, key: PolicyKey, spec: Option<PropagationSpec>) -> Requeues {
         let was_unreadable = self.unreadable_policies.remove(&key);
         let after = spec.map(Arc::new);
-        let before = match after.clone() {
-            Some(spec) => self.policies.insert(key.clone(), spec),
-            None => self.policies.remove(&key),
-        };
+        let before = self.policies.set(&key, after.clone());
         // What it bound was left as it is; now that can be decided.
         let waiting = self.bindings.iter().filter(|(_, binding)| was_unreadable && is_bound_by(binding, &key));
         let mut schedule: Vec<Key> = waiting.map(|(key, _)| key.clone()).collect();
@@ -84,10 +164,7 @@ impl Index {
         let namespace = key.0;
         let touched = |object: &Key| {
             (namespace.is_none() || namespace == object.namespace)
-                && [&before, &after]
-                    .into_iter()
-                    .flatten()
-                    .any(|spec| selects_kind(&spec.resource_selectors, &object.kind))
+                && [&before, &after].into_iter().flatten().any(|spec| spec.selects(&object.kind))
         };
         schedule.extend(self.templates.keys().filter(|key| touched(key)).cloned());
         Requeues { schedule, kinds: true, ..Requeues::default() }
@@ -96,7 +173,7 @@ impl Index {
     /// A propagation policy is there, but not understood. One that was understood before stays what it was; of others
     /// nobody knows what they want, and what they bound is left as it is.
     pub fn mark_policy_unreadable(&mut self, key: PolicyKey) {
-        if !self.policies.contains_key(&key) {
+        if !self.policies.specs.contains_key(&key) {
             self.unreadable_policies.insert(key);
         }
     }
@@ -117,19 +194,14 @@ impl Index {
     /// An override policy is there, changed, or gone.
     pub fn set_override(&mut self, key: PolicyKey, spec: Option<OverrideSpec>) -> Requeues {
         let after = spec.map(Arc::new);
-        let before = match after.clone() {
-            Some(spec) => self.overrides.insert(key.clone(), spec),
-            None => self.overrides.remove(&key),
-        };
+        let before = self.overrides.set(&key, after.clone());
         if before == after {
             return Requeues::default();
         }
         let namespace = key.0;
         let touched = |object: &ObjectKey| {
             (namespace.is_none() || namespace == object.namespace)
-                && [&before, &after].into_iter().flatten().any(|spec| {
-                    spec.resource_selectors.is_empty() || selects_kind(&spec.resource_selectors, &object.kind)
-                })
+                && [&before, &after].into_iter().flatten().any(|spec| spec.selects(&object.kind))
         };
         let bound = self.bindings.iter().filter(|(key, _)| touched(key));
         let mut dispatch: Vec<_> =
@@ -148,6 +220,12 @@ impl Index {
     pub fn override_keys(&self, namespaced: bool) -> Vec<PolicyKey> {
         self.overrides.keys().filter(|(namespace, _)| namespace.is_some() == namespaced).cloned().collect()
     }
+}
+
+/// A propagation policy as the pure functions take it.
+#[must_use]
+pub fn as_policy((key, spec): &(PolicyKey, Arc<PropagationSpec>)) -> Policy<'_> {
+    Policy { namespace: key.0.as_deref(), name: &key.1, spec }
 }
 
 /// An override policy as the pure functions take it.

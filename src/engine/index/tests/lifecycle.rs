@@ -114,8 +114,8 @@ fn a_binding_without_a_policy_survives_a_restart_and_follows_the_clusters() {
     let binding = index.binding(&key).unwrap();
     assert_eq!((binding.spec.clusters.len(), &binding.removing), (2, &[name("b")].into()));
     // Deleted, or made anew under its name, while no engine ran.
-    assert!(matches!(plan(&restarted(None), &key).step, Step::Delete { .. }));
-    assert!(matches!(plan(&restarted(Some(template("x", "t2", "9"))), &key).step, Step::Delete { .. }));
+    assert!(matches!(plan(&restarted(None).schedule_inputs(&key)).step, Step::Delete { .. }));
+    assert!(matches!(plan(&restarted(Some(template("x", "t2", "9"))).schedule_inputs(&key)).step, Step::Delete { .. }));
 }
 
 #[test]
@@ -277,20 +277,21 @@ fn objects_without_a_binding_wait_for_a_decision() {
     index.put_live(&a, &key, live("l", "5", PLANE), false);
     index.remove_binding(&key, None);
     // As after a start: nothing is known of the kind, then nothing decided of the template.
-    let template = index.template(&key).unwrap().clone();
+    let template = Template::clone(index.template(&key).unwrap());
     index.decisions.clear();
     index.forget_kind(&key.kind);
     assert!(matches!(desired_state(&index, &a, &key), DesiredState::Keep));
     index.put_template(key.clone(), template, true);
     assert_eq!(index.kind_synced(&key.kind).dispatch, held);
     assert!(matches!(desired_state(&index, &a, &key), DesiredState::Keep));
-    assert_eq!(index.decided(&key, false, None).dispatch, held);
+    let content = index.template(&key).map(|template| template.content());
+    assert_eq!(index.decided(&key, content, false, None).dispatch, held);
     assert!(matches!(desired_state(&index, &a, &key), DesiredState::Remove { preserve: false }));
     // A binding that does not mean the cluster has it looked at too.
-    index.decided(&key, true, None);
+    index.decided(&key, content, true, None);
     let only_b = json!({"placement": {"clusterAffinity": {"clusterNames": ["b"]}}});
     index.set_policy((Some("shop".into()), "p".into()), Some(policy(only_b)));
-    let Step::Create(mut body) = plan(&index, &key).step else { panic!("no binding is made") };
+    let Step::Create(mut body) = plan(&index.schedule_inputs(&key)).step else { panic!("no binding is made") };
     body["metadata"]["uid"] = json!("again");
     let requeues = index.put_binding(key.clone(), Binding::of(body).unwrap(), false);
     assert_eq!(requeues.dispatch, [(a.clone(), key.clone()), (name("b"), key.clone())]);
@@ -298,7 +299,7 @@ fn objects_without_a_binding_wait_for_a_decision() {
     // A template that goes with nobody having heard of it leaves nothing behind.
     index.remove_binding(&key, None);
     index.remove_template(&key, Some(("t", 20)));
-    assert_eq!(index.decided(&key, false, None).dispatch, held);
+    assert_eq!(index.decided(&key, None, false, None).dispatch, held);
     assert!(index.decision(&key).is_none());
 }
 
@@ -319,9 +320,9 @@ fn a_policy_that_is_not_understood_takes_nothing_away() {
     assert!(matches!(desired_state(&index, &a, &key), DesiredState::Keep));
     assert!(index.decision(&key).is_none());
     // A template that goes needs no policy; and when the policy is gone, its binding stays.
-    let template = index.template(&key).unwrap().clone();
+    let template = Template::clone(index.template(&key).unwrap());
     index.remove_template(&key, None);
-    assert!(matches!(plan(&index, &key).step, Step::Delete { .. }));
+    assert!(matches!(plan(&index.schedule_inputs(&key)).step, Step::Delete { .. }));
     index.put_template(key.clone(), template, true);
     assert_eq!(index.set_policy(policy_key, None).schedule, std::slice::from_ref(&key));
     assert!(matches!(carry_out(&mut index, &key, 13), Step::Change { .. }));
@@ -375,7 +376,7 @@ fn a_template_that_cannot_be_read_is_not_one_that_is_gone() {
     index.templates.clear();
     index.decisions.clear();
     index.mark_template_unreadable(key.clone());
-    assert!(matches!(plan(&index, &key).step, Step::Nothing));
+    assert!(matches!(plan(&index.schedule_inputs(&key)).step, Step::Nothing));
     assert_eq!((index.is_wanted(&key), index.decision(&key).is_none()), (None, true));
     assert!(matches!(desired_state(&index, &a, &key), DesiredState::Keep));
     assert_eq!(index.template_keys(&key.kind), std::slice::from_ref(&key), "its end would not be noticed in a list");
@@ -385,5 +386,5 @@ fn a_template_that_cannot_be_read_is_not_one_that_is_gone() {
     index.templates.clear();
     index.mark_template_unreadable(key.clone());
     index.remove_template(&key, None);
-    assert!(matches!(plan(&index, &key).step, Step::Delete { .. }));
+    assert!(matches!(plan(&index.schedule_inputs(&key)).step, Step::Delete { .. }));
 }

@@ -5,9 +5,11 @@ use super::super::key::KindKey;
 use super::super::model::{ADOPTED_ANNOTATION, BINDING_FINALIZER, Binding, Live, Template};
 use super::super::schedule::{Step, plan};
 use super::*;
+use crate::placement;
 
 mod adoption;
 mod lifecycle;
+mod requeues;
 
 const PLANE: &str = "plane-uid";
 
@@ -57,9 +59,10 @@ fn name(text: &str) -> ClusterName {
 
 /// Carries out what a plan says, as the plane would.
 fn carry_out(index: &mut Index, key: &Key, version: u64) -> Step {
-    let plan = plan(index, key);
+    let inputs = index.schedule_inputs(key);
+    let plan = plan(&inputs);
     if let Some(wanted) = plan.wanted {
-        index.decided(key, wanted, plan.refusal.clone());
+        index.decided(key, inputs.template.as_deref().map(Template::content), wanted, plan.refusal.clone());
     }
     let mut object = match &plan.step {
         Step::Nothing => return plan.step,
@@ -134,10 +137,10 @@ fn what_is_not_known_is_not_touched() {
     }
     index.put_binding(key.clone(), binding, false);
     // The binding is known, its template is not yet: neither is a reason to delete the other.
-    assert!(matches!(plan(&index, &key).step, Step::Nothing));
+    assert!(matches!(plan(&index.schedule_inputs(&key)).step, Step::Nothing));
     assert!(matches!(desired_state(&index, &name("a"), &key), DesiredState::Keep));
     index.kind_synced(&key.kind);
-    assert!(matches!(plan(&index, &key).step, Step::Delete { .. }));
+    assert!(matches!(plan(&index.schedule_inputs(&key)).step, Step::Delete { .. }));
     // A template that nothing was decided about is left alone too.
     full.decisions.clear();
     assert!(matches!(desired_state(&full, &name("a"), &key), DesiredState::Keep));
@@ -181,15 +184,6 @@ fn heartbeats_have_no_effects() {
     let requeues = index.put_cluster(at_version(cluster("a", "True"), 2), false);
     assert!(requeues.schedule.is_empty() && requeues.dispatch.is_empty());
     assert_eq!(requeues.clusters, [name("a")]);
-    assert!(!index.put_cluster(at_version(cluster("a", "False"), 3), false).schedule.is_empty());
-}
-
-#[test]
-fn a_member_that_stays_away_has_no_effects() {
-    let (mut index, key) = converged();
-    assert_eq!(index.set_reachable(&name("a"), false).schedule, std::slice::from_ref(&key));
-    assert_eq!(index.set_reachable(&name("a"), false), Requeues::default());
-    assert_eq!(index.set_reachable(&name("a"), true).report, [key]);
 }
 
 #[test]
@@ -273,7 +267,7 @@ fn objects_nobody_may_claim() {
             ObjectKey { kind: KindKey::new("v1", "ConfigMap"), namespace: Some(namespace.into()), name: name.into() };
         let object =
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}});
-        index.claim(&Arc::new(key), &object).is_some()
+        placement::claim(&object, index.policies_of(&key).iter().map(as_policy), None).is_some()
     };
     assert!(claimed(&index, "shop", "mine"));
     assert!(!claimed(&index, "shop", "kube-root-ca.crt"));
@@ -286,12 +280,60 @@ fn objects_nobody_may_claim() {
     index.set_policy((Some("shop".into()), "p".into()), Some(policy(json!({"resourceSelectors": selectors}))));
     assert_eq!(index.plane_kinds(), [KindKey::new("v1", "ConfigMap")].into());
     let event = Arc::new(ObjectKey { kind: KindKey::new("v1", "Event"), ..(*key("e")).clone() });
-    assert!(
-        index.claim(&event, &json!({"apiVersion": "v1", "kind": "Event", "metadata": {"namespace": "shop"}})).is_none()
-    );
+    assert!(index.policies_of(&event).is_empty());
     // Nor does a policy reach into another namespace.
     let foreign = json!([{"apiVersion": "v1", "kind": "ConfigMap", "namespace": "shop"}]);
     index.set_policy((Some("shop".into()), "p".into()), None);
     index.set_policy((Some("evil".into()), "p".into()), Some(policy(json!({"resourceSelectors": foreign}))));
     assert!(!claimed(&index, "shop", "mine") && !claimed(&index, "evil", "mine"));
+}
+
+#[test]
+fn a_decision_is_not_disturbed_by_what_happens_meanwhile() {
+    let (mut index, key) = converged();
+    let inputs = index.schedule_inputs(&key);
+    index.put_cluster(cluster("d", "True"), false);
+    index.put_template(key.clone(), template("x", "t", "2"), false);
+    index.remove_cluster("a", None);
+    assert!(matches!(plan(&inputs).step, Step::Nothing), "decided on what was known at one moment");
+    assert_eq!(inputs.template.unwrap().version, 1);
+    let views: Vec<_> = index.schedule_inputs(&key).views.keys().cloned().collect();
+    assert_eq!(views, [name("b"), name("c"), name("d")]);
+}
+
+#[test]
+fn policies_are_found_by_kind_and_namespace() {
+    let mut index = Index::of(PLANE.to_owned());
+    let of_kind = |kind: &str| policy(json!({"resourceSelectors": [{"apiVersion": "v1", "kind": kind}]}));
+    let keys = [
+        (Some("shop"), "mine", "ConfigMap"),
+        (Some("shop"), "secrets", "Secret"),
+        (Some("shopping"), "theirs", "ConfigMap"),
+        (Some("sho"), "theirs", "ConfigMap"),
+        (None, "wide", "ConfigMap"),
+    ];
+    for (namespace, name, kind) in keys {
+        index.set_policy((namespace.map(str::to_owned), name.into()), Some(of_kind(kind)));
+    }
+    let found = |index: &Index, key: &ObjectKey| -> Vec<String> {
+        index.policies_of(key).into_iter().map(|((_, name), _)| name).collect()
+    };
+    assert_eq!(found(&index, &key("x")), ["wide", "mine"]);
+    let role = ObjectKey { namespace: None, ..(*key("x")).clone() };
+    assert_eq!(found(&index, &role), ["wide"], "an object of the cluster scope is for policies of the cluster scope");
+    // One that selects another kind now, and one that is gone.
+    index.set_policy((Some("shop".into()), "mine".into()), Some(of_kind("Secret")));
+    index.set_policy((None, "wide".into()), None);
+    assert!(found(&index, &key("x")).is_empty());
+    let secret = ObjectKey { kind: KindKey::new("v1", "Secret"), ..(*key("x")).clone() };
+    assert_eq!(found(&index, &secret), ["mine", "secrets"]);
+    // Overrides without selectors are for every kind.
+    let all: OverrideSpec = from_value(json!({"overrideRules": []})).unwrap();
+    let of_secrets: OverrideSpec =
+        from_value(json!({"overrideRules": [], "resourceSelectors": [{"apiVersion": "v1", "kind": "Secret"}]}))
+            .unwrap();
+    index.set_override((None, "all".into()), Some(all));
+    index.set_override((Some("shop".into()), "secrets".into()), Some(of_secrets));
+    let overrides = |key: &ObjectKey| index.overrides_of(key).len();
+    assert_eq!((overrides(&key("x")), overrides(&secret), overrides(&role)), (1, 2, 1));
 }

@@ -1,0 +1,120 @@
+//! What decisions take from the index: shared values that are cheap to clone. The lock is held while they are looked up,
+//! and not while anything is parsed or computed from them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::super::key::{ClusterName, Key, ObjectKey};
+use super::super::model::{Binding, Template};
+use super::{Attempt, Decision, Index, PolicyKey};
+use crate::interpret::Health;
+use crate::karmada::policy::PropagationSpec;
+use crate::placement::ClusterView;
+
+/// The clusters of a plane as placement sees them, at one moment.
+pub type Views = Arc<BTreeMap<ClusterName, Arc<ClusterView>>>;
+
+/// What is known when the place of a template is decided.
+#[derive(Clone, Debug)]
+pub struct ScheduleInputs {
+    /// The object.
+    pub key: Key,
+    /// Its template.
+    pub template: Option<Arc<Template>>,
+    /// Whether the template is there, but cannot be read.
+    pub is_template_unreadable: bool,
+    /// Whether all templates of the kind are known.
+    pub is_kind_synced: bool,
+    /// Its binding.
+    pub binding: Option<Arc<Binding>>,
+    /// Whether the binding was made for a policy that is there and not understood.
+    pub is_policy_unreadable: bool,
+    /// Policies that may claim it.
+    pub policies: Vec<(PolicyKey, Arc<PropagationSpec>)>,
+    /// The clusters.
+    pub views: Views,
+    /// Clusters of the binding that may contain the object, or of which that is not known.
+    pub may_be_in: Vec<ClusterName>,
+}
+
+/// What is known when the status of a binding and its template is computed.
+#[derive(Clone, Debug)]
+pub struct ReportInputs {
+    /// The object.
+    pub key: Key,
+    /// Its binding.
+    pub binding: Arc<Binding>,
+    /// What was decided about it.
+    pub decision: Decision,
+    /// Its template.
+    pub template: Option<Arc<Template>>,
+    /// The clusters that it is meant for, sorted by name.
+    pub targets: Vec<TargetState>,
+}
+
+/// What is known of an object in one cluster that it is meant for.
+#[derive(Clone, Debug)]
+pub struct TargetState {
+    /// The cluster.
+    pub cluster: ClusterName,
+    /// Whether the cluster can be reached.
+    pub reachable: bool,
+    /// Whether all its objects of the kind are known.
+    pub synced: bool,
+    /// Whether it is certain not to serve the kind.
+    pub unserved: bool,
+    /// The last attempt to bring the object there.
+    pub attempt: Option<Attempt>,
+    /// Health and status of the object there.
+    pub live: Option<(Health, Option<Arc<str>>)>,
+}
+
+impl Index {
+    /// What is known when the place of a template is decided.
+    #[must_use]
+    pub fn schedule_inputs(&self, key: &Key) -> ScheduleInputs {
+        let binding = self.bindings.get(key);
+        let may_be_in = binding.into_iter().flat_map(|binding| binding.inventory());
+        ScheduleInputs {
+            key: key.clone(),
+            template: self.templates.get(key).cloned(),
+            is_template_unreadable: self.is_template_unreadable(key),
+            is_kind_synced: self.is_synced(&key.kind),
+            is_policy_unreadable: binding.is_some_and(|binding| self.is_policy_unreadable(binding)),
+            policies: self.policies_of(key),
+            views: self.views.clone(),
+            may_be_in: may_be_in.filter(|cluster| self.may_contain(cluster, key) != Some(false)).collect(),
+            binding: binding.cloned(),
+        }
+    }
+
+    /// What is known when the status of a binding and its template is computed; nothing without a binding, and until it
+    /// was decided in this process' life where the template goes: until then what the last one reported stands.
+    #[must_use]
+    pub fn report_inputs(&self, key: &Key) -> Option<ReportInputs> {
+        let binding = self.bindings.get(key)?;
+        let decision = self.decisions.get(key)?;
+        let mut targets: Vec<TargetState> =
+            binding.spec.clusters.iter().map(|target| self.target_state(&target.name, key)).collect();
+        targets.sort_unstable_by(|a, b| a.cluster.cmp(&b.cluster));
+        Some(ReportInputs {
+            key: key.clone(),
+            binding: binding.clone(),
+            decision: decision.clone(),
+            template: self.templates.get(key).cloned(),
+            targets,
+        })
+    }
+
+    fn target_state(&self, cluster: &str, key: &ObjectKey) -> TargetState {
+        let member = self.members.get(cluster);
+        TargetState {
+            cluster: cluster.into(),
+            reachable: member.is_some_and(|member| member.reachable),
+            synced: member.is_some_and(|member| member.synced.contains(&key.kind)),
+            unserved: member.is_some_and(|member| member.unserved.contains(&key.kind)),
+            attempt: member.and_then(|member| member.attempts.get(key)).cloned(),
+            live: member.and_then(|member| member.live.get(key)).map(|live| (live.health, live.status.clone())),
+        }
+    }
+}
