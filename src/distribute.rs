@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 
 use crate::interpret;
 use crate::karmada::binding::{BindingSpec, ObjectReference, TargetCluster};
-use crate::karmada::policy::{Placement, ReplicaSchedulingType};
+use crate::karmada::policy::ReplicaSchedulingType;
 use crate::overrides::{self, Override, OverrideError};
 use crate::placement::{self, Claim, ClusterView, Excluded, Previous, Refusal, Request, divide};
 
@@ -102,15 +102,7 @@ fn schedule<'c>(
     clusters: impl IntoIterator<Item = &'c ClusterView>,
     previous: Previous<'_>,
 ) -> Binding {
-    let anywhere = Placement::default();
-    let request = Request {
-        api_version: &spec.resource.api_version,
-        kind: &spec.resource.kind,
-        uid: spec.resource.uid.as_deref(),
-        replicas: spec.replicas.map(i64::from),
-        placement: spec.placement.as_ref().unwrap_or(&anywhere),
-        previous,
-    };
+    let request = Request::of(&spec, previous);
     let (targets, excluded, refusal) = match placement::place(&request, clusters) {
         Ok(placed) => (placed.targets, placed.excluded, None),
         Err(Refusal::NoClusterFit(excluded)) => (Vec::new(), excluded.clone(), Some(Refusal::NoClusterFit(excluded))),

@@ -81,10 +81,11 @@ pub(super) async fn run(engine: Arc<Engine>, session: Arc<Session>, key: Key) ->
 /// Decides what to do, and whether there is anything to do. Pure but for the lock.
 fn begin(engine: &Engine, session: &Session, key: &Key) -> Begin {
     let (step, live, repair, attempt) = {
-        let index = engine.index();
+        let mut index = engine.index();
         let Some(member) = index.member(&session.cluster) else { return Begin::Nothing };
         if !member.reachable || !member.synced.contains(&key.kind) {
-            // Its objects are looked at as soon as they are all known.
+            // Its turn is as soon as all objects of the kind are known.
+            index.postpone(&session.cluster, key);
             return Begin::Nothing;
         }
         let live = member.live.get(key).cloned();
@@ -331,8 +332,7 @@ impl Drop for InFlight<'_> {
         self.engine.change(|index| {
             index.member_mut(&self.session.cluster).in_flight.remove(&self.key);
             // Who waited for it may go on.
-            let binding = index.binding(&self.key);
-            let waiting = binding.is_some_and(|binding| binding.deleting || !binding.removing.is_empty());
+            let waiting = index.is_awaited(&self.session.cluster, &self.key);
             Requeues { schedule: waiting.then(|| self.key.clone()).into_iter().collect(), ..Requeues::default() }
         });
     }

@@ -438,8 +438,7 @@ async fn follow_kind(engine: Arc<Engine>, session: Arc<Session>, kind: Arc<KindK
             let key = ObjectKey::of(&kind, &object);
             unseen.remove(&key);
             let live = Live::of(object);
-            // All of a kind are looked at when they are all known.
-            engine.index().put_live(&cluster, &key, live, true);
+            engine.change(|index| index.put_live(&cluster, &key, live, true));
         }
         News::Complete => {
             let gone: Vec<Key> = unseen.drain().collect();

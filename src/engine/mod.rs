@@ -234,11 +234,11 @@ impl Engine {
         lock(&self.members)
     }
 
-    /// Puts news into the index and queues what follows from them.
-    fn change(&self, news: impl FnOnce(&mut Index) -> Requeues) {
+    /// Changes the index and queues what follows from it.
+    fn change(&self, change: impl FnOnce(&mut Index) -> Requeues) {
         let requeues = {
             let mut index = self.index();
-            let mut requeues = news(&mut index);
+            let mut requeues = change(&mut index);
             requeues.dispatch.retain(|(cluster, _)| index.views.contains_key(cluster));
             requeues
         };

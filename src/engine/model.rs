@@ -83,6 +83,14 @@ impl Template {
         Self { uid, version, generation, deleting, cascade, body, status }
     }
 
+    /// Hash of everything that members' objects are made from.
+    #[must_use]
+    pub fn content(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (&self.uid, self.generation, self.deleting, &self.body).hash(&mut hasher);
+        hasher.finish()
+    }
+
     /// The object, parsed.
     #[must_use]
     pub fn parsed(&self) -> Value {

@@ -194,7 +194,7 @@ impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Queue<K> {
             }
         };
         let now = Instant::now();
-        // News that came in while it was worked on does not wait for the backoff.
+        // What was added while it was worked on does not wait for the backoff.
         match (again, wait.map(|wait| now + wait)) {
             (Some(again), _) if again <= now => state.push(key, &self.depth),
             (Some(again), Some(at)) => state.push_at(key, again.min(at)),
@@ -295,7 +295,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn news_during_work_bring_it_back() {
+    async fn a_key_that_is_added_during_work_comes_back() {
         let queue = queue();
         queue.add("a");
         let key = queue.take().await;

@@ -269,7 +269,8 @@ pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
     let inputs = engine.index().schedule_inputs(&key);
     let plan = plan(&inputs);
     if let Some(wanted) = plan.wanted {
-        engine.change(|index| index.decided(&key, wanted, plan.refusal.clone()));
+        let content = inputs.template.as_deref().map(Template::content);
+        engine.change(|index| index.decided(&key, content, wanted, plan.refusal.clone()));
     }
     let resource = binding_resource(&key);
     let name = key.binding_name();

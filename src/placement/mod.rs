@@ -12,7 +12,7 @@ mod weights;
 
 pub use claim::{Claim, Policy, claim};
 pub use cluster::{ClusterView, Health};
-pub use place::{Excluded, Placed, Previous, Refusal, Request, place};
+pub use place::{Excluded, Placed, Previous, Refusal, Request, is_reached, place};
 pub use selector::{Rank, affinity_matches, rank, selected_by};
 pub use taints::{NOT_READY_TAINT, UNREACHABLE_TAINT};
 pub use weights::divide;

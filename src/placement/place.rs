@@ -27,6 +27,23 @@ pub struct Request<'a> {
     pub previous: Previous<'a>,
 }
 
+impl<'a> Request<'a> {
+    /// What is to be placed by a binding; anywhere, when it has no rules.
+    #[must_use]
+    pub fn of(spec: &'a BindingSpec, previous: Previous<'a>) -> Self {
+        static ANYWHERE: Placement =
+            Placement { cluster_affinity: None, cluster_tolerations: Vec::new(), replica_scheduling: None };
+        Self {
+            api_version: &spec.resource.api_version,
+            kind: &spec.resource.kind,
+            uid: spec.resource.uid.as_deref(),
+            replicas: spec.replicas.map(i64::from),
+            placement: spec.placement.as_ref().unwrap_or(&ANYWHERE),
+            previous,
+        }
+    }
+}
+
 /// The last decision about an object.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Previous<'a> {
@@ -191,6 +208,23 @@ fn misfit(request: &Request<'_>, cluster: &ClusterView) -> Option<String> {
         .map(|taint| format!("had the untolerated taint {{{taint}}}"))
 }
 
+/// Whether a change of one cluster may lead to other clusters than those of a binding, or to another refusal; without a
+/// view the cluster is not there. Whoever is to leave its clusters is for others to find.
+#[must_use]
+pub fn is_reached(
+    spec: &BindingSpec,
+    before: Option<&ClusterView>,
+    after: Option<&ClusterView>,
+    is_refused: bool,
+) -> bool {
+    let request = Request::of(spec, Previous::from(spec));
+    let why_not = |view: Option<&ClusterView>| view.map(|view| misfit(&request, view));
+    let fits = |why_not: &Option<Option<String>>| matches!(why_not, Some(None));
+    let (before, after) = (why_not(before), why_not(after));
+    // A refusal names every cluster, and why it does not fit.
+    fits(&before) != fits(&after) || (is_refused && before != after)
+}
+
 fn everywhere(clusters: &[&ClusterView], replicas: Option<i64>) -> Vec<TargetCluster> {
     clusters.iter().map(|cluster| target(&cluster.name, replicas)).collect()
 }
@@ -250,6 +284,81 @@ mod tests {
             previous: Previous { targets: &previous, placement: None },
         };
         place(&request, clusters)
+    }
+
+    /// Cluster a in every state that placement tells apart.
+    fn states() -> Vec<Option<ClusterView>> {
+        let ready = ClusterView { name: "a".into(), ..ClusterView::default() };
+        let enablement = |kind: &str| ApiEnablement {
+            group_version: "apps/v1".into(),
+            resources: vec![ApiResourceName { kind: kind.into(), ..ApiResourceName::default() }],
+        };
+        let mut states = vec![ready.clone(); 7];
+        states[1].health = Health::NotReady;
+        states[2].labels.insert("tier".into(), "edge".into());
+        states[3].taints = from_value(json!([{"key": "k", "effect": "NoSchedule"}])).unwrap();
+        states[4].region = Some("eu".into());
+        states[5].leaving = true;
+        states[6].served = vec![enablement("StatefulSet")];
+        states.into_iter().map(Some).chain([None]).collect()
+    }
+
+    #[test]
+    fn what_a_change_does_not_reach_stays_as_it_is() {
+        let other = ClusterView {
+            name: "b".into(),
+            labels: [("tier".to_owned(), "edge".to_owned())].into(),
+            region: Some("eu".into()),
+            ..ClusterView::default()
+        };
+        let divided =
+            json!({"replicaScheduling": {"replicaSchedulingType": "Divided", "replicaDivisionPreference": "Weighted"}});
+        let placements = [
+            json!({}),
+            json!({"clusterAffinity": {"labelSelector": {"matchLabels": {"tier": "edge"}}}}),
+            json!({"clusterAffinity": {"clusterNames": ["a"]}}),
+            json!({"clusterAffinity": {"exclude": ["a"]}}),
+            json!({"clusterAffinity": {"fieldSelector": {"matchExpressions":
+                [{"key": "region", "operator": "In", "values": ["eu"]}]}}}),
+            json!({"clusterTolerations": [{"operator": "Exists"}]}),
+            divided,
+        ];
+        let outcome = |spec: &BindingSpec, views: &[&ClusterView]| {
+            let placed = place(&Request::of(spec, Previous::from(spec)), views.iter().copied());
+            placed.map(|placed| placed.targets).map_err(|refusal| refusal.to_string())
+        };
+        let (mut reached, mut unreached) = (0, 0);
+        for (placement, others) in
+            placements.iter().flat_map(|placement| [(placement, vec![]), (placement, vec![&other])])
+        {
+            for (before, after) in
+                states().iter().flat_map(|before| states().into_iter().map(move |after| (before, after)))
+            {
+                let views = |a: Option<&'_ ClusterView>| -> Vec<ClusterView> {
+                    others.iter().copied().chain(a).cloned().collect()
+                };
+                let (first, second) = (views(before.as_ref()), views(after.as_ref()));
+                let mut spec = BindingSpec {
+                    replicas: Some(6),
+                    placement: Some(from_value(placement.clone()).unwrap()),
+                    ..BindingSpec::default()
+                };
+                (spec.resource.api_version, spec.resource.kind) = ("apps/v1".into(), "Deployment".into());
+                spec.clusters = outcome(&spec, &first.iter().collect::<Vec<_>>()).unwrap_or_default();
+                let settled = outcome(&spec, &first.iter().collect::<Vec<_>>());
+                let leaves =
+                    after.as_ref().is_none_or(|after| before.as_ref().is_none_or(|b| b.leaving != after.leaving));
+                let is_in = spec.clusters.iter().any(|target| target.name == "a");
+                if (leaves && is_in) || is_reached(&spec, before.as_ref(), after.as_ref(), settled.is_err()) {
+                    reached += 1;
+                    continue;
+                }
+                unreached += 1;
+                let next = outcome(&spec, &second.iter().collect::<Vec<_>>());
+                assert_eq!(next, settled, "{placement}: {before:?} to {after:?}");
+            }
+        }
+        assert!(unreached > reached, "{reached} of {} changes matter", reached + unreached);
     }
 
     /// Places six replicas 1:2 over a and b, changes something, and places again.

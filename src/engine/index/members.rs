@@ -1,8 +1,9 @@
 //! Events of members, and what follows from them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::super::key::{ClusterName, Key, KindKey};
+use super::super::key::{ClusterName, Key, KindKey, ObjectKey};
 use super::super::model::Live;
 use super::{Attempt, DeletedObject, Index, Requeues};
 
@@ -34,7 +35,8 @@ impl Index {
             requeues.report.push(key.clone());
         }
         member.live.insert(key.clone(), live);
-        if look {
+        // While its kind is being listed, all that is to be looked at waits for the end of the list.
+        if look && member.synced.contains(&key.kind) {
             requeues.dispatch.push((cluster.clone(), key.clone()));
         }
         requeues
@@ -58,12 +60,17 @@ impl Index {
         live.settled = Some(wanted);
         live.body = None;
         let member = self.member_mut(cluster);
-        let newer = member.live.get(key).is_some_and(|known| known.uid == live.uid && known.version > live.version);
+        let known = member.live.get(key).filter(|known| known.uid == live.uid);
+        // The attempt may be the same as before, and still the object is there only now.
+        let report = known.is_none().then(|| key.clone()).into_iter().collect();
+        let newer = known.is_some_and(|known| known.version > live.version);
         if !newer {
             member.live.insert(key.clone(), live);
         }
         // When the watch was faster than the answer, what it reported may be the same object with a status.
-        self.settle(cluster, key, hash, wanted)
+        let mut requeues = self.settle(cluster, key, hash, wanted);
+        requeues.merge(Requeues { report, ..Requeues::default() });
+        requeues
     }
 
     /// A managed object of a member is gone (or lost its label); with its uid and version if the watch reported it.
@@ -75,7 +82,7 @@ impl Index {
         let member = self.member_mut(cluster);
         member.live.remove(key);
         Requeues {
-            schedule: vec![key.clone()],
+            schedule: self.is_awaited(cluster, key).then(|| key.clone()).into_iter().collect(),
             dispatch: vec![(cluster.clone(), key.clone())],
             report: vec![key.clone()],
             clusters: self
@@ -96,16 +103,38 @@ impl Index {
         live.filter(|key| *key.kind == *kind).cloned().collect()
     }
 
-    /// All managed objects of a kind in a member are known; these are no longer there.
+    /// An object is not looked at before all of its kind in the member are known.
+    pub fn postpone(&mut self, cluster: &ClusterName, key: &Key) {
+        self.member_mut(cluster).postponed.insert(key.clone());
+    }
+
+    /// All managed objects of a kind in a member are known; these are no longer there. Looked at are those that are not
+    /// there, those that are not known to be as wanted, and those that something happened to meanwhile: a list that says
+    /// what was known before costs nothing.
     pub fn member_synced(&mut self, cluster: &ClusterName, kind: &Arc<KindKey>, gone: &[Key]) -> Requeues {
         let mut requeues = Requeues::default();
         for key in gone {
             requeues.merge(self.remove_live(cluster, key, None));
         }
-        let member = self.member_mut(cluster);
+        let leaving = self.views.get(cluster).is_some_and(|view| view.leaving);
+        let member = self.members.entry(cluster.clone()).or_default();
         member.synced.insert(kind.clone());
         member.unserved.remove(kind);
-        requeues.merge(self.requeue_kind(cluster, kind));
+        let mut keys: HashSet<Key> = member.postponed.extract_if(|key| key.kind == *kind).collect();
+        member.postponed.shrink_to_fit();
+        let live = member.live.iter().filter(|(key, _)| key.kind == *kind);
+        keys.extend(live.filter(|(_, live)| leaving || live.settled.is_none()).map(|(key, _)| key.clone()));
+        keys.extend(self.bound.keys_of(cluster, kind).filter(|key| !member.live.contains_key(*key)).cloned());
+        if kind.is_namespace() {
+            let namespaces = self.namespaces.keys().map(|name| ObjectKey::of_namespace(name));
+            keys.extend(namespaces.filter(|key| !member.live.contains_key(key)));
+        }
+        requeues.merge(Requeues {
+            schedule: self.bound.keys_of(cluster, kind).filter(|key| self.is_awaited(cluster, key)).cloned().collect(),
+            dispatch: keys.into_iter().map(|key| (cluster.clone(), key)).collect(),
+            clusters: vec![cluster.clone()],
+            ..Requeues::default()
+        });
         requeues
     }
 
@@ -117,8 +146,9 @@ impl Index {
             return Requeues::default();
         }
         member.live.retain(|key, _| key.kind != *kind);
-        let bound: Vec<Key> = self.bindings_in(cluster).filter(|key| key.kind == *kind).cloned().collect();
-        Requeues { schedule: bound.clone(), report: bound, clusters: vec![cluster.clone()], ..Requeues::default() }
+        let bound: Vec<Key> = self.bound.keys_of(cluster, kind).cloned().collect();
+        let schedule = bound.iter().filter(|key| self.is_awaited(cluster, key)).cloned().collect();
+        Requeues { schedule, report: bound, clusters: vec![cluster.clone()], ..Requeues::default() }
     }
 
     /// A kind of a member is no longer watched.
@@ -128,7 +158,9 @@ impl Index {
         member.live.retain(|key, _| key.kind != *kind);
     }
 
-    /// A member can be reached, or cannot. What was known of it when it went away is kept for reports.
+    /// A member can be reached, or cannot. What was known of it when it went away is kept for reports, and compared with
+    /// what is there when it is back. Only those wait for it meanwhile that are to be gone from it, and those of which
+    /// nothing was ever reported have something to say about that.
     pub fn set_reachable(&mut self, cluster: &ClusterName, reachable: bool) -> Requeues {
         let member = self.member_mut(cluster);
         // Probes say every second that a member is still away.
@@ -140,8 +172,19 @@ impl Index {
             member.synced.clear();
             member.unserved.clear();
         }
-        let bound: Vec<Key> = self.bindings_in(cluster).cloned().collect();
-        Requeues { report: bound.clone(), schedule: bound, clusters: vec![cluster.clone()], ..Requeues::default() }
+        let report = self.bound.keys(cluster).filter(|key| !reachable && !self.is_reported(cluster, key));
+        Requeues {
+            schedule: self.awaited_keys(cluster),
+            report: report.cloned().collect(),
+            clusters: vec![cluster.clone()],
+            ..Requeues::default()
+        }
+    }
+
+    /// Whether a binding's status says how its object fares in a cluster.
+    fn is_reported(&self, cluster: &ClusterName, key: &Key) -> bool {
+        let status = self.bindings.get(key).map(|binding| &binding.status);
+        status.is_some_and(|status| status.aggregated_status.iter().any(|item| *item.cluster_name == **cluster))
     }
 
     /// An attempt to bring an object into a member came to its end.

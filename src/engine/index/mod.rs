@@ -1,6 +1,7 @@
 //! Everything that the engine has seen, and what follows from each event. No clients, no waiting: the watches put events
 //! in, and get back which keys are to be queued; the workers ask what to do about a key.
 
+mod bound;
 mod inputs;
 mod members;
 mod plane;
@@ -22,6 +23,7 @@ use crate::placement::ClusterView;
 /// Namespace (nothing for the cluster-scoped kinds) and name of a policy.
 pub type PolicyKey = (Option<String>, String);
 
+use self::bound::BoundObjects;
 pub use self::inputs::{ReportInputs, ScheduleInputs, TargetState, Views};
 use self::policies::PolicySet;
 pub use self::policies::{as_override, as_policy};
@@ -73,8 +75,10 @@ pub struct Decision {
     pub wanted: bool,
     /// Why it goes nowhere.
     pub refusal: Option<(&'static str, String)>,
-    /// When that was decided.
+    /// When that was first decided.
     pub at: Instant,
+    /// Hash of the template that it was decided about.
+    pub content: Option<u64>,
 }
 
 /// Objects that are gone, by uid, with the version at which they went. The answer to a write may be read after the watch
@@ -136,6 +140,8 @@ pub struct Member {
     pub repairs: HashMap<Key, Repair>,
     /// Objects that a request is under way for.
     pub in_flight: HashSet<Key>,
+    /// Objects that came up before all of their kind were known; their turn is when these are.
+    pub postponed: HashSet<Key>,
     /// Whether it can be reached now.
     pub reachable: bool,
 }
@@ -160,6 +166,8 @@ pub struct Index {
     unreadable_templates: HashSet<Key>,
     synced: HashSet<Arc<KindKey>>,
     bindings: HashMap<Key, Arc<Binding>>,
+    // The same by cluster.
+    bound: BoundObjects,
     // How many bindings each kind has.
     bound_kinds: BTreeMap<Arc<KindKey>, usize>,
     decisions: HashMap<Key, Decision>,
@@ -313,17 +321,27 @@ impl Index {
     /// Kinds to watch in a member: those of its bindings, and namespaces.
     #[must_use]
     pub fn member_kinds(&self, cluster: &ClusterName) -> BTreeSet<Arc<KindKey>> {
-        let bound =
-            self.bindings.iter().filter(|(_, binding)| binding.targets(cluster) || binding.removing.contains(cluster));
-        let mut kinds: BTreeSet<_> = bound.map(|(key, _)| key.kind.clone()).collect();
+        let mut kinds: BTreeSet<_> = self.bound.kinds(cluster).cloned().collect();
         kinds.insert(KindKey::new("v1", "Namespace"));
         kinds
     }
 
     /// Bindings whose objects may be in a cluster.
     pub fn bindings_in<'a>(&'a self, cluster: &'a ClusterName) -> impl Iterator<Item = &'a Key> {
-        let bound = self.bindings.iter();
-        bound.filter(|(_, b)| b.targets(cluster) || b.removing.contains(cluster)).map(|(key, _)| key)
+        self.bound.keys(cluster)
+    }
+
+    /// Whether the next step of a binding waits until a cluster is known not to contain the object.
+    #[must_use]
+    pub fn is_awaited(&self, cluster: &ClusterName, key: &Key) -> bool {
+        self.bindings.get(key).is_some_and(|binding| {
+            binding.removing.contains(cluster) || (binding.deleting && self.bound.contains(cluster, key))
+        })
+    }
+
+    /// Bindings in a cluster that wait until it is known not to contain their objects.
+    fn awaited_keys(&self, cluster: &ClusterName) -> Vec<Key> {
+        self.bound.keys(cluster).filter(|key| self.is_awaited(cluster, key)).cloned().collect()
     }
 
     /// What keeps a cluster that leaves from being clean, for people; nothing when that is not known, or is nothing.

@@ -12,7 +12,7 @@ use super::{Decision, DeletedObject, Index, Namespace, Requeues};
 use crate::karmada::SKIP_AUTO_PROPAGATION_LABEL;
 use crate::karmada::cluster::Cluster;
 use crate::karmada::names::is_reserved_namespace;
-use crate::placement::ClusterView;
+use crate::placement::{self, ClusterView};
 
 /// Uid and version of a cluster.
 fn identity(cluster: &Cluster) -> (&str, u64) {
@@ -39,16 +39,34 @@ impl Index {
             return requeues;
         }
         let before = Arc::make_mut(&mut self.views).insert(name.clone(), view.clone());
-        requeues.schedule = self.templates.keys().chain(self.bindings.keys()).cloned().collect();
-        // Labels and places decide about overrides.
-        let differs = before.is_none_or(|before| {
-            (&before.labels, &before.provider, &before.region, &before.zones, before.leaving)
-                != (&view.labels, &view.provider, &view.region, &view.zones, view.leaving)
-        });
-        if differs {
-            requeues.merge(self.requeue_member(&name));
+        requeues.schedule = self.reached_by(&name, before.as_deref(), Some(&view));
+        match before {
+            Some(before) if before.leaving == view.leaving => {
+                // Labels and places decide about overrides.
+                let differs = (&before.labels, &before.provider, &before.region, &before.zones)
+                    != (&view.labels, &view.provider, &view.region, &view.zones);
+                if differs {
+                    let mut member = self.requeue_member(&name);
+                    member.dispatch.retain(|(_, key)| self.overrides.may_concern(key));
+                    requeues.merge(member);
+                }
+            }
+            _ => requeues.merge(self.requeue_member(&name)),
         }
         requeues
+    }
+
+    /// Bindings that may be other ones because one cluster changed; without a view it is not there. A template that has no
+    /// binding yet is looked at once more when its binding is there.
+    fn reached_by(&self, name: &ClusterName, before: Option<&ClusterView>, after: Option<&ClusterView>) -> Vec<Key> {
+        let leaves = after.is_none_or(|after| before.is_none_or(|before| before.leaving != after.leaving));
+        let is_reached = |key: &Key, binding: &Binding| {
+            let Some(decision) = self.decisions.get(key) else { return true };
+            (leaves && self.bound.contains(name, key))
+                || placement::is_reached(&binding.spec, before, after, decision.refusal.is_some())
+        };
+        let bindings = self.bindings.iter();
+        bindings.filter(|(key, binding)| is_reached(key, binding)).map(|(key, _)| key.clone()).collect()
     }
 
     /// A cluster is gone; with its uid and version if the watch reported it.
@@ -58,10 +76,11 @@ impl Index {
             return Requeues::default();
         }
         self.clusters.remove(name);
-        Arc::make_mut(&mut self.views).remove(name);
+        let before = Arc::make_mut(&mut self.views).remove(name);
         self.members.remove(name);
-        let schedule = self.templates.keys().chain(self.bindings.keys()).cloned().collect();
-        Requeues { schedule, clusters: vec![name.into()], ..Requeues::default() }
+        let name = ClusterName::from(name);
+        let schedule = self.reached_by(&name, before.as_deref(), None);
+        Requeues { schedule, clusters: vec![name], ..Requeues::default() }
     }
 
     /// Everything in a member is to be looked at.
@@ -72,18 +91,6 @@ impl Index {
         let namespaces = self.namespaces.keys().map(|name| ObjectKey::of_namespace(name));
         let dispatch = bound.chain(live).chain(namespaces).map(|key| (cluster.clone(), key)).collect();
         Requeues { dispatch, ..Requeues::default() }
-    }
-
-    /// Everything of a kind in a member is to be looked at.
-    #[must_use]
-    pub fn requeue_kind(&self, cluster: &ClusterName, kind: &KindKey) -> Requeues {
-        let mut requeues = self.requeue_member(cluster);
-        requeues.dispatch.retain(|(_, key)| *key.kind == *kind);
-        // Those that are in members no longer meant for them wait for their being gone.
-        requeues.schedule = self.bindings_in(cluster).filter(|key| *key.kind == *kind).cloned().collect();
-        requeues.report = requeues.schedule.clone();
-        requeues.clusters = vec![cluster.clone()];
-        requeues
     }
 
     /// A namespace is there, or changed.
@@ -184,7 +191,8 @@ impl Index {
     /// All objects of a kind of the plane are known.
     pub fn kind_synced(&mut self, kind: &Arc<KindKey>) -> Requeues {
         self.synced.insert(kind.clone());
-        let bound = self.bindings.keys().filter(|key| key.kind == *kind);
+        // Those with a template are looked at for its sake.
+        let bound = self.bindings.keys().filter(|key| key.kind == *kind && !self.templates.contains_key(*key));
         // Only now is it known of objects without a binding whether they have a template.
         let live = self.members.iter().flat_map(|(cluster, member)| member.live.keys().map(move |key| (cluster, key)));
         let orphans = live.filter(|(_, key)| key.kind == *kind && !self.bindings.contains_key(*key));
@@ -197,6 +205,7 @@ impl Index {
         self.synced.remove(kind);
         self.templates.retain(|key, _| key.kind != *kind);
         self.unreadable_templates.retain(|key| key.kind != *kind);
+        self.decisions.retain(|key, _| key.kind != *kind);
     }
 
     /// A binding is there, or changed.
@@ -236,6 +245,7 @@ impl Index {
             requeues.kinds = true;
         }
         let kind = key.kind.clone();
+        self.bound.replace(&key, self.bindings.get(&key).map(|known| &**known), Some(&binding));
         if self.bindings.insert(key, Arc::new(binding)).is_none() {
             *self.bound_kinds.entry(kind).or_default() += 1;
         }
@@ -249,6 +259,7 @@ impl Index {
         }
         let mut requeues = Requeues { schedule: vec![key.clone()], kinds: true, ..Requeues::default() };
         if let Some(binding) = self.bindings.remove(key) {
+            self.bound.replace(key, Some(&binding), None);
             if let Some(count) = self.bound_kinds.get_mut(&key.kind) {
                 *count -= 1;
             }
@@ -262,6 +273,7 @@ impl Index {
         for member in self.members.values_mut() {
             member.attempts.remove(key);
             member.repairs.remove(key);
+            member.postponed.remove(key);
         }
         requeues
     }
@@ -272,20 +284,29 @@ impl Index {
         self.bindings.keys().filter(|key| key.namespace.is_some() == namespaced).cloned().collect()
     }
 
-    /// Something was decided about a template.
-    pub fn decided(&mut self, key: &Key, wanted: bool, refusal: Option<(&'static str, String)>) -> Requeues {
+    /// Something was decided about an object; with the hash of the template that it was decided about. Members are looked
+    /// at when the template or the decision is another one than before; what else they depend on requeues them itself.
+    pub fn decided(
+        &mut self,
+        key: &Key,
+        content: Option<u64>,
+        wanted: bool,
+        refusal: Option<(&'static str, String)>,
+    ) -> Requeues {
         let before = self.decisions.get(key);
         let at = before.map_or_else(Instant::now, |known| known.at);
         let changed = before.is_none_or(|known| known.refusal != refusal);
         let report = if changed { vec![key.clone()] } else { Vec::new() };
+        let is_same = before.is_some_and(|known| known.wanted == wanted && known.content == content);
         let binding = self.bindings.get(key);
         let concerned: Vec<_> = match binding {
+            _ if is_same => Vec::new(),
             Some(binding) => binding.inventory().collect(),
             None => self.clusters_with(key).collect(),
         };
         // Of what is gone altogether nothing is to be remembered.
         if binding.is_some() || self.templates.contains_key(key) {
-            self.decisions.insert(key.clone(), Decision { wanted, refusal, at });
+            self.decisions.insert(key.clone(), Decision { wanted, refusal, at, content });
         } else {
             self.decisions.remove(key);
         }

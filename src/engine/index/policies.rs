@@ -113,6 +113,11 @@ impl<S: SelectsKinds> PolicySet<S> {
         keys.filter_map(|key| self.specs.get_key_value(key))
     }
 
+    /// Whether any policy may select an object.
+    pub(super) fn may_concern(&self, key: &ObjectKey) -> bool {
+        self.of(key).next().is_some()
+    }
+
     fn keys(&self) -> impl Iterator<Item = &PolicyKey> {
         self.specs.keys()
     }

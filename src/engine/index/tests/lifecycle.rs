@@ -284,10 +284,11 @@ fn objects_without_a_binding_wait_for_a_decision() {
     index.put_template(key.clone(), template, true);
     assert_eq!(index.kind_synced(&key.kind).dispatch, held);
     assert!(matches!(desired_state(&index, &a, &key), DesiredState::Keep));
-    assert_eq!(index.decided(&key, false, None).dispatch, held);
+    let content = index.template(&key).map(|template| template.content());
+    assert_eq!(index.decided(&key, content, false, None).dispatch, held);
     assert!(matches!(desired_state(&index, &a, &key), DesiredState::Remove { preserve: false }));
     // A binding that does not mean the cluster has it looked at too.
-    index.decided(&key, true, None);
+    index.decided(&key, content, true, None);
     let only_b = json!({"placement": {"clusterAffinity": {"clusterNames": ["b"]}}});
     index.set_policy((Some("shop".into()), "p".into()), Some(policy(only_b)));
     let Step::Create(mut body) = plan(&index.schedule_inputs(&key)).step else { panic!("no binding is made") };
@@ -298,7 +299,7 @@ fn objects_without_a_binding_wait_for_a_decision() {
     // A template that goes with nobody having heard of it leaves nothing behind.
     index.remove_binding(&key, None);
     index.remove_template(&key, Some(("t", 20)));
-    assert_eq!(index.decided(&key, false, None).dispatch, held);
+    assert_eq!(index.decided(&key, None, false, None).dispatch, held);
     assert!(index.decision(&key).is_none());
 }
 

@@ -9,6 +9,7 @@ use crate::placement;
 
 mod adoption;
 mod lifecycle;
+mod requeues;
 
 const PLANE: &str = "plane-uid";
 
@@ -58,9 +59,10 @@ fn name(text: &str) -> ClusterName {
 
 /// Carries out what a plan says, as the plane would.
 fn carry_out(index: &mut Index, key: &Key, version: u64) -> Step {
-    let plan = plan(&index.schedule_inputs(key));
+    let inputs = index.schedule_inputs(key);
+    let plan = plan(&inputs);
     if let Some(wanted) = plan.wanted {
-        index.decided(key, wanted, plan.refusal.clone());
+        index.decided(key, inputs.template.as_deref().map(Template::content), wanted, plan.refusal.clone());
     }
     let mut object = match &plan.step {
         Step::Nothing => return plan.step,
@@ -182,15 +184,6 @@ fn heartbeats_have_no_effects() {
     let requeues = index.put_cluster(at_version(cluster("a", "True"), 2), false);
     assert!(requeues.schedule.is_empty() && requeues.dispatch.is_empty());
     assert_eq!(requeues.clusters, [name("a")]);
-    assert!(!index.put_cluster(at_version(cluster("a", "False"), 3), false).schedule.is_empty());
-}
-
-#[test]
-fn a_member_that_stays_away_has_no_effects() {
-    let (mut index, key) = converged();
-    assert_eq!(index.set_reachable(&name("a"), false).schedule, std::slice::from_ref(&key));
-    assert_eq!(index.set_reachable(&name("a"), false), Requeues::default());
-    assert_eq!(index.set_reachable(&name("a"), true).report, [key]);
 }
 
 #[test]
