@@ -130,7 +130,7 @@ impl Index {
             keys.extend(namespaces.filter(|key| !member.live.contains_key(key)));
         }
         requeues.merge(Requeues {
-            schedule: self.awaited_keys(cluster).into_iter().filter(|key| key.kind == *kind).collect(),
+            schedule: self.bound.keys_of(cluster, kind).filter(|key| self.is_awaited(cluster, key)).cloned().collect(),
             dispatch: keys.into_iter().map(|key| (cluster.clone(), key)).collect(),
             clusters: vec![cluster.clone()],
             ..Requeues::default()
