@@ -238,7 +238,10 @@ mod tests {
     #[test]
     fn many_are_counted() {
         let one = UnmatchedSelector { field: "f".into(), value: Some("x".into()), nearest: None };
-        assert_eq!(render_unmatched(&[one.clone()]), "no cluster is selected by f: \"x\"; correct or remove it");
+        assert_eq!(
+            render_unmatched(std::slice::from_ref(&one)),
+            "no cluster is selected by f: \"x\"; correct or remove it"
+        );
         assert!(render_unmatched(&vec![one; 7]).ends_with("; and 2 more; correct or remove it"));
     }
 }

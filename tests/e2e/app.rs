@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use airdock::api::{KarmadaInstance, MultiCloudApp};
+use airdock::api::{KarmadaInstance, MemberClusterJoin, MultiCloudApp};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
@@ -104,6 +104,11 @@ async fn an_application_runs_in_three_clusters_with_differences_and_is_kept_so()
     })
     .await;
     assert_eq!(seen_in("eu", "shop").await.unwrap().0, "lab.airdock.dev/hello:1", "differences are gone");
+    // What is divided while a cluster is not ready stays with the others.
+    let members: Api<MemberClusterJoin> = Api::namespaced(fleet.host.clone(), NAMESPACE);
+    for name in ["eu", "us"] {
+        lab::until_ready(&members, name, 60).await;
+    }
     lab::apply(&manifest(
         "shop",
         "  placement: {clusters: [eu, us], replicas: {mode: Weighted, weights: [{regions: [eu-west], weight: 1}, {regions: [us-east], weight: 1}]}}\n",
