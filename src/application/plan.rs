@@ -18,12 +18,6 @@ use super::affinity::{affinity, selects};
 use super::differences::{placed, rules};
 use super::model::{Application, FieldError, Plan, Template};
 
-/// Name of the binding that Karmada makes for an object.
-#[must_use]
-pub fn binding_name(kind: &str, name: &str) -> String {
-    format!("{name}-{kind}").to_lowercase().replace(':', ".")
-}
-
 /// Plans an app for the clusters that its plane has now.
 ///
 /// # Errors

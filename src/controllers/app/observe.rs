@@ -13,7 +13,8 @@ use crate::api::app::{InventoryEntry, MultiCloudApp};
 use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL};
 use crate::application::kinds::{check_served, missing_kind};
 use crate::application::model::{Application, Identity, Served, Template};
-use crate::application::plan::{binding_name, policy_name};
+use crate::application::plan::policy_name;
+use crate::karmada::names::binding_name;
 use crate::karmada::{Cluster, OverridePolicy, PropagationPolicy, ResourceBinding};
 
 use super::access::{Access, each};

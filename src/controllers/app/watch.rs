@@ -10,9 +10,9 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, watcher};
 
 use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, KarmadaInstance, MultiCloudApp};
-use crate::application::plan::binding_name;
 use crate::controllers::Context;
 use crate::controllers::watch::{instances, matching};
+use crate::karmada::names::binding_name;
 use crate::karmada::{Cluster, ResourceBinding};
 use crate::runtime::apply::typed;
 use crate::runtime::guarded::{Guarded, PAGE};

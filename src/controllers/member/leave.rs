@@ -334,17 +334,18 @@ mod tests {
     use super::*;
     use serde_json::json;
 
+    fn join(after: Option<i64>) -> MemberClusterJoin {
+        serde_json::from_value(json!({
+            "apiVersion": "airdock.dev/v1alpha1", "kind": "MemberClusterJoin",
+            "metadata": {"namespace": "team", "name": "one", "deletionTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"instanceRef": {"name": "fleet"}, "clusterName": "c", "kubeconfigSecretRef": {"name": "s"},
+                "deletion": {"forceAfterSeconds": after}},
+        }))
+        .unwrap()
+    }
+
     #[test]
     fn a_plane_that_reaches_the_member_has_its_time() {
-        let join = |after: Option<i64>| -> MemberClusterJoin {
-            serde_json::from_value(json!({
-                "apiVersion": "airdock.dev/v1alpha1", "kind": "MemberClusterJoin",
-                "metadata": {"namespace": "team", "name": "one", "deletionTimestamp": "2026-01-01T00:00:00Z"},
-                "spec": {"instanceRef": {"name": "fleet"}, "clusterName": "c", "kubeconfigSecretRef": {"name": "s"},
-                    "deletion": {"forceAfterSeconds": after}},
-            }))
-            .unwrap()
-        };
         let cluster = |deleted: Option<&str>| -> Cluster {
             serde_json::from_value(json!({
                 "apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster",
@@ -375,15 +376,6 @@ mod tests {
 
     #[test]
     fn a_member_is_given_up_at_its_time() {
-        let join = |after: Option<i64>| -> MemberClusterJoin {
-            serde_json::from_value(json!({
-                "apiVersion": "airdock.dev/v1alpha1", "kind": "MemberClusterJoin",
-                "metadata": {"namespace": "team", "name": "one", "deletionTimestamp": "2026-01-01T00:00:00Z"},
-                "spec": {"instanceRef": {"name": "fleet"}, "clusterName": "c", "kubeconfigSecretRef": {"name": "s"},
-                    "deletion": {"forceAfterSeconds": after}},
-            }))
-            .unwrap()
-        };
         let at = |text: &str| text.parse::<Timestamp>().unwrap();
         assert_eq!(remaining(&join(None), at("2026-02-01T00:00:00Z")), None);
         assert_eq!(remaining(&join(Some(60)), at("2026-01-01T00:00:20Z")), Some(Duration::from_secs(40)));
