@@ -23,6 +23,8 @@ TESTS := $(basename $(notdir $(wildcard tests/*.rs))) $(patsubst tests/%/main.rs
 E2E := $(filter e2e%,$(TESTS))
 # Which end-to-end tests run, as cargo test's filters; all of them when empty.
 E2E_TESTS ?=
+# How many of them run at once.
+E2E_THREADS ?= 3
 GENERATED := generated chart
 INTEGRATION := $(filter-out $(E2E) $(GENERATED),$(TESTS))
 
@@ -95,7 +97,7 @@ test-integration: ## Tests on a real etcd and kube-apiserver
 .PHONY: test-e2e
 test-e2e: build ## Tests on the lab's clusters (as root)
 	lab/bring-up.sh
-	$(if $(E2E),$(CARGO) test $(FEATURES) $(E2E:%=--test %) -- --test-threads=1 --nocapture $(E2E_TESTS),@echo "no end-to-end tests")
+	$(if $(E2E),$(CARGO) test $(FEATURES) $(E2E:%=--test %) -- --test-threads=$(E2E_THREADS) --nocapture $(E2E_TESTS),@echo "no end-to-end tests")
 
 .PHONY: test-demo
 test-demo: demo ## The demo, and the tour of README.md line by line

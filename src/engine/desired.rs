@@ -60,6 +60,8 @@ pub struct Manifest {
     pub template: String,
     /// Whether a policy claims the template. Without one, an object keeps what it was last given.
     pub claimed: bool,
+    /// Kinds and names of the override policies that made it differ from the template.
+    pub overridden_by: Vec<String>,
 }
 
 /// What is wanted of one object in one member.
@@ -82,8 +84,9 @@ pub fn desired_state(index: &Index, cluster: &ClusterName, key: &Key) -> Desired
             return DesiredState::Remove { preserve: orphan };
         }
         if !binding.targets(cluster) {
-            return of_namespace(index, cluster, key, &inputs)
-                .unwrap_or(DesiredState::Remove { preserve: binding.preserves() });
+            // What the binding never brought there is not its to preserve.
+            let preserve = binding.preserves() && binding.inventory().any(|known| known == *cluster);
+            return of_namespace(index, cluster, key, &inputs).unwrap_or(DesiredState::Remove { preserve });
         }
         return match (index.is_wanted(key), index.template(key)) {
             (Some(true), Some(template))
@@ -131,6 +134,12 @@ fn of_namespace(
 }
 
 impl ManifestInputs {
+    /// Uid of the template.
+    #[must_use]
+    pub fn template_uid(&self) -> &str {
+        &self.template.uid
+    }
+
     /// Makes the manifest.
     pub fn render(&self, key: &ObjectKey) -> Result<Manifest, OverrideError> {
         let template = self.template.parsed();
@@ -150,7 +159,9 @@ impl ManifestInputs {
         };
         let json = value.to_string();
         let template = self.template.uid.clone();
-        Ok(Manifest { hash: hash(&json), value, json, overwrite, template, claimed: self.claimed })
+        let concerned = policies.iter().filter(|policy| policy.concerns(&self.view));
+        let overridden_by = concerned.map(ToString::to_string).collect();
+        Ok(Manifest { hash: hash(&json), value, json, overwrite, template, claimed: self.claimed, overridden_by })
     }
 }
 

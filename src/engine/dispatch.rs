@@ -12,6 +12,7 @@ use super::desired::{
     DesiredState, Manifest, check_adoption, desired_state, holds, is_named, is_preserved, keeps_last_manifest,
     repair_backoff, update_of,
 };
+use super::events::Reason;
 use super::index::{Attempt, Repair, Requeues};
 use super::key::{Key, ObjectKey};
 use super::member::Session;
@@ -104,7 +105,11 @@ fn begin(engine: &Engine, session: &Session, key: &Key) -> Begin {
         DesiredState::Apply(inputs) => {
             let manifest = match inputs.render(key) {
                 Ok(manifest) => manifest,
-                Err(error) => return Begin::Refused(error.to_string()),
+                Err(error) => {
+                    let note = format!("not applied in cluster {}: {error}", session.cluster);
+                    engine.events.send(key, inputs.template_uid(), Reason::ApplyOverridePolicyFailed, note);
+                    return Begin::Refused(error.to_string());
+                }
             };
             let Some(live) = live else {
                 // A namespace is likely to be there already, made by the member's own people.
@@ -175,6 +180,7 @@ impl Write<'_> {
         match result {
             Ok(object) => {
                 self.written(object);
+                self.tell_overrides();
                 tracing::debug!(cluster = %session.cluster, object = %key, "created");
                 Ok(Outcome::Done)
             }
@@ -212,6 +218,7 @@ impl Write<'_> {
                 Ok(object) => {
                     self.count_repair();
                     self.written(object);
+                    self.tell_overrides();
                     tracing::debug!(cluster = %session.cluster, object = %key, "updated");
                     return Ok(Some(Outcome::Done));
                 }
@@ -244,6 +251,15 @@ impl Write<'_> {
         };
         if is_repair {
             tracing::info!(cluster = %self.session.cluster, object = %self.key, "found changed; repaired");
+        }
+    }
+
+    /// Tells which override policies made the object differ from its template.
+    fn tell_overrides(&self) {
+        let Self { engine, session, key, manifest, .. } = *self;
+        if !manifest.overridden_by.is_empty() {
+            let note = format!("applied in cluster {}: {}", session.cluster, manifest.overridden_by.join(", "));
+            engine.events.send(key, &manifest.template, Reason::ApplyOverridePolicySucceed, note);
         }
     }
 

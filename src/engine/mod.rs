@@ -13,6 +13,7 @@ mod cluster;
 mod desired;
 mod discovery;
 mod dispatch;
+mod events;
 mod index;
 mod key;
 mod member;
@@ -44,6 +45,7 @@ use tokio::sync::{Notify, watch as channel};
 use tokio::task::JoinSet;
 
 use self::cluster::Readiness;
+use self::events::Events;
 use self::index::{Index, Requeues};
 use self::key::{ClusterName, Key, KindKey};
 use self::queue::Queue;
@@ -111,6 +113,7 @@ struct Engine {
     unknown: AtomicUsize,
     known: Notify,
     unreadable: Family<KindLabel, Counter>,
+    events: Events,
     this: Weak<Engine>,
 }
 
@@ -153,6 +156,7 @@ pub async fn run(plane: Client, options: Options) {
         registry.register("airdock_engine_unreadable_objects", help, shared);
     });
     let depth = |name: &'static str| depths.get_or_create(&QueueLabel { name }).clone();
+    let (events, publish) = Events::new(plane.clone());
     let engine = Arc::new_cyclic(|this| Engine {
         plane: id.clone(),
         rest: Rest::new(plane),
@@ -172,9 +176,11 @@ pub async fn run(plane: Client, options: Options) {
         unknown: AtomicUsize::new(plane::MIRRORS),
         known: Notify::new(),
         unreadable,
+        events,
         this: this.clone(),
     });
     let mut tasks = JoinSet::new();
+    tasks.spawn(publish);
     plane::start(&engine, &mut tasks);
     while engine.unknown.load(Ordering::Acquire) > 0 {
         engine.known.notified().await;

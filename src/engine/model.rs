@@ -26,6 +26,8 @@ pub const REMOVING_ANNOTATION: &str = "airdock.dev/removing-from";
 
 /// Annotations on bindings: the policy that claimed the object.
 pub const POLICY_NAMESPACE_ANNOTATION: &str = "propagationpolicy.karmada.io/namespace";
+/// Annotation on bindings: what the policy selected that claimed the object, as a fingerprint.
+pub const SELECTORS_ANNOTATION: &str = "airdock.dev/policy-selectors";
 /// See [`POLICY_NAMESPACE_ANNOTATION`].
 pub const POLICY_NAME_ANNOTATION: &str = "propagationpolicy.karmada.io/name";
 /// See [`POLICY_NAMESPACE_ANNOTATION`].
@@ -141,6 +143,8 @@ pub struct Binding {
     pub owners: Vec<OwnerReference>,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
+    /// Its labels.
+    pub labels: BTreeMap<String, String>,
     /// Where the object goes.
     pub spec: Arc<BindingSpec>,
     /// Clusters that the object is no longer meant for but may still be in.
@@ -172,6 +176,7 @@ impl Binding {
             finalizers: wire.metadata.finalizers.unwrap_or_default(),
             owners: wire.metadata.owner_references.unwrap_or_default(),
             annotations,
+            labels: wire.metadata.labels.unwrap_or_default(),
             spec: Arc::new(wire.spec),
             removing,
             status: Arc::new(wire.status),

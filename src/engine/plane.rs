@@ -30,8 +30,8 @@ use super::schedule::binding_key;
 use super::watch::{News, follow};
 use super::{Credential, Engine};
 use crate::karmada::{
-    CLUSTER_NAMESPACE, Cluster, ClusterOverridePolicy, ClusterPropagationPolicy, ClusterResourceBinding,
-    OverridePolicy, PropagationPolicy, ResourceBinding,
+    CLUSTER_NAMESPACE, CLUSTER_POLICY_PERMANENT_ID_LABEL, Cluster, ClusterOverridePolicy, ClusterPropagationPolicy,
+    ClusterResourceBinding, OverridePolicy, POLICY_PERMANENT_ID_LABEL, PropagationPolicy, ResourceBinding,
 };
 use crate::runtime::guarded::omitted;
 use crate::runtime::metrics::KindLabel;
@@ -160,19 +160,27 @@ fn warn(events: &StatusWriter, resource: &ApiResource, object: &Value, why: Stri
 }
 
 async fn policies<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced: bool) {
+    let label = if namespaced { POLICY_PERMANENT_ID_LABEL } else { CLUSTER_POLICY_PERMANENT_ID_LABEL };
     let (put, remove, known) = (engine.clone(), engine.clone(), engine.clone());
     let (resource, events) = (ApiResource::erase::<K>(&()), StatusWriter::new(engine.rest.client().clone(), "engine"));
     let rules = Mirror::<PolicyKey> {
         key: policy_key,
         put: Box::new(move |key, mut object, _| {
             if let Some(keep) = policy::finalizers_to_keep(&object) {
-                tokio::spawn(policy::release(put.rest.clone(), resource.clone(), object.clone(), keep));
+                let operations = policy::release(&keep);
+                tokio::spawn(policy::patch(put.rest.clone(), resource.clone(), object.clone(), operations));
             }
             // A policy that is being deleted has no say any more.
             if object.pointer("/metadata/deletionTimestamp").is_some() {
                 put.change(|index| index.set_policy(key, None));
                 return;
             }
+            let (id, is_new) = policy::permanent_id(label, &object);
+            if is_new {
+                let operations = policy::identify(label, &object, &id);
+                tokio::spawn(policy::patch(put.rest.clone(), resource.clone(), object.clone(), operations));
+            }
+            put.change(|index| index.set_permanent_id(key.clone(), Some(&id)));
             match policy::propagation(&mut object) {
                 Ok(spec) => put.change(|index| index.set_policy(key, Some(spec))),
                 // One that is not understood is not one that is gone: what it placed must not be removed.
@@ -185,7 +193,10 @@ async fn policies<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced
                 }
             }
         }),
-        remove: Box::new(move |key, _| remove.change(|index| index.set_policy(key.clone(), None))),
+        remove: Box::new(move |key, _| {
+            remove.change(|index| index.set_permanent_id(key.clone(), None));
+            remove.change(|index| index.set_policy(key.clone(), None));
+        }),
         known: Box::new(move || known.index().policy_keys(namespaced)),
     };
     mirror(&engine, ApiResource::erase::<K>(&()), None, rules).await;

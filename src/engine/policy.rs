@@ -17,7 +17,7 @@ use crate::runtime::guarded::omitted;
 /// Reason of the event about a policy that cannot be acted on.
 pub(super) const UNREADABLE: &str = "PolicyUnsupported";
 
-/// How long to wait before a finalizer is tried again.
+/// How long to wait before a change is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 
 /// What a propagation policy says; or why it must not be acted on. As if the field were not there, its objects would
@@ -63,6 +63,21 @@ pub(super) fn reference(resource: &ApiResource, object: &Value) -> ObjectReferen
     }
 }
 
+/// A policy's permanent id, and whether that is still to be written to it. A policy is identified by its uid until a copy
+/// of it brings the id along, as when a plane is restored.
+pub(super) fn permanent_id(label: &str, object: &Value) -> (String, bool) {
+    let labels = object.pointer("/metadata/labels");
+    let given = labels.and_then(|labels| labels.get(label)).and_then(Value::as_str).filter(|id| !id.is_empty());
+    given.map_or_else(|| (text(object, "/metadata/uid"), true), |id| (id.to_owned(), false))
+}
+
+/// The operations that label a policy with its permanent id.
+pub(super) fn identify(label: &str, object: &Value, id: &str) -> Vec<Value> {
+    let mut labels = object.pointer("/metadata/labels").cloned().unwrap_or_else(|| json!({}));
+    labels[label] = json!(id);
+    vec![json!({"op": "add", "path": "/metadata/labels", "value": labels})]
+}
+
 /// The finalizers that a policy keeps, if it is being deleted and any of upstream's hold it.
 pub(super) fn finalizers_to_keep(object: &Value) -> Option<Vec<String>> {
     object.pointer("/metadata/deletionTimestamp")?;
@@ -72,12 +87,16 @@ pub(super) fn finalizers_to_keep(object: &Value) -> Option<Vec<String>> {
     (!upstream.is_empty()).then(|| others.into_iter().map(str::to_owned).collect())
 }
 
-/// Takes upstream's finalizers off a policy that is being deleted. IO.
-pub(super) async fn release(rest: Rest, resource: ApiResource, object: Value, keep: Vec<String>) {
+/// The operations that leave a policy with these finalizers.
+pub(super) fn release(keep: &[String]) -> Vec<Value> {
+    vec![json!({"op": "replace", "path": "/metadata/finalizers", "value": keep})]
+}
+
+/// Changes the metadata of a policy, unless the policy changes meanwhile: then its next event brings this up again. IO.
+pub(super) async fn patch(rest: Rest, resource: ApiResource, object: Value, operations: Vec<Value>) {
     let (namespace, name) = (text(&object, "/metadata/namespace"), text(&object, "/metadata/name"));
     let namespace = Some(namespace.as_str()).filter(|namespace| !namespace.is_empty());
     let target = Target { resource: &resource, namespace, name: &name };
-    let operations = vec![json!({"op": "replace", "path": "/metadata/finalizers", "value": keep})];
     loop {
         match rest.patch(&target, version(&object), operations.clone()).await {
             Ok(_) => return,
@@ -86,13 +105,7 @@ pub(super) async fn release(rest: Rest, resource: ApiResource, object: Value, ke
             Err(kube::Error::Api(status)) if is_object_missing(&status) => return,
             Err(error) => {
                 let error = message(&error);
-                tracing::warn!(
-                    kind = resource.kind,
-                    namespace,
-                    name,
-                    error,
-                    "finalizers were not removed; trying again"
-                );
+                tracing::warn!(kind = resource.kind, namespace, name, error, "policy was not changed; trying again");
             }
         }
         tokio::time::sleep(RETRY).await;
@@ -102,6 +115,23 @@ pub(super) async fn release(rest: Rest, resource: ApiResource, object: Value, ke
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_policy_keeps_its_permanent_id_or_gets_its_uid() {
+        const LABEL: &str = "propagationpolicy.karmada.io/permanent-id";
+        for (labels, id, written) in [
+            (Value::Null, "u", Some(json!({LABEL: "u"}))),
+            (json!({"team": "a", LABEL: ""}), "u", Some(json!({"team": "a", LABEL: "u"}))),
+            (json!({LABEL: "restored"}), "restored", None),
+        ] {
+            let policy = json!({"metadata": {"uid": "u", "labels": labels}});
+            let (given, is_new) = permanent_id(LABEL, &policy);
+            assert_eq!((given.as_str(), is_new), (id, written.is_some()), "{labels}");
+            if let Some(written) = written {
+                assert_eq!(identify(LABEL, &policy, &given)[0]["value"], written);
+            }
+        }
+    }
 
     #[test]
     fn a_policy_is_read_or_told_why_not() {

@@ -6,19 +6,24 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::ApiResource;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
 use super::Engine;
+use super::events::Reason;
 use super::index::{ScheduleInputs, as_policy};
 use super::key::{ClusterName, Key, ObjectKey};
 use super::model::{
     BINDING_FINALIZER, Binding, CLUSTER_POLICY_NAME_ANNOTATION, Cascade, POLICY_NAME_ANNOTATION,
-    POLICY_NAMESPACE_ANNOTATION, REMOVING_ANNOTATION, Template, text,
+    POLICY_NAMESPACE_ANNOTATION, REMOVING_ANNOTATION, SELECTORS_ANNOTATION, Template, text,
 };
 use super::queue::Outcome;
 use super::rest::{Target, message};
 use crate::distribute;
 use crate::karmada::binding::BindingSpec;
-use crate::karmada::{ClusterResourceBinding, ResourceBinding};
+use crate::karmada::policy::ResourceSelector;
+use crate::karmada::{
+    CLUSTER_POLICY_PERMANENT_ID_LABEL, ClusterResourceBinding, POLICY_PERMANENT_ID_LABEL, ResourceBinding,
+};
 use crate::placement::{self, Claim, ClusterView, Previous};
 use crate::runtime::error::is_conflict;
 
@@ -80,6 +85,11 @@ pub fn plan(inputs: &ScheduleInputs) -> Plan {
     }
     let object = template.parsed();
     let current = binding.and_then(Binding::policy);
+    if let Some(binding) = binding.filter(|binding| !binding.deleting && !is_of_another(binding, template))
+        && is_held(inputs, &object, binding)
+    {
+        return stay(inputs, binding, None);
+    }
     match (placement::claim(&object, inputs.policies.iter().map(as_policy), current), binding) {
         // Somebody deleted the binding of a template that is still claimed: it is let go and made anew, and the members
         // notice nothing.
@@ -89,13 +99,35 @@ pub fn plan(inputs: &ScheduleInputs) -> Plan {
             Plan { step, refusal, wanted: Some(true) }
         }
         (None, Some(binding)) if !binding.deleting && !is_of_another(binding, template) => {
-            let bound = distribute::rebind(&binding.spec, views(inputs));
-            let refusal = bound.refusal.map(|refusal| (refusal.reason(), refusal.to_string()));
-            let step = rewrite(inputs, binding, &bound.spec, Some(&Claimant::None), None);
-            Plan { step, refusal, wanted: Some(true) }
+            stay(inputs, binding, Some(&Claimant::None))
         }
         (None, _) => end(inputs),
     }
+}
+
+/// Whether a policy holds a template that it no longer selects: the template was relabelled, while the policy selects what
+/// it did when it claimed the template. Such a template stays where it is, whoever else selects it, until that policy
+/// changes its selectors or goes.
+fn is_held(inputs: &ScheduleInputs, object: &Value, binding: &Binding) -> bool {
+    let current = binding.policy();
+    let policy = inputs.policies.iter().map(as_policy).find(|policy| current == Some((policy.namespace, policy.name)));
+    policy.is_some_and(|policy| {
+        binding.annotations.get(SELECTORS_ANNOTATION) == Some(&fingerprint(&policy.spec.resource_selectors))
+            && placement::claim(object, [policy], None).is_none()
+    })
+}
+
+/// Identifies selectors.
+fn fingerprint(selectors: &[ResourceSelector]) -> String {
+    Sha256::digest(json!(selectors).to_string()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The object stays where it is, as far as the clusters do.
+fn stay(inputs: &ScheduleInputs, binding: &Binding, claimant: Option<&Claimant<'_>>) -> Plan {
+    let bound = distribute::rebind(&binding.spec, views(inputs));
+    let refusal = bound.refusal.map(|refusal| (refusal.reason(), refusal.to_string()));
+    let step = rewrite(inputs, binding, &bound.spec, claimant, None);
+    Plan { step, refusal, wanted: Some(true) }
 }
 
 /// Whether a binding belongs to an object that had the template's name before it.
@@ -156,7 +188,13 @@ fn place(
     let previous = binding.map(|binding| Previous::from(&*binding.spec)).unwrap_or_default();
     let bound = distribute::bind(object, claim, views(inputs), previous);
     let refusal = bound.refusal.map(|refusal| (refusal.reason(), refusal.to_string()));
-    let claimant = Claimant::Policy(claim.namespace, claim.name);
+    let id = inputs.permanent_ids.get(&(claim.namespace.map(str::to_owned), claim.name.to_owned()));
+    let claimant = Claimant::Policy {
+        namespace: claim.namespace,
+        name: claim.name,
+        id: id.map(|id| &**id),
+        selectors: fingerprint(&claim.spec.resource_selectors),
+    };
     let owner = OwnerReference {
         api_version: key.kind.api_version.clone(),
         kind: key.kind.kind.clone(),
@@ -175,7 +213,8 @@ fn place(
 fn create(key: &Key, spec: &BindingSpec, claimant: &Claimant<'_>, owner: &OwnerReference) -> Step {
     let resource = binding_resource(key);
     let annotations = annotations(&BTreeMap::new(), Some(claimant), &BTreeSet::new());
-    let mut metadata = json!({"name": key.binding_name(), "annotations": annotations,
+    let labels = labels(&BTreeMap::new(), claimant);
+    let mut metadata = json!({"name": key.binding_name(), "annotations": annotations, "labels": labels,
         "finalizers": [BINDING_FINALIZER], "ownerReferences": [owner]});
     if let Some(namespace) = &key.namespace {
         metadata["namespace"] = json!(namespace);
@@ -183,7 +222,7 @@ fn create(key: &Key, spec: &BindingSpec, claimant: &Claimant<'_>, owner: &OwnerR
     Step::Create(json!({"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "spec": spec}))
 }
 
-/// What changes of a binding. Without a claimant its annotations about policies stay, without an owner its owners.
+/// What changes of a binding. Without a claimant its labels and annotations about policies stay, without an owner its owners.
 fn rewrite(
     inputs: &ScheduleInputs,
     binding: &Binding,
@@ -199,6 +238,11 @@ fn rewrite(
     }
     if binding.annotations != annotations {
         put("/metadata/annotations", json!(annotations));
+    }
+    if let Some(labels) = claimant.map(|claimant| labels(&binding.labels, claimant))
+        && binding.labels != labels
+    {
+        put("/metadata/labels", json!(labels));
     }
     if !binding.finalizers.iter().any(|name| name == BINDING_FINALIZER) {
         let all: Vec<&str> = binding.finalizers.iter().map(String::as_str).chain([BINDING_FINALIZER]).collect();
@@ -225,8 +269,34 @@ fn removing(inputs: &ScheduleInputs, after: &BindingSpec) -> BTreeSet<ClusterNam
 enum Claimant<'a> {
     /// Nobody.
     None,
-    /// A policy, by namespace (nothing for a ClusterPropagationPolicy) and name.
-    Policy(Option<&'a str>, &'a str),
+    /// A policy.
+    Policy {
+        /// Its namespace; nothing for a ClusterPropagationPolicy.
+        namespace: Option<&'a str>,
+        /// Its name.
+        name: &'a str,
+        /// Its permanent id, where it has one.
+        id: Option<&'a str>,
+        /// What it selects, as a fingerprint.
+        selectors: String,
+    },
+}
+
+/// The labels of a binding: Karmada's clients find by them what a policy claims.
+fn labels(before: &BTreeMap<String, String>, claimant: &Claimant<'_>) -> BTreeMap<String, String> {
+    let (policy, cluster_policy) = match claimant {
+        Claimant::None => (None, None),
+        Claimant::Policy { namespace: Some(_), id, .. } => (*id, None),
+        Claimant::Policy { namespace: None, id, .. } => (None, *id),
+    };
+    let mut all = before.clone();
+    for (name, value) in [(POLICY_PERMANENT_ID_LABEL, policy), (CLUSTER_POLICY_PERMANENT_ID_LABEL, cluster_policy)] {
+        match value {
+            Some(value) => all.insert(name.to_owned(), value.to_owned()),
+            None => all.remove(name),
+        };
+    }
+    all
 }
 
 fn annotations(
@@ -242,9 +312,14 @@ fn annotations(
     if let Some(claimant) = claimant {
         let (namespace, name, cluster_policy) = match claimant {
             Claimant::None => (None, None, None),
-            Claimant::Policy(Some(namespace), name) => (Some(*namespace), Some(*name), None),
-            Claimant::Policy(None, name) => (None, None, Some(*name)),
+            Claimant::Policy { namespace: Some(namespace), name, .. } => (Some(*namespace), Some(*name), None),
+            Claimant::Policy { namespace: None, name, .. } => (None, None, Some(*name)),
         };
+        let selectors = match claimant {
+            Claimant::None => None,
+            Claimant::Policy { selectors, .. } => Some(selectors.as_str()),
+        };
+        put(SELECTORS_ANNOTATION, selectors);
         put(POLICY_NAMESPACE_ANNOTATION, namespace);
         put(POLICY_NAME_ANNOTATION, name);
         put(CLUSTER_POLICY_NAME_ANNOTATION, cluster_policy);
@@ -271,6 +346,9 @@ pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
     if let Some(wanted) = plan.wanted {
         let content = inputs.template.as_deref().map(Template::content);
         engine.change(|index| index.decided(&key, content, wanted, plan.refusal.clone()));
+    }
+    if let (Some(template), Some((_, why))) = (&inputs.template, &plan.refusal) {
+        engine.events.send(&key, &template.uid, Reason::ScheduleBindingFailed, why.clone());
     }
     let resource = binding_resource(&key);
     let name = key.binding_name();
@@ -329,8 +407,17 @@ async fn look_again(engine: &Engine, key: &Key, target: &Target<'_>) -> Outcome 
         Ok(Some(object)) => {
             let ours = binding_key(&object).is_some_and(|found| found == *key);
             if !ours {
-                let name = target.name;
-                tracing::error!(object = %key, binding = name, "the name of the binding is taken by another object's");
+                let (name, template) = (target.name, engine.index().template(key).cloned());
+                let of = text(&object, "/spec/resource/apiVersion");
+                tracing::error!(object = %key, binding = name, of, "the name of the binding is taken by another object's");
+                if let Some(template) = template {
+                    let note = format!(
+                        "binding {name} exists for this name in version {of}; nothing follows from policies that select \
+                         version {}: select {of}",
+                        key.kind.api_version
+                    );
+                    engine.events.send(key, &template.uid, Reason::ScheduleBindingFailed, note);
+                }
                 return Outcome::Stuck;
             }
             ingest(engine, key, object, true);

@@ -5,7 +5,7 @@ use serde_json::Value;
 use super::kind::Kind;
 use super::{list, replicas, set_replicas, text};
 
-/// Label on a workload whose replicas an autoscaler in the member sets; value `true`.
+/// Label on a Deployment whose replicas an autoscaler in the member sets; value `true`.
 pub const RETAIN_REPLICAS_LABEL: &str = "resourcetemplate.karmada.io/retain-replicas";
 
 /// Carries into what is wanted those fields of the live object that its cluster's own controllers set.
@@ -24,13 +24,7 @@ pub fn retain(wanted: &mut Value, live: &Value) {
                 merge_by_name(wanted, live, field);
             }
         }
-        // Allocated once and immutable.
-        Some(Kind::Service)
-            if live.pointer("/spec/healthCheckNodePort").and_then(Value::as_i64).unwrap_or(0) > 0
-                && wanted.pointer("/spec/healthCheckNodePort").is_some() =>
-        {
-            carry(wanted, live, "/spec", "healthCheckNodePort");
-        }
+        Some(Kind::Service) => retain_service(wanted, live),
         // The volume that a claim is bound to, and the claim that a volume is bound to.
         Some(Kind::PersistentVolumeClaim) => carry(wanted, live, "/spec", "volumeName"),
         Some(Kind::PersistentVolume) => carry(wanted, live, "/spec", "claimRef"),
@@ -47,6 +41,21 @@ fn carry(wanted: &mut Value, live: &Value, parent: &str, field: &str) {
     let found = live.pointer(parent).and_then(|parent| parent.get(field)).filter(|found| !found.is_null());
     if let (Some(found), Some(parent)) = (found, wanted.pointer_mut(parent).and_then(Value::as_object_mut)) {
         parent.insert(field.to_owned(), found.clone());
+    }
+}
+
+/// What was allocated to a Service once and cannot be changed.
+fn retain_service(wanted: &mut Value, live: &Value) {
+    if live.pointer("/spec/healthCheckNodePort").and_then(Value::as_i64).unwrap_or(0) > 0
+        && wanted.pointer("/spec/healthCheckNodePort").is_some()
+    {
+        carry(wanted, live, "/spec", "healthCheckNodePort");
+    }
+    // A template that is headless, beside a Service with an address.
+    let has_address = |service: &Value| !text(service, "/spec/clusterIP").is_empty();
+    if has_address(wanted) && has_address(live) {
+        carry(wanted, live, "/spec", "clusterIP");
+        carry(wanted, live, "/spec", "clusterIPs");
     }
 }
 
@@ -69,7 +78,8 @@ fn retain_pod(wanted: &mut Value, live: &Value) {
 
 fn keeps_replicas(wanted: &Value) -> bool {
     let labels = wanted.pointer("/metadata/labels");
-    labels.and_then(|labels| labels.get(RETAIN_REPLICAS_LABEL)).and_then(Value::as_str) == Some("true")
+    Kind::of(wanted) == Some(Kind::Deployment)
+        && labels.and_then(|labels| labels.get(RETAIN_REPLICAS_LABEL)).and_then(Value::as_str) == Some("true")
         && wanted.pointer("/spec/replicas").is_some()
         && replicas(wanted).is_some()
 }
@@ -106,6 +116,10 @@ mod tests {
         };
         assert_eq!(retained(object("true", 2), object("true", 9))["spec"]["replicas"], 9);
         assert_eq!(retained(object("false", 2), object("false", 9))["spec"]["replicas"], 2);
+        let mut other = [object("true", 2), object("true", 9)];
+        other.iter_mut().for_each(|object| object["kind"] = json!("StatefulSet"));
+        let [wanted, live] = other;
+        assert_eq!(retained(wanted, live)["spec"]["replicas"], 2, "Karmada retains those of Deployments alone");
     }
 
     #[test]
@@ -148,6 +162,17 @@ mod tests {
         }
         let secret = |data: &str| json!({"apiVersion": "v1", "kind": "Secret", "data": {"k": data}});
         assert_eq!(retained(secret("ours"), secret("theirs")), secret("ours"));
+    }
+
+    #[test]
+    fn the_address_of_a_service() {
+        let service = |spec: Value| json!({"apiVersion": "v1", "kind": "Service", "spec": spec});
+        let live = service(json!({"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"]}));
+        let headless = service(json!({"clusterIP": "None"}));
+        assert_eq!(retained(headless.clone(), live.clone()), live);
+        assert_eq!(retained(headless.clone(), service(json!({}))), headless);
+        let external = service(json!({"type": "ExternalName", "externalName": "x.example.com"}));
+        assert_eq!(retained(external.clone(), live), external);
     }
 
     #[test]

@@ -43,6 +43,13 @@ pub const CONFLICT_RESOLUTION_ANNOTATION: &str = "work.karmada.io/conflict-resol
 pub const POLICY_FINALIZERS: [&str; 2] =
     ["karmada.io/propagation-policy-controller", "karmada.io/cluster-propagation-policy-controller"];
 
+/// Label on a PropagationPolicy, and on the bindings of what it claims: the policy's permanent id. Karmada's webhook
+/// sets it; on Compact the engine does.
+pub const POLICY_PERMANENT_ID_LABEL: &str = "propagationpolicy.karmada.io/permanent-id";
+
+/// The same of a ClusterPropagationPolicy.
+pub const CLUSTER_POLICY_PERMANENT_ID_LABEL: &str = "clusterpropagationpolicy.karmada.io/permanent-id";
+
 /// Annotation on a Cluster: what happens to applications in the member when the Cluster is deleted; `Orphan` leaves
 /// them there.
 pub const UNJOIN_POLICY_ANNOTATION: &str = "airdock.dev/unjoin-policy";

@@ -2,13 +2,13 @@
 
 use serde_json::Value;
 
-use crate::interpret::pod_spec_pointer;
+use super::containers_pointer;
 use crate::karmada::policy::{CommandArgsOperator, CommandArgsOverrider};
 
 /// Changes `command` or `args` of the containers of one name. Kinds without containers have none.
 pub(super) fn apply(object: &mut Value, field: &str, overrider: &CommandArgsOverrider) -> Result<(), String> {
-    let Some(pod_spec) = pod_spec_pointer(object) else { return Ok(()) };
-    let containers = object.pointer_mut(&format!("{pod_spec}/containers")).and_then(Value::as_array_mut);
+    let Some(list) = containers_pointer(object) else { return Ok(()) };
+    let containers = object.pointer_mut(&list).and_then(Value::as_array_mut);
     for container in containers.into_iter().flatten() {
         if container.get("name").and_then(Value::as_str) != Some(&overrider.container_name) {
             continue;

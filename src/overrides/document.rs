@@ -18,11 +18,16 @@ pub(super) fn apply(object: &mut Value, overrider: &FieldOverrider) -> Result<()
         ([], []) => return Ok(()),
         (json, []) => {
             let mut document = serde_json::from_str(text).map_err(|e| malformed("JSON", e.to_string()))?;
+            check_numbers(&document).map_err(|problem| format!("fieldPath {path:?}: {problem}"))?;
             patch(&mut document, "json", json)?;
             document.to_string()
         }
         ([], yaml) => {
-            let mut document: Value = serde_saphyr::from_str(text).map_err(|e| malformed("YAML", e.to_string()))?;
+            // As Karmada's parser, which follows YAML 1.1: 0644 is a mode.
+            let options = serde_saphyr::options! { legacy_octal_numbers: true };
+            let parsed = serde_saphyr::from_str_with_options(text, options);
+            let mut document: Value = parsed.map_err(|e| malformed("YAML", e.to_string()))?;
+            check_numbers(&document).map_err(|problem| format!("fieldPath {path:?}: {problem}"))?;
             patch(&mut document, "yaml", yaml)?;
             serde_saphyr::to_string(&document).map_err(|e| malformed("YAML any more", e.to_string()))?
         }
@@ -30,6 +35,20 @@ pub(super) fn apply(object: &mut Value, overrider: &FieldOverrider) -> Result<()
     };
     *field = Value::String(changed);
     Ok(())
+}
+
+/// Refuses documents with numbers that would be written back as others, though nobody asked to change them.
+fn check_numbers(document: &Value) -> Result<(), String> {
+    /// Whole numbers of 64 bits end here; those beyond are read as approximations.
+    const LIMIT: f64 = 9.2e18;
+    match document {
+        Value::Number(number) if number.is_f64() && number.as_f64().is_some_and(|value| value.abs() >= LIMIT) => Err(
+            format!("the text holds a number with more digits than can be kept (about {number}); write it as a text"),
+        ),
+        Value::Array(all) => all.iter().try_for_each(check_numbers),
+        Value::Object(all) => all.values().try_for_each(check_numbers),
+        _ => Ok(()),
+    }
 }
 
 fn patch(document: &mut Value, field: &str, operations: &[FieldPatchOperation]) -> Result<(), String> {
@@ -69,6 +88,29 @@ mod tests {
         let document: Value = serde_saphyr::from_str(changed["data"]["config.yaml"].as_str().unwrap()).unwrap();
         assert_eq!(document, json!({"db": {"host": "b", "ports": [1, 2]}}));
         assert_eq!(changed["data"]["plain"], "}{");
+    }
+
+    #[test]
+    fn what_nobody_asked_to_change_stays() {
+        let change = json!([{"subPath": "/host", "operator": "replace", "value": "b"}]);
+        let result = |text: &str, format: &str| {
+            let mut object = json!({"data": {"text": text}});
+            let overrider = from_value(json!({"fieldPath": "/data/text", format: change})).unwrap();
+            apply(&mut object, &overrider).map(|()| object["data"]["text"].as_str().unwrap().to_owned())
+        };
+        let modes: Value =
+            serde_saphyr::from_str(&result("mode: 0644\nminus: -010\nhost: a\n", "yaml").unwrap()).unwrap();
+        assert_eq!(modes, json!({"mode": 420, "minus": -8, "host": "b"}));
+        let kept = result("{\"max\": 18446744073709551615, \"half\": 0.5, \"host\": \"a\"}", "json").unwrap();
+        assert!(kept.contains("18446744073709551615") && kept.contains("0.5"), "{kept}");
+        for (text, format) in [
+            ("{\"id\": 12345678901234567890123, \"host\": \"a\"}", "json"),
+            ("{\"deep\": [{\"id\": -12345678901234567890123}], \"host\": \"a\"}", "json"),
+            ("id: 12345678901234567890123\nhost: a\n", "yaml"),
+        ] {
+            let message = result(text, format).unwrap_err();
+            assert!(message.contains("more digits than can be kept"), "{text}: {message}");
+        }
     }
 
     #[test]

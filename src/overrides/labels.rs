@@ -4,7 +4,8 @@ use serde_json::{Map, Value};
 
 use crate::karmada::policy::{LabelAnnotationOverrider, OverriderOperator};
 
-/// Changes an object's `labels` or `annotations`. What `replace` and `remove` do not find they leave alone.
+/// Changes an object's `labels` or `annotations`. What `replace` and `remove` do not find they leave alone. A map that is
+/// empty afterwards stays, since later overriders may add to it.
 pub(super) fn apply(object: &mut Value, field: &str, overrider: &LabelAnnotationOverrider) -> Result<(), String> {
     let metadata = object.get_mut("metadata").and_then(Value::as_object_mut);
     let metadata = metadata.ok_or_else(|| "the object has no metadata".to_owned())?;
@@ -24,9 +25,6 @@ pub(super) fn apply(object: &mut Value, field: &str, overrider: &LabelAnnotation
             }
         }
     }
-    if map.is_empty() {
-        metadata.remove(field);
-    }
     Ok(())
 }
 
@@ -42,10 +40,10 @@ mod tests {
             (some.clone(), "add", json!({"d": "3", "c": "9"}), json!({"a/b": "1", "c": "9", "d": "3"})),
             (some.clone(), "replace", json!({"a/b": "9", "d": "3"}), json!({"a/b": "9", "c": "2"})),
             (some.clone(), "remove", json!({"a/b": "", "d": ""}), json!({"c": "2"})),
-            (some, "remove", json!({"a/b": "", "c": "other"}), Value::Null),
+            (some, "remove", json!({"a/b": "", "c": "other"}), json!({})),
             (Value::Null, "add", json!({"d": "3"}), json!({"d": "3"})),
-            (Value::Null, "replace", json!({"d": "3"}), Value::Null),
-            (Value::Null, "remove", json!({"d": "3"}), Value::Null),
+            (Value::Null, "replace", json!({"d": "3"}), json!({})),
+            (Value::Null, "remove", json!({"d": "3"}), json!({})),
         ] {
             for field in ["labels", "annotations"] {
                 let mut object = json!({"metadata": {"name": "x", field: before}});

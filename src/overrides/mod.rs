@@ -14,6 +14,7 @@ use serde_json::Value;
 
 pub use image::{ImageReference, ImageReferenceError};
 
+use crate::interpret::{Kind, pod_spec_pointer};
 use crate::karmada::policy::{ClusterOverridePolicy, OverridePolicy, OverrideSpec, Overriders};
 use crate::placement::{ClusterView, affinity_matches, selected_by};
 
@@ -45,6 +46,32 @@ impl<'a> From<&'a ClusterOverridePolicy> for Override<'a> {
             name: policy.metadata.name.as_deref().unwrap_or_default(),
             spec: &policy.spec.overriding,
         }
+    }
+}
+
+/// Kind and name.
+impl std::fmt::Display for Override<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.namespace {
+            Some(namespace) => write!(f, "OverridePolicy {namespace}/{}", self.name),
+            None => write!(f, "ClusterOverridePolicy {}", self.name),
+        }
+    }
+}
+
+impl<'a> Override<'a> {
+    /// The rules for a cluster, each with its path in the policy's spec.
+    fn rules_for(self, cluster: &ClusterView) -> impl Iterator<Item = (String, &'a Overriders)> {
+        let rules = self.spec.rules();
+        rules
+            .filter(|(_, target, _)| target.is_none_or(|affinity| affinity_matches(affinity, cluster)))
+            .map(|(path, _, overriders)| (path, overriders))
+    }
+
+    /// Whether it has a rule for a cluster.
+    #[must_use]
+    pub fn concerns(self, cluster: &ClusterView) -> bool {
+        self.rules_for(cluster).next().is_some()
     }
 }
 
@@ -80,21 +107,12 @@ pub fn applicable<'a>(object: &Value, policies: impl IntoIterator<Item = Overrid
 /// Turns an object into the one that a cluster gets. `policies` are those that [`applicable`] found.
 pub fn apply(mut object: Value, policies: &[Override<'_>], cluster: &ClusterView) -> Result<Value, OverrideError> {
     for policy in policies {
-        let error = |(field, problem): (String, String)| {
-            let policy = match policy.namespace {
-                Some(namespace) => format!("OverridePolicy {namespace}/{}", policy.name),
-                None => format!("ClusterOverridePolicy {}", policy.name),
-            };
-            OverrideError { policy, field, problem }
-        };
+        let error = |(field, problem): (String, String)| OverrideError { policy: policy.to_string(), field, problem };
         // Without its differences an object would land as nobody wants it.
         if let Some(problem) = &policy.spec.unreadable {
             return Err(error(("spec".to_owned(), format!("it is not understood: {problem}"))));
         }
-        for (path, target, overriders) in policy.spec.rules() {
-            if target.is_some_and(|affinity| !affinity_matches(affinity, cluster)) {
-                continue;
-            }
+        for (path, overriders) in policy.rules_for(cluster) {
             carry_out(&mut object, overriders)
                 .map_err(|(field, problem)| error((format!("{path}overriders.{field}"), problem)))?;
         }
@@ -111,6 +129,13 @@ fn carry_out(object: &mut Value, overriders: &Overriders) -> Result<(), (String,
     each(object, "annotationsOverrider", &overriders.annotations_overrider, |o, c| labels::apply(o, "annotations", c))?;
     each(object, "fieldOverrider", &overriders.field_overrider, document::apply)?;
     each(object, "plaintext", &overriders.plaintext, patch::apply)
+}
+
+/// JSON pointer to the containers that overriders of images, commands and arguments reach. As in Karmada these are
+/// neither init containers nor those of a CronJob; a predicate's path and plaintext overriders reach everything.
+fn containers_pointer(object: &Value) -> Option<String> {
+    let spec = pod_spec_pointer(object).filter(|_| Kind::of(object) != Some(Kind::CronJob))?;
+    Some(format!("{spec}/containers"))
 }
 
 fn each<T>(
@@ -177,6 +202,7 @@ mod tests {
         let spec = spec(json!([]), json!({"clusterNames": ["a"]}), "1");
         let policy = [Override { namespace: None, name: "p", spec: &spec }];
         let view = |name: &str| ClusterView { name: name.into(), ..ClusterView::default() };
+        assert!(policy[0].concerns(&view("a")) && !policy[0].concerns(&view("b")));
         assert_eq!(apply(object(), &policy, &view("a")).unwrap()["data"]["x"], "1");
         assert_eq!(apply(object(), &policy, &view("b")).unwrap(), object());
     }

@@ -38,7 +38,7 @@ pub(super) fn apply_at(
     value: Option<&Value>,
 ) -> Result<(), String> {
     let problem = |problem: &str| format!("{} at {path:?}: {problem}", verb(operator));
-    let pointer = PointerBuf::parse(path)
+    let pointer = PointerBuf::parse(from_the_end(document, path, operator))
         .map_err(|_| problem("this is not a JSON pointer: it must start with / and escape ~ as ~0, / as ~1"))?;
     let value = || value.cloned().ok_or_else(|| problem("a value is needed"));
     let operation = match operator {
@@ -55,6 +55,26 @@ pub(super) fn apply_at(
     })
 }
 
+/// A path whose negative indices count from the end of their arrays, as Karmada's do, with indices from the start.
+fn from_the_end(document: &Value, path: &str, operator: OverriderOperator) -> String {
+    let Some(tokens) = path.strip_prefix('/').filter(|tokens| tokens.contains('-')) else { return path.to_owned() };
+    let tokens: Vec<&str> = tokens.split('/').collect();
+    let mut resolved = String::new();
+    for (n, token) in tokens.iter().enumerate() {
+        let array = document.pointer(&resolved).and_then(Value::as_array);
+        let back = token.strip_prefix('-').and_then(|digits| digits.parse::<usize>().ok()).filter(|back| *back > 0);
+        // What is added before the end makes the array longer.
+        let is_added = operator == OverriderOperator::Add && n + 1 == tokens.len();
+        let index = array.zip(back).and_then(|(array, back)| (array.len() + usize::from(is_added)).checked_sub(back));
+        resolved.push('/');
+        match index {
+            Some(index) => resolved.push_str(&index.to_string()),
+            None => resolved.push_str(token),
+        }
+    }
+    resolved
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +89,10 @@ mod tests {
             (json!({"path": "/spec/list/0", "operator": "add", "value": 0}), Ok(("/spec/list", json!([0, 1, 2])))),
             (json!({"path": "/spec/list/1", "operator": "replace", "value": 9}), Ok(("/spec/list", json!([1, 9])))),
             (json!({"path": "/spec/list/0", "operator": "remove"}), Ok(("/spec/list", json!([2])))),
+            (json!({"path": "/spec/list/-1", "operator": "remove"}), Ok(("/spec/list", json!([1])))),
+            (json!({"path": "/spec/list/-2", "operator": "replace", "value": 9}), Ok(("/spec/list", json!([9, 2])))),
+            (json!({"path": "/spec/list/-1", "operator": "add", "value": 3}), Ok(("/spec/list", json!([1, 2, 3])))),
+            (json!({"path": "/spec/list/-3", "operator": "remove"}), Err("there is nothing at this path")),
             (
                 json!({"path": "/metadata/annotations/a~1b", "operator": "replace", "value": "2"}),
                 Ok(("/metadata/annotations/a~1b", json!("2"))),

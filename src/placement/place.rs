@@ -148,7 +148,7 @@ pub fn place<'c>(
             let preference = scheduling.and_then(|scheduling| scheduling.weight_preference.as_ref());
             divide_by_weight(request, replicas, &fitting, preference.map_or(&[], |p| &p.static_weight_list))
         }
-        None => everywhere(&fitting, request.replicas),
+        None => everywhere(&where_scaled_to_zero(request, &fitting), request.replicas),
     };
     for cluster in &fitting {
         if !targets.iter().any(|target| target.name == cluster.name) {
@@ -160,7 +160,17 @@ pub fn place<'c>(
     Ok(Placed { targets, excluded })
 }
 
-/// The replicas of an object whose replicas are divided. An object that is scaled to zero is not: it stays where it may be.
+/// Where an object goes whose replicas are not divided: everywhere. One that was divided and is scaled to zero stays where
+/// it was, rather than appear in clusters that had no share of it.
+fn where_scaled_to_zero<'c>(request: &Request<'_>, fitting: &[&'c ClusterView]) -> Vec<&'c ClusterView> {
+    let is_previous = |cluster: &&&ClusterView| request.previous.targets.iter().any(|t| t.name == cluster.name);
+    let staying: Vec<_> = fitting.iter().filter(is_previous).copied().collect();
+    let scheduling = request.placement.replica_scheduling.as_ref();
+    let is_divided = scheduling.is_some_and(|s| s.replica_scheduling_type == ReplicaSchedulingType::Divided);
+    if is_divided && request.replicas == Some(0) && !staying.is_empty() { staying } else { fitting.to_vec() }
+}
+
+/// The replicas of an object whose replicas are divided. Those of an object that is scaled to zero are not.
 fn divided_replicas(request: &Request<'_>) -> Option<i64> {
     let scheduling = request.placement.replica_scheduling.as_ref()?;
     let divided = scheduling.replica_scheduling_type == ReplicaSchedulingType::Divided;
@@ -440,7 +450,7 @@ mod tests {
             (
                 "to zero",
                 Change { replicas: Some(0), joins: Some("c"), ..Change::default() },
-                vec![("a", Some(0)), ("b", Some(0)), ("c", Some(0))],
+                vec![("a", Some(0)), ("b", Some(0))],
             ),
             (
                 "other weights",

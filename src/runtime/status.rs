@@ -123,8 +123,13 @@ impl StatusWriter {
 
     /// Publishes a warning about an object by its reference.
     pub async fn warn_about(&self, about: &ObjectReference, reason: &str, note: &str) {
+        self.publish_about(about, EventType::Warning, reason, note).await;
+    }
+
+    /// Publishes an event about an object by its reference.
+    pub async fn publish_about(&self, about: &ObjectReference, type_: EventType, reason: &str, note: &str) {
         let event = Event {
-            type_: EventType::Warning,
+            type_,
             reason: reason.to_owned(),
             note: Some(shorten(note, MAX_NOTE)),
             action: "Reconciling".to_owned(),

@@ -42,6 +42,7 @@ spec:
 
 #[tokio::test]
 async fn an_application_runs_in_three_clusters_with_differences_and_is_kept_so() {
+    let _lab = lab::shared().await;
     let fleet = fleet::fleet().await;
     let apps: Api<MultiCloudApp> = Api::namespaced(fleet.host.clone(), NAMESPACE);
     lab::apply(&manifest(
@@ -147,6 +148,7 @@ async fn seen_in(member: &str, namespace: &str) -> Option<Seen> {
 
 #[tokio::test]
 async fn what_a_member_already_has_is_not_taken_over() {
+    let _lab = lab::shared().await;
     let fleet = fleet::fleet().await;
     let apps: Api<MultiCloudApp> = Api::namespaced(fleet.host.clone(), NAMESPACE);
     let us = lab::member("us").await;
@@ -164,6 +166,7 @@ async fn what_a_member_already_has_is_not_taken_over() {
 
 #[tokio::test]
 async fn cluster_scoped_kinds_and_foreign_namespaces_are_refused_until_corrected() {
+    let _lab = lab::shared().await;
     let fleet = fleet::fleet().await;
     let apps: Api<MultiCloudApp> = Api::namespaced(fleet.host.clone(), NAMESPACE);
     for (object, words) in [

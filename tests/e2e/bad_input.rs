@@ -9,6 +9,7 @@ use crate::lab;
 
 #[tokio::test]
 async fn admission_names_field_value_and_remedy() {
+    let _lab = lab::shared().await;
     for (manifest, words) in [
         ("kind: KarmadaInstance\nmetadata: {name: x}\nspec: {profile: Full}", "spec.crds: required with profile Full"),
         ("kind: KarmadaInstance\nmetadata: {name: x}\nspec: {etcd: {managed: {replicas: 2}}}", "must be 1, 3 or 5"),
@@ -39,6 +40,7 @@ async fn admission_names_field_value_and_remedy() {
 
 #[tokio::test]
 async fn a_wrong_image_is_named_and_a_corrected_spec_recovers() {
+    let _lab = lab::shared().await;
     let host = lab::host().await;
     let namespace = "e2e-image";
     lab::namespace(&host, namespace).await;
@@ -59,6 +61,7 @@ async fn a_wrong_image_is_named_and_a_corrected_spec_recovers() {
 
 #[tokio::test]
 async fn a_foreign_object_in_the_way_is_named_and_left_alone() {
+    let _lab = lab::shared().await;
     let host = lab::host().await;
     let namespace = "e2e-collision";
     lab::namespace(&host, namespace).await;
@@ -97,6 +100,7 @@ fn escaping_bundle() -> Vec<u8> {
 
 #[tokio::test]
 async fn a_bundle_that_is_missing_or_leads_out_of_its_folder_is_named() {
+    let _lab = lab::shared().await;
     let host = lab::host().await;
     let namespace = "e2e-bundle";
     lab::namespace(&host, namespace).await;

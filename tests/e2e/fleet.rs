@@ -6,6 +6,7 @@ use airdock::api::{KarmadaInstance, MemberClusterJoin};
 use kube::Client;
 use kube::api::Api;
 use sha2::{Digest, Sha256};
+use tokio::sync::Mutex;
 
 use crate::lab;
 
@@ -25,8 +26,12 @@ pub struct Fleet {
     pub plane: Client,
 }
 
+/// Tests that begin together bring the fleet up once.
+static BRING_UP: Mutex<()> = Mutex::const_new(());
+
 /// The shared instance with its members, Ready.
 pub async fn fleet() -> Fleet {
+    let _first = BRING_UP.lock().await;
     let host = lab::host().await;
     instance(&host, NAMESPACE, INSTANCE, "").await;
     for (name, region, provider) in MEMBERS {

@@ -8,6 +8,7 @@ use crate::{fleet, lab};
 
 #[tokio::test]
 async fn upstreams_components_install_join_and_propagate() {
+    let _lab = lab::shared().await;
     let Some(folder) = std::env::var_os("KARMADA_BIN") else {
         println!("SKIPPED: profile Full was not tested, since KARMADA_BIN does not name upstream's binaries");
         return;

@@ -13,6 +13,7 @@ use crate::{fleet, lab};
 
 #[tokio::test]
 async fn two_instances_of_a_namespace_are_installed_repaired_and_removed_apart() {
+    let _lab = lab::shared().await;
     let host = lab::host().await;
     let (namespace, instances) = ("e2e-pair", Api::<KarmadaInstance>::namespaced(lab::host().await, "e2e-pair"));
     lab::namespace(&host, namespace).await;
@@ -88,6 +89,7 @@ pub async fn children(host: &kube::Client, namespace: &str, instance: &str) -> V
 
 #[tokio::test]
 async fn volumes_follow_the_deletion_policy() {
+    let _lab = lab::shared().await;
     let host = lab::host().await;
     let namespace = "e2e-volumes";
     lab::namespace(&host, namespace).await;

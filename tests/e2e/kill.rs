@@ -95,6 +95,7 @@ impl Drop for OperatorBack {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_operator_is_killed_during_install_join_app_and_delete() {
+    let _lab = lab::alone().await;
     let host = lab::host().await;
     let namespace = "e2e-kill";
     lab::namespace(&host, namespace).await;
@@ -154,6 +155,7 @@ where
 
 #[tokio::test]
 async fn the_engine_and_the_operator_come_back_from_kill_9() {
+    let _lab = lab::alone().await;
     let fleet = fleet::fleet().await;
     let apps: Api<MultiCloudApp> = Api::namespaced(fleet.host.clone(), fleet::NAMESPACE);
     let manifest = |name: &str| {
@@ -185,6 +187,7 @@ async fn leader(host: &kube::Client) -> Option<String> {
 
 #[tokio::test]
 async fn a_standby_takes_over_at_once_from_a_leader_that_ends() {
+    let _lab = lab::alone().await;
     let host = lab::host().await;
     let namespace = "e2e-standby";
     lab::namespace(&host, namespace).await;

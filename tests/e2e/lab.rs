@@ -10,6 +10,20 @@ use kube::api::{Api, DeleteParams, ObjectMeta, Patch, PatchParams};
 use kube::{Client, Resource, ResourceExt};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use tokio::sync::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+
+/// Held by tests that use the lab beside others, and by those that stop what the others need.
+static USERS: RwLock<()> = RwLock::const_new(());
+
+/// Uses the lab beside other tests, as long as the guard lives.
+pub async fn shared() -> RwLockReadGuard<'static, ()> {
+    USERS.read().await
+}
+
+/// Has the lab alone: for tests that stop or kill the operator or an engine.
+pub async fn alone() -> RwLockWriteGuard<'static, ()> {
+    USERS.write().await
+}
 
 /// The lab's folder: `AIRDOCK_LAB_DIR`, else `.lab` in the project.
 pub fn folder() -> PathBuf {

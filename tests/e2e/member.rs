@@ -11,6 +11,7 @@ use crate::lab;
 
 #[tokio::test]
 async fn the_status_tells_version_nodes_and_capacity() {
+    let _lab = lab::shared().await;
     let fleet = fleet::fleet().await;
     let members: Api<MemberClusterJoin> = Api::namespaced(fleet.host.clone(), NAMESPACE);
     let status = lab::eventually("nodes and capacity are known", 30, async || {
@@ -29,6 +30,7 @@ async fn the_status_tells_version_nodes_and_capacity() {
 
 #[tokio::test]
 async fn wrong_credentials_are_named_and_a_corrected_secret_recovers() {
+    let _lab = lab::shared().await;
     let host = lab::host().await;
     let namespace = "e2e-join";
     fleet::instance(&host, namespace, "lone", "").await;
@@ -94,6 +96,7 @@ async fn wrong_credentials_are_named_and_a_corrected_secret_recovers() {
 
 #[tokio::test]
 async fn an_unknown_instance_is_named() {
+    let _lab = lab::shared().await;
     let host = lab::host().await;
     lab::namespace(&host, "e2e-unknown").await;
     lab::apply(

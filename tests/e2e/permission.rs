@@ -12,6 +12,7 @@ use crate::lab;
 
 #[tokio::test]
 async fn a_role_holds_in_plane_and_members_until_it_is_taken_away() {
+    let _lab = lab::shared().await;
     let fleet = fleet::fleet().await;
     let bindings: Api<PermissionBinding> = Api::namespaced(fleet.host.clone(), NAMESPACE);
     lab::apply(&format!(
@@ -61,6 +62,7 @@ async fn a_role_holds_in_plane_and_members_until_it_is_taken_away() {
 
 #[tokio::test]
 async fn a_role_ends_when_it_expires() {
+    let _lab = lab::shared().await;
     fleet::fleet().await;
     let until = k8s_openapi::jiff::Timestamp::now() + std::time::Duration::from_secs(20);
     let until = until.strftime("%Y-%m-%dT%H:%M:%SZ");

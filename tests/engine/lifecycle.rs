@@ -1,5 +1,6 @@
 //! How long what runs in members lives: longer than its policy, as long as its template, and where it is.
 
+use airdock::karmada::POLICY_PERMANENT_ID_LABEL;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
@@ -27,11 +28,18 @@ fn a_workload_outlives_its_policy() {
         case.apply(case.policy("all", json!({}))).await;
         case.apply(case.config("settings", "v")).await;
         case.until_applied("settings-configmap").await;
+        // Karmada's clients find what a policy claims by its permanent id.
+        let id = |object: &Value| object["metadata"]["labels"].get(POLICY_PERMANENT_ID_LABEL).cloned();
+        let policy = case.until(POLICY.0, POLICY.1, "all", |policy| id(policy).is_some()).await;
+        let bound = case.until(BINDING.0, BINDING.1, "settings-configmap", |binding| id(binding) == id(&policy)).await;
+        assert_eq!(id(&bound), Some(policy["metadata"]["uid"].clone()));
         case.delete(POLICY.0, POLICY.1, "all").await;
         let unclaimed = case
             .until(BINDING.0, BINDING.1, "settings-configmap", |binding| {
                 let annotations = &binding["metadata"]["annotations"];
-                binding["spec"].is_object() && annotations.get("propagationpolicy.karmada.io/name").is_none()
+                let is_claimed =
+                    annotations.get("propagationpolicy.karmada.io/name").is_some() || id(binding).is_some();
+                binding["spec"].is_object() && !is_claimed
             })
             .await;
         case.until_quiet(&traffic).await;

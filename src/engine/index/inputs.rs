@@ -31,6 +31,8 @@ pub struct ScheduleInputs {
     pub is_policy_unreadable: bool,
     /// Policies that may claim it.
     pub policies: Vec<(PolicyKey, Arc<PropagationSpec>)>,
+    /// Permanent ids of these policies.
+    pub permanent_ids: BTreeMap<PolicyKey, Arc<str>>,
     /// The clusters.
     pub views: Views,
     /// Clusters of the binding that may contain the object, or of which that is not known.
@@ -75,13 +77,17 @@ impl Index {
     pub fn schedule_inputs(&self, key: &Key) -> ScheduleInputs {
         let binding = self.bindings.get(key);
         let may_be_in = binding.into_iter().flat_map(|binding| binding.inventory());
+        let policies = self.policies_of(key);
+        let id =
+            |(key, _): &(PolicyKey, _)| self.permanent_ids.get_key_value(key).map(|(k, id)| (k.clone(), id.clone()));
         ScheduleInputs {
             key: key.clone(),
             template: self.templates.get(key).cloned(),
             is_template_unreadable: self.is_template_unreadable(key),
             is_kind_synced: self.is_synced(&key.kind),
             is_policy_unreadable: binding.is_some_and(|binding| self.is_policy_unreadable(binding)),
-            policies: self.policies_of(key),
+            permanent_ids: policies.iter().filter_map(id).collect(),
+            policies,
             views: self.views.clone(),
             may_be_in: may_be_in.filter(|cluster| self.may_contain(cluster, key) != Some(false)).collect(),
             binding: binding.cloned(),

@@ -160,6 +160,7 @@ pub struct Index {
     pub views: Views,
     policies: PolicySet<PropagationSpec>,
     unreadable_policies: BTreeSet<PolicyKey>,
+    permanent_ids: BTreeMap<PolicyKey, Arc<str>>,
     overrides: PolicySet<OverrideSpec>,
     namespaces: BTreeMap<String, Namespace>,
     templates: HashMap<Key, Arc<Template>>,

@@ -170,6 +170,19 @@ impl Index {
         Requeues { schedule, kinds: true, ..Requeues::default() }
     }
 
+    /// A propagation policy has this permanent id; nothing when the policy is gone.
+    pub fn set_permanent_id(&mut self, key: PolicyKey, id: Option<&str>) -> Requeues {
+        let before = match id {
+            Some(id) => self.permanent_ids.insert(key.clone(), id.into()),
+            None => self.permanent_ids.remove(&key),
+        };
+        if id.is_none() || before.as_deref() == id {
+            return Requeues::default();
+        }
+        let bound = self.bindings.iter().filter(|(_, binding)| is_bound_by(binding, &key));
+        Requeues { schedule: bound.map(|(key, _)| key.clone()).collect(), ..Requeues::default() }
+    }
+
     /// A propagation policy is there, but not understood. One that was understood before stays what it was; of others
     /// nobody knows what they want, and what they bound is left as it is.
     pub fn mark_policy_unreadable(&mut self, key: PolicyKey) {

@@ -28,17 +28,9 @@ fn manifest(index: &Index, key: &Key) -> Manifest {
 
 #[test]
 fn a_binding_outlives_its_policy() {
-    let by_label = json!({"resourceSelectors": [{"apiVersion": "v1", "kind": "ConfigMap",
-        "labelSelector": {"matchLabels": {"app": "x"}}}]});
     let narrower = json!({"resourceSelectors": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "other"}]});
-    for (what, spec) in [("deleted", None), ("narrowed", Some(narrower)), ("relabelled", Some(by_label.clone()))] {
+    for (what, spec) in [("deleted", None), ("narrowed", Some(narrower))] {
         let (mut index, key) = converged();
-        if what == "relabelled" {
-            index.put_template(key.clone(), changed(&json!({"labels": {"app": "x"}}), "1"), true);
-            index.set_policy(shop_policy(), Some(policy(by_label.clone())));
-            assert!(matches!(carry_out(&mut index, &key, 11), Step::Nothing), "{what}");
-            index.put_template(key.clone(), template("x", "t", "1"), true);
-        }
         index.set_policy(shop_policy(), spec.map(policy));
         let before = index.binding(&key).unwrap().spec.clone();
         assert!(matches!(carry_out(&mut index, &key, 12), Step::Change { .. }), "{what}");
@@ -51,6 +43,56 @@ fn a_binding_outlives_its_policy() {
         assert!(matches!(carry_out(&mut index, &key, 21), Step::Delete { .. }), "{what}");
         assert!(matches!(desired_state(&index, &name("a"), &key), DesiredState::Remove { preserve: false }), "{what}");
     }
+}
+
+#[test]
+fn a_relabelled_template_stays_with_its_policy() {
+    let selects = |app: &str| {
+        policy(json!({"resourceSelectors": [{"apiVersion": "v1", "kind": "ConfigMap",
+            "labelSelector": {"matchLabels": {"app": app}}}]}))
+    };
+    let labelled = |app: &str| changed(&json!({"labels": {"app": app}}), "1");
+    // Until the first policy selects something else, or goes.
+    for first in [Some(selects("z")), None] {
+        let (mut index, key) = converged();
+        index.put_template(key.clone(), labelled("a"), true);
+        index.set_policy(shop_policy(), Some(selects("a")));
+        let mut other = selects("b");
+        other.placement = from_value(json!({"clusterAffinity": {"clusterNames": ["c"]}})).unwrap();
+        index.set_policy((Some("shop".into()), "other".into()), Some(other));
+        carry_out(&mut index, &key, 11);
+        // Another policy selects it now, and does not move what runs.
+        index.put_template(key.clone(), labelled("b"), true);
+        assert!(matches!(carry_out(&mut index, &key, 12), Step::Nothing));
+        let binding = index.binding(&key).unwrap();
+        assert_eq!((binding.policy(), binding.spec.clusters.len()), (Some((Some("shop"), "p")), 3));
+        assert!(matches!(desired_state(&index, &name("a"), &key), DesiredState::Apply(_)));
+        index.set_policy(shop_policy(), first);
+        assert!(matches!(carry_out(&mut index, &key, 13), Step::Change { .. }));
+        let binding = index.binding(&key).unwrap();
+        assert_eq!((binding.policy(), binding.spec.clusters.len()), (Some((Some("shop"), "other")), 1));
+    }
+}
+
+#[test]
+fn a_namespace_is_preserved_where_its_policy_brought_it() {
+    let (mut index, key) = converged();
+    let only_a =
+        json!({"preserveResourcesOnDeletion": true, "placement": {"clusterAffinity": {"clusterNames": ["a"]}}});
+    index.set_policy(shop_policy(), Some(policy(only_a)));
+    for version in [11, 12] {
+        carry_out(&mut index, &key, version);
+    }
+    assert!(index.binding(&key).unwrap().preserves());
+    let removal = |cluster: &str, index: &Index| match desired_state(index, &name(cluster), &key) {
+        DesiredState::Remove { preserve } => preserve,
+        other => panic!("{other:?}"),
+    };
+    let mut binding = index.binding(&key).unwrap().clone();
+    binding.removing.clear();
+    binding.version = 13;
+    index.put_binding(key.clone(), binding, false);
+    assert!(!removal("b", &index), "it was never brought there");
 }
 
 #[test]

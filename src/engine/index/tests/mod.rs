@@ -81,7 +81,7 @@ fn carry_out(index: &mut Index, key: &Key, version: u64) -> Step {
         Step::Change { operations, .. } => {
             let binding = index.binding(key).unwrap();
             let mut object = json!({"metadata": {"uid": binding.uid, "finalizers": binding.finalizers, "annotations": binding.annotations,
-                "ownerReferences": binding.owners}, "spec": *binding.spec, "status": *binding.status});
+                "labels": binding.labels, "ownerReferences": binding.owners}, "spec": *binding.spec, "status": *binding.status});
             if binding.deleting {
                 object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
             }
