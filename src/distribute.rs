@@ -84,7 +84,7 @@ pub fn bind<'c>(
         resource,
         replicas: interpret::replicas(template).map(|replicas| i32::try_from(replicas).unwrap_or(i32::MAX)),
         clusters: Vec::new(),
-        placement: Some(claim.spec.placement.clone()),
+        placement: Some(claim.spec.placement.clone().into()),
         conflict_resolution: Some(claim.spec.conflict_resolution),
         preserve_resources_on_deletion: claim.spec.preserve_resources_on_deletion,
     };

@@ -47,9 +47,8 @@ const IMPURE: [&str; 24] = [
 ];
 
 /// Imports that break the rule, each with the reason why it may: (file or folder, path, reason).
-const EXCEPTIONS: [(&str, &str, &str); 3] = [
+const EXCEPTIONS: [(&str, &str, &str); 2] = [
     ("src/placement", "crate::runtime::conditions", "finding a condition in a list reads no clock"),
-    ("src/engine/index", "std::time::Instant", "the age of decisions and deleted objects is kept with them"),
     (
         "src/cli/render.rs",
         "crate::controllers::instance",

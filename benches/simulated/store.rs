@@ -185,29 +185,28 @@ impl Store {
         if asked.is_some_and(|asked| asked != stored.version.to_string()) {
             return Err(Refusal::new(409, "Conflict", kind, &name.1));
         }
-        let applied = (patch == Some(PatchKind::Apply)).then(|| manager_entry(&body, manager, "Apply"));
+        let operation = if patch == Some(PatchKind::Apply) { "Apply" } else { "Update" };
+        let mut entry = manager_entry(&body, manager, operation);
         let mut after = before.clone();
         match patch {
             Some(_) => json_patch::merge(&mut after, &body),
             None => after = body,
         }
+        after["metadata"]["managedFields"] = before["metadata"]["managedFields"].clone();
         for field in ["uid", "creationTimestamp", "generation", "resourceVersion"] {
             after["metadata"][field] = before["metadata"][field].clone();
         }
-        if let Some(mut entry) = applied {
+        let applies_other_fields = patch == Some(PatchKind::Apply) && !has_entry(&before, &entry);
+        if after == before && !applies_other_fields {
+            return Ok(stored.body);
+        }
+        // Who replaces an object or applies to it sets all that it sends; a merge patch only adds to what its manager set.
+        if patch != Some(PatchKind::Merge) {
             let entries = before.pointer("/metadata/managedFields").and_then(Value::as_array).cloned();
             let mut entries = entries.unwrap_or_default();
-            let manager = entry["manager"].clone();
-            let same = |other: &Value| other["manager"] == manager && other["operation"] == "Apply";
-            if let Some(other) = entries.iter().find(|other| same(other) && other["fieldsV1"] == entry["fieldsV1"]) {
-                entry["time"] = other["time"].clone();
-            }
-            entries.retain(|other| !same(other));
-            entries.push(entry);
+            entries.retain(|other| !is_by_same(other, &entry));
+            entries.push(entry.take());
             after["metadata"]["managedFields"] = Value::Array(entries);
-        }
-        if after == before {
-            return Ok(stored.body);
         }
         if after.get("spec") != before.get("spec") {
             after["metadata"]["generation"] = json!(before["metadata"]["generation"].as_u64().unwrap_or(0) + 1);
@@ -243,6 +242,16 @@ impl Store {
         self.collection(kind).put(name, Stored { version, managed, body: body.clone() });
         body
     }
+}
+
+/// Whether two entries of `managedFields` are one manager's, for one way of writing.
+fn is_by_same(one: &Value, other: &Value) -> bool {
+    one["manager"] == other["manager"] && one["operation"] == other["operation"]
+}
+
+fn has_entry(object: &Value, entry: &Value) -> bool {
+    let entries = object.pointer("/metadata/managedFields").and_then(Value::as_array);
+    entries.into_iter().flatten().any(|other| is_by_same(other, entry) && other["fieldsV1"] == entry["fieldsV1"])
 }
 
 fn now() -> String {

@@ -1,11 +1,12 @@
 //! Clusters of the plane: their status, their finalizer, and the end of a membership.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::core::{ApiResource, Status};
+use parking_lot::{Mutex, MutexGuard};
 use serde_json::{Map, Value, json};
 use tokio::sync::Notify;
 
@@ -121,7 +122,7 @@ impl MemberStatus {
     }
 
     fn inputs(&self) -> MutexGuard<'_, StatusInputs> {
-        self.inputs.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inputs.lock()
     }
 
     /// The member is well, or not.
@@ -158,6 +159,11 @@ impl MemberStatus {
             inputs.counted = true;
             self.notify.notify_one();
         }
+    }
+
+    /// What is known of nodes or pods.
+    pub fn known<T>(&self, get: impl FnOnce(&Capacity) -> T) -> T {
+        get(&self.inputs().capacity)
     }
 
     /// Waits until there is something to report, and a little longer when it is not urgent.

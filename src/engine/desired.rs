@@ -1,7 +1,7 @@
 //! What is wanted of one object in one member. Pure.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -41,7 +41,7 @@ pub struct ManifestInputs {
     binding: Option<Arc<BindingSpec>>,
     overrides: Vec<(PolicyKey, Arc<OverrideSpec>)>,
     view: Arc<ClusterView>,
-    plane: String,
+    plane: Arc<str>,
     claimed: bool,
 }
 
@@ -57,7 +57,7 @@ pub struct Manifest {
     /// Whether an object that is not managed is adopted.
     pub overwrite: bool,
     /// Uid of the template.
-    pub template: String,
+    pub template: Arc<str>,
     /// Whether a policy claims the template. Without one, an object keeps what it was last given.
     pub claimed: bool,
     /// Kinds and names of the override policies that made it differ from the template.
@@ -194,7 +194,7 @@ pub fn check_adoption(
     let remedy = "delete it there, or set conflictResolution: Overwrite in the policy or the annotation \
                   work.karmada.io/conflict-resolution: overwrite on the template";
     let comes_from_here = match &live.plane {
-        Some(mark) => mark == plane,
+        Some(mark) => **mark == *plane,
         None => !manifest.template.is_empty() && live.template.as_deref() == Some(&manifest.template),
     };
     if comes_from_here {
@@ -240,14 +240,14 @@ pub fn holds(live: &Live, manifest: &Manifest) -> bool {
 }
 
 /// How long to wait before an object that was found changed is repaired once more: at once, unless somebody else keeps
-/// writing the same fields. Then the two of them must not wear out the API server.
+/// writing the same fields. Then the two of them must not wear out the API server. Times count from the engine's start.
 #[must_use]
-pub fn repair_backoff(count: u32, last: Instant, now: Instant) -> Duration {
+pub fn repair_backoff(count: u32, last: Duration, now: Duration) -> Duration {
     let pause = match count {
         0..=2 => Duration::ZERO,
         count => Duration::from_millis(250).saturating_mul(1 << (count - 3).min(8)),
     };
-    (last + pause).saturating_duration_since(now)
+    (last + pause).saturating_sub(now)
 }
 
 /// An object's own kind, namespace and name, to be sure that an answer is about what was asked.

@@ -2,7 +2,7 @@
 //! replaced (see [`super::update`]), provided that it still is what was read.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use kube::core::ApiResource;
 use serde_json::Value;
@@ -28,16 +28,13 @@ const CONFLICT_RECHECK: Duration = Duration::from_secs(60);
 /// How often an update is built anew on what is there now, before it waits for its turn.
 const UPDATE_ATTEMPTS: u32 = 3;
 
-/// Repairs with less than this between them count as a fight over the object, which is slowed down.
-const REPAIRS_IN_A_ROW: Duration = Duration::from_secs(60);
-
 /// What is known when work on an object begins.
 enum Begin {
     Nothing,
     Refused(String),
-    Remove { live: Live, preserve: bool },
+    Remove { live: Arc<Live>, preserve: bool },
     Create(Manifest),
-    Update { manifest: Manifest, live: Option<Live>, repair: Option<Repair> },
+    Update { manifest: Manifest, live: Option<Arc<Live>>, repair: Option<Repair> },
 }
 
 /// Brings one object of a member to what is wanted of it. IO.
@@ -52,7 +49,7 @@ pub(super) async fn run(engine: Arc<Engine>, session: Arc<Session>, key: Key) ->
         Begin::Remove { live, preserve } => return remove(&engine, &session, &key, &live, preserve).await,
         Begin::Create(manifest) => (manifest, None),
         Begin::Update { manifest, live, repair } => {
-            let wait = repair.map(|repair| repair_backoff(repair.count, repair.at, Instant::now())).unwrap_or_default();
+            let wait = repair.map(|repair| repair_backoff(repair.count, repair.at, engine.now())).unwrap_or_default();
             if !wait.is_zero() {
                 return Outcome::Again(wait);
             }
@@ -84,12 +81,12 @@ fn begin(engine: &Engine, session: &Session, key: &Key) -> Begin {
     let (step, live, repair, attempt) = {
         let mut index = engine.index();
         let Some(member) = index.member(&session.cluster) else { return Begin::Nothing };
-        if !member.reachable || !member.synced.contains(&key.kind) {
-            // Its turn is as soon as all objects of the kind are known.
+        let live = member.live.get(key).cloned();
+        if !member.reachable || (live.is_none() && !member.synced.contains(&key.kind)) {
+            // Whether it is there is known when all objects of the kind are.
             index.postpone(&session.cluster, key);
             return Begin::Nothing;
         }
-        let live = member.live.get(key).cloned();
         let (repair, attempt) = (member.repairs.get(key).copied(), member.attempts.get(key).cloned());
         (desired_state(&index, &session.cluster, key), live, repair, attempt)
     };
@@ -127,8 +124,8 @@ fn begin(engine: &Engine, session: &Session, key: &Key) -> Begin {
             if let Err(why) = check_adoption(&live, true, &engine.plane, &manifest, &session.cluster) {
                 return Begin::Refused(why);
             }
-            if live.settled == Some(manifest.hash) || holds(&live, &manifest) {
-                let settled = live.settled == Some(manifest.hash) && attempt == Some(Attempt::Applied);
+            if live.settled() == Some(manifest.hash) || holds(&live, &manifest) {
+                let settled = live.settled() == Some(manifest.hash) && attempt == Some(Attempt::Applied);
                 if !settled {
                     engine.change(|index| index.settle(&session.cluster, key, live.hash, manifest.hash));
                 }
@@ -232,24 +229,8 @@ impl Write<'_> {
 
     /// Counts a repair when the wanted state is what it was: then it is the live object that somebody changed.
     fn count_repair(&self) {
-        let wanted = self.manifest.hash;
-        let is_repair = {
-            let mut index = self.engine.index();
-            let repairs = &mut index.member_mut(&self.session.cluster).repairs;
-            match repairs.get_mut(self.key).filter(|repair| repair.wanted == wanted) {
-                Some(repair) => {
-                    let in_a_row = repair.at.elapsed() < REPAIRS_IN_A_ROW;
-                    let count = if in_a_row { repair.count + 1 } else { 1 };
-                    *repair = Repair { count, at: Instant::now(), ..*repair };
-                    true
-                }
-                None => {
-                    repairs.insert(self.key.clone(), Repair { wanted, count: 0, at: Instant::now() });
-                    false
-                }
-            }
-        };
-        if is_repair {
+        let (wanted, now) = (self.manifest.hash, self.engine.now());
+        if self.engine.index().count_repair(&self.session.cluster, self.key, wanted, now) {
             tracing::info!(cluster = %self.session.cluster, object = %self.key, "found changed; repaired");
         }
     }
@@ -266,11 +247,7 @@ impl Write<'_> {
     /// Remembers an object that is as wanted.
     fn written(&self, object: Value) {
         let (live, wanted) = (Live::of(object), self.manifest.hash);
-        self.engine.change(|index| {
-            let repairs = &mut index.member_mut(&self.session.cluster).repairs;
-            repairs.entry(self.key.clone()).or_insert(Repair { wanted, count: 0, at: Instant::now() }).wanted = wanted;
-            index.applied(&self.session.cluster, self.key, live, wanted)
-        });
+        self.engine.change(|index| index.applied(&self.session.cluster, self.key, live, wanted));
     }
 }
 

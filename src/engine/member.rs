@@ -3,27 +3,25 @@
 //! A member that goes away costs nobody else anything: its watches and workers stop, its queue keeps what is to be done,
 //! and all is looked at again when it returns. Nothing is written as a sign of life; the plane hears of changes only.
 
-use std::collections::{HashMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Uri};
 use kube::Client;
 use kube::api::Api;
-use kube::core::{ApiResource, PartialObjectMeta};
+use kube::core::ApiResource;
+use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{sleep, timeout};
 
 use super::cluster::{MemberStatus, Readiness, write_status};
 use super::discovery::{Served, discover};
-use super::key::{ClusterName, Key, KindKey, ObjectKey};
-use super::model::{Live, text, version};
+use super::key::{ClusterName, KindKey};
+use super::member_kinds::{Nodes, Pods, follow_definitions, follow_kinds};
 use super::rest::{Rest, message};
-use super::summary::{Capacity, Node, Pod, node_name, pod_uid};
-use super::watch::{News, follow, follow_as};
+use super::watch::mirror;
 use super::{Engine, dispatch};
-use crate::karmada::MANAGED_LABEL;
 
 /// How often a member is asked whether it is well.
 const PROBE_EVERY: Duration = Duration::from_secs(3);
@@ -36,9 +34,6 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How many times in a row it must fail to answer before it counts as away.
 const FAILURES: u32 = 2;
-
-/// How long a kind is watched after its last use.
-const LINGER: Duration = Duration::from_secs(60);
 
 /// How often a member is asked which kinds it serves, besides when its definitions change.
 const DISCOVER_EVERY: Duration = Duration::from_secs(600);
@@ -88,7 +83,7 @@ impl Session {
     }
 
     fn served(&self) -> MutexGuard<'_, Served> {
-        self.served.lock().unwrap_or_else(PoisonError::into_inner)
+        self.served.lock()
     }
 
     /// How the member serves a kind, and whether it is namespaced there.
@@ -105,6 +100,22 @@ impl Session {
     /// Asks which kinds are served, less often each time: one was missing.
     pub fn kind_missing(&self) {
         self.kind_missing.notify_one();
+    }
+
+    /// Asks which kinds are served, in a moment: definitions changed.
+    pub fn definitions_changed(&self) {
+        self.definitions_changed.notify_one();
+    }
+
+    /// Waits until the member was asked again which kinds it serves.
+    pub async fn discovered(&self) {
+        self.discovered.notified().await;
+    }
+
+    /// Whether the member is certain to have no objects of a kind.
+    #[must_use]
+    pub fn lacks(&self, kind: &KindKey) -> bool {
+        self.served().lacks(kind)
     }
 }
 
@@ -249,8 +260,8 @@ impl Up {
         let mut tasks = JoinSet::new();
         tasks.spawn(keep_discovering(session.clone(), member_status.clone()));
         tasks.spawn(follow_definitions(session.clone()));
-        tasks.spawn(follow_nodes(client.clone(), member_status.clone()));
-        tasks.spawn(follow_pods(client.clone(), member_status.clone()));
+        tasks.spawn(mirror(Api::all(client.clone()), Nodes(member_status.clone())));
+        tasks.spawn(mirror(Api::all(client.clone()), Pods(member_status.clone())));
         tasks.spawn(follow_kinds(engine.clone(), session.clone()));
         tasks.spawn(keep_reporting(engine.clone(), session.cluster.clone(), member_status.clone()));
         let queue = engine.queue_of(&session.cluster);
@@ -305,64 +316,6 @@ async fn keep_discovering(session: Arc<Session>, member_status: Arc<MemberStatus
     }
 }
 
-/// A definition that comes or goes changes which kinds are served. Metadata is enough to notice.
-async fn follow_definitions(session: Arc<Session>) {
-    type Definition =
-        PartialObjectMeta<k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition>;
-    let api: Api<Definition> = Api::all(session.rest.client().clone());
-    follow_as(api, None, "CustomResourceDefinition", |news| match news {
-        News::Begin | News::Listed(_) | News::Complete => {}
-        // Its kind is served a moment after a definition came, which is told by a change of its status.
-        News::Changed(_) | News::Gone(_) => session.definitions_changed.notify_one(),
-    })
-    .await;
-}
-
-async fn follow_nodes(client: Client, member_status: Arc<MemberStatus>) {
-    let mut listed = HashSet::new();
-    follow_as(Api::<Node>::all(client), None, "Node", |news| {
-        let changed = |capacity: &mut Capacity, node: &Node| capacity.put_node(node);
-        match news {
-            News::Begin => listed.clear(),
-            News::Listed(node) => {
-                listed.insert(node_name(&node));
-                member_status.count(|capacity| changed(capacity, &node));
-            }
-            News::Complete => member_status.count(|capacity| {
-                capacity.keep_nodes(&std::mem::take(&mut listed));
-                true
-            }),
-            News::Changed(node) => member_status.count(|capacity| changed(capacity, &node)),
-            News::Gone(node) => member_status.count(|capacity| {
-                capacity.remove_node(&node);
-                true
-            }),
-        }
-    })
-    .await;
-}
-
-async fn follow_pods(client: Client, member_status: Arc<MemberStatus>) {
-    let mut listed = HashSet::new();
-    follow_as(Api::<Pod>::all(client), None, "Pod", |news| match news {
-        News::Begin => listed.clear(),
-        News::Listed(pod) => {
-            listed.insert(pod_uid(&pod));
-            member_status.count(|capacity| capacity.put_pod(&pod));
-        }
-        News::Complete => member_status.count(|capacity| {
-            capacity.keep_pods(&std::mem::take(&mut listed));
-            true
-        }),
-        News::Changed(pod) => member_status.count(|capacity| capacity.put_pod(&pod)),
-        News::Gone(pod) => member_status.count(|capacity| {
-            capacity.remove_pod(&pod);
-            true
-        }),
-    })
-    .await;
-}
-
 async fn keep_reporting(engine: Arc<Engine>, cluster: ClusterName, member_status: Arc<MemberStatus>) {
     loop {
         let mut wait = Duration::ZERO;
@@ -376,86 +329,6 @@ async fn keep_reporting(engine: Arc<Engine>, cluster: ClusterName, member_status
             sleep(wait).await;
         }
     }
-}
-
-/// Watches the managed objects of those kinds that are in use, one watch a kind.
-async fn follow_kinds(engine: Arc<Engine>, session: Arc<Session>) {
-    let mut changes = engine.kinds.subscribe();
-    let mut watches: HashMap<Arc<KindKey>, tokio::task::AbortHandle> = HashMap::new();
-    let mut unused: HashMap<Arc<KindKey>, Instant> = HashMap::new();
-    let mut tasks = JoinSet::new();
-    loop {
-        changes.borrow_and_update();
-        let wanted = engine.index().member_kinds(&session.cluster);
-        for kind in &wanted {
-            unused.remove(kind);
-            if watches.contains_key(kind) {
-                continue;
-            }
-            let Some((resource, _)) = session.resource(kind) else {
-                let lacks = session.served().lacks(kind);
-                if lacks {
-                    engine.change(|index| index.kind_unserved(&session.cluster, kind));
-                }
-                session.kind_missing();
-                continue;
-            };
-            engine.index().member_mut(&session.cluster).unserved.remove(kind);
-            let task = follow_kind(engine.clone(), session.clone(), kind.clone(), resource);
-            watches.insert(kind.clone(), tasks.spawn(task));
-        }
-        for kind in watches.keys().filter(|kind| !wanted.contains(*kind)) {
-            unused.entry(kind.clone()).or_insert_with(Instant::now);
-        }
-        for (kind, _) in unused.extract_if(|_, since| since.elapsed() >= LINGER) {
-            if let Some(watch) = watches.remove(&kind) {
-                watch.abort();
-                engine.change(|index| {
-                    index.forget_member_kind(&session.cluster, &kind);
-                    super::index::Requeues::default()
-                });
-            }
-        }
-        tokio::select! {
-            _ = changes.changed() => {}
-            () = session.discovered.notified() => {}
-            () = sleep(LINGER), if !unused.is_empty() => {}
-            Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
-        }
-        // A burst of bindings brings one kind.
-        sleep(Duration::from_millis(5)).await;
-    }
-}
-
-async fn follow_kind(engine: Arc<Engine>, session: Arc<Session>, kind: Arc<KindKey>, resource: ApiResource) {
-    let label = format!("{MANAGED_LABEL}=true");
-    let cluster = session.cluster.clone();
-    // What is not listed is gone, except what came into being since the list was asked for.
-    let mut unseen: HashSet<Key> = HashSet::new();
-    follow(session.rest.client().clone(), resource, None, Some(&label), |news| match news {
-        News::Begin => unseen = engine.index().live_keys(&cluster, &kind).into_iter().collect(),
-        News::Listed(object) => {
-            let key = ObjectKey::of(&kind, &object);
-            unseen.remove(&key);
-            let live = Live::of(object);
-            engine.change(|index| index.put_live(&cluster, &key, live, true));
-        }
-        News::Complete => {
-            let gone: Vec<Key> = unseen.drain().collect();
-            engine.change(|index| index.member_synced(&cluster, &kind, &gone));
-        }
-        News::Changed(object) => {
-            let key = ObjectKey::of(&kind, &object);
-            let live = Live::of(object);
-            engine.change(|index| index.put_live(&cluster, &key, live, false));
-        }
-        News::Gone(object) => {
-            let key = ObjectKey::of(&kind, &object);
-            let deleted = (text(&object, "/metadata/uid"), version(&object));
-            engine.change(|index| index.remove_live(&cluster, &key, Some((&deleted.0, deleted.1))));
-        }
-    })
-    .await;
 }
 
 #[cfg(test)]

@@ -16,7 +16,10 @@ mod dispatch;
 mod events;
 mod index;
 mod key;
+mod kinds;
 mod member;
+mod member_kinds;
+mod mirror;
 mod model;
 mod plane;
 mod policy;
@@ -25,18 +28,20 @@ mod report;
 mod rest;
 mod schedule;
 mod summary;
+mod templates;
 mod update;
 mod watch;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::Duration;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::Api;
 use kube::core::ApiResource;
 use kube::{Client, ResourceExt};
+use parking_lot::{Mutex, MutexGuard};
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -96,6 +101,7 @@ pub struct Options {
 /// The engine's hands: clients and queues around the index.
 struct Engine {
     plane: String,
+    started: Instant,
     rest: Rest,
     factory: ClientFactory,
     metrics: Metrics,
@@ -159,11 +165,12 @@ pub async fn run(plane: Client, options: Options) {
     let (events, publish) = Events::new(plane.clone());
     let engine = Arc::new_cyclic(|this| Engine {
         plane: id.clone(),
+        started: Instant::now(),
         rest: Rest::new(plane),
         factory,
         metrics: metrics.clone(),
         settings,
-        index: Mutex::new(Index::of(id)),
+        index: Mutex::new(Index::of(&id)),
         schedule: Arc::new(Queue::new(depth("engine-schedule"))),
         report: Arc::new(Queue::new(depth("engine-report"))),
         clusters: Arc::new(Queue::new(depth("engine-cluster"))),
@@ -188,7 +195,7 @@ pub async fn run(plane: Client, options: Options) {
     tracing::info!(plane = engine.plane, "everything of the plane is known");
     ready.store(true, Ordering::Release);
 
-    tasks.spawn(plane::follow_templates(engine.clone()));
+    tasks.spawn(templates::follow_templates(engine.clone()));
     let e = engine.clone();
     let work = move |key| schedule::run(e.clone(), key);
     tasks.spawn(engine.schedule.clone().work("engine-schedule", settings.plane_concurrency, metrics.clone(), work));
@@ -223,17 +230,18 @@ async fn identity(plane: &Client) -> String {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Engine {
     fn index(&self) -> MutexGuard<'_, Index> {
-        lock(&self.index)
+        self.index.lock()
     }
 
     fn members(&self) -> MutexGuard<'_, HashMap<ClusterName, MemberHandle>> {
-        lock(&self.members)
+        self.members.lock()
+    }
+
+    /// The time, counted from the engine's start.
+    fn now(&self) -> Duration {
+        self.started.elapsed()
     }
 
     /// Changes the index and queues what follows from it.
@@ -263,12 +271,17 @@ impl Engine {
 
     fn queue_of(&self, cluster: &ClusterName) -> Arc<Queue<Key>> {
         let new = || Arc::new(Queue::new(self.dispatch_depth.clone()));
-        lock(&self.dispatch).entry(cluster.clone()).or_insert_with(new).clone()
+        self.dispatch.lock().entry(cluster.clone()).or_insert_with(new).clone()
     }
 
     /// Whether many objects wait to be sent to members. Users wait for these, rather than for statuses.
     fn is_delivering(&self) -> bool {
         self.schedule.depth() + self.dispatch_depth.get() > BACKLOG
+    }
+
+    /// An object of the plane was seen that cannot be read.
+    fn count_unreadable(&self, kind: &str) {
+        self.unreadable.get_or_create(&KindLabel { kind: kind.to_owned() }).inc();
     }
 
     /// A watch of the plane is complete.
@@ -288,7 +301,7 @@ impl Engine {
 
     fn stop_member(&self, name: &str) {
         self.members().remove(name);
-        lock(&self.dispatch).remove(name);
+        self.dispatch.lock().remove(name);
     }
 
     /// The address or the credentials of a member may have changed.
@@ -300,8 +313,8 @@ impl Engine {
 
     fn set_credential(&self, secret: &str, credential: Option<Credential>) {
         match credential {
-            Some(credential) => lock(&self.credentials).insert(secret.to_owned(), credential),
-            None => lock(&self.credentials).remove(secret),
+            Some(credential) => self.credentials.lock().insert(secret.to_owned(), credential),
+            None => self.credentials.lock().remove(secret),
         };
         let concerned: Vec<ClusterName> = {
             let index = self.index();
@@ -316,7 +329,7 @@ impl Engine {
     }
 
     fn credential_names(&self) -> Vec<String> {
-        lock(&self.credentials).keys().cloned().collect()
+        self.credentials.lock().keys().cloned().collect()
     }
 
     /// How to reach and enter a member, as its Cluster and the Secret that it names say now.
@@ -337,7 +350,7 @@ impl Engine {
         let reference = spec.secret_ref.ok_or_else(|| missing("spec.secretRef is not set".to_owned()))?;
         let (namespace, secret) = (&reference.namespace, &reference.name);
         let found = if namespace == CLUSTER_NAMESPACE {
-            lock(&self.credentials).get(secret).cloned()
+            self.credentials.lock().get(secret).cloned()
         } else {
             let secrets: Api<Secret> = Api::namespaced(self.rest.client().clone(), namespace);
             let found = secrets.get_opt(secret).await.map_err(|error| missing(message(&error)))?;
@@ -355,10 +368,10 @@ impl Engine {
 
     /// How the plane serves a kind.
     fn plane_resource(&self, kind: &Arc<KindKey>) -> Option<ApiResource> {
-        lock(&self.plane_served).get(kind).map(|(resource, _)| resource.clone())
+        self.plane_served.lock().get(kind).map(|(resource, _)| resource.clone())
     }
 
     fn set_plane_served(&self, served: HashMap<Arc<KindKey>, (ApiResource, bool)>) {
-        *lock(&self.plane_served) = served;
+        *self.plane_served.lock() = served;
     }
 }

@@ -14,6 +14,7 @@ use super::update::has_foreign_fields;
 use crate::interpret::{self, Health, TEMPLATE_GENERATION_ANNOTATION};
 use crate::karmada::MANAGED_LABEL;
 use crate::karmada::binding::{BindingSpec, BindingStatus};
+use crate::karmada::shared::Shared;
 
 /// Finalizer on bindings: members are cleaned before the binding goes.
 pub const BINDING_FINALIZER: &str = "karmada.io/binding-controller";
@@ -58,7 +59,7 @@ pub const CLUSTER_BINDING_NAME_ANNOTATION: &str = "clusterresourcebinding.karmad
 #[derive(Clone, Debug, PartialEq)]
 pub struct Template {
     /// Identity.
-    pub uid: String,
+    pub uid: Arc<str>,
     /// Version of the object.
     pub version: u64,
     /// Generation of its spec.
@@ -82,7 +83,7 @@ impl Template {
         let (deleting, cascade) = (is_deleting(&object), Cascade::of(&object));
         let body = interpret::without_state(object);
         let (body, status) = (body.to_string().into(), status.to_string().into());
-        Self { uid, version, generation, deleting, cascade, body, status }
+        Self { uid: uid.into(), version, generation, deleting, cascade, body, status }
     }
 
     /// Hash of everything that members' objects are made from.
@@ -138,19 +139,19 @@ pub struct Binding {
     /// Whether it is being deleted.
     pub deleting: bool,
     /// Its finalizers.
-    pub finalizers: Vec<String>,
+    pub finalizers: Shared<Vec<String>>,
     /// Its owners.
     pub owners: Vec<OwnerReference>,
     /// Its annotations.
-    pub annotations: BTreeMap<String, String>,
+    pub annotations: Shared<BTreeMap<String, String>>,
     /// Its labels.
-    pub labels: BTreeMap<String, String>,
+    pub labels: Shared<BTreeMap<String, String>>,
     /// Where the object goes.
     pub spec: Arc<BindingSpec>,
     /// Clusters that the object is no longer meant for but may still be in.
     pub removing: BTreeSet<ClusterName>,
     /// What was last reported.
-    pub status: Arc<BindingStatus>,
+    pub status: BindingStatus,
 }
 
 impl Binding {
@@ -173,13 +174,13 @@ impl Binding {
             version,
             generation,
             deleting: wire.metadata.deletion_timestamp.is_some(),
-            finalizers: wire.metadata.finalizers.unwrap_or_default(),
+            finalizers: wire.metadata.finalizers.unwrap_or_default().into(),
             owners: wire.metadata.owner_references.unwrap_or_default(),
-            annotations,
-            labels: wire.metadata.labels.unwrap_or_default(),
+            annotations: annotations.into(),
+            labels: wire.metadata.labels.unwrap_or_default().into(),
             spec: Arc::new(wire.spec),
             removing,
-            status: Arc::new(wire.status),
+            status: wire.status,
         })
     }
 
@@ -222,25 +223,25 @@ impl Binding {
 #[derive(Clone, Debug)]
 pub struct Live {
     /// Identity.
-    pub uid: String,
+    pub uid: Box<str>,
     /// Version of the object.
     pub version: u64,
     /// Whether it is being deleted.
     pub deleting: bool,
     /// Which plane it came from.
-    pub plane: Option<String>,
+    pub plane: Option<Arc<str>>,
     /// Uid of the template that it came from.
-    pub template: Option<String>,
+    pub template: Option<Arc<str>>,
     /// Fingerprint of the manifest that was last applied.
     pub manifest: Option<u128>,
     /// Generation of the template that it was last made from.
     pub template_generation: Option<i64>,
     /// Hash of the object without its status and what the server counts.
     pub hash: u64,
-    /// The wanted state that this one is known to hold.
-    pub settled: Option<u64>,
+    /// The wanted state that it was last known to hold.
+    pub held: Option<u64>,
     /// The object, as long as it is not known whether it is as wanted.
-    pub body: Option<Arc<str>>,
+    pub body: Option<Box<str>>,
     /// The part of its status that matters.
     pub status: Option<Arc<str>>,
     /// How it fares.
@@ -257,7 +258,7 @@ impl Live {
     pub fn of(mut object: Value) -> Self {
         let annotation = |name: &str| {
             let annotations = object.pointer("/metadata/annotations");
-            annotations.and_then(|all| all.get(name)).and_then(Value::as_str).map(str::to_owned)
+            annotations.and_then(|all| all.get(name)).and_then(Value::as_str).map(Arc::<str>::from)
         };
         let (plane, template) = (annotation(PLANE_ANNOTATION), annotation(TEMPLATE_UID_ANNOTATION));
         let (manifest, template_generation) = (manifest_fingerprint(&object), template_generation(&object));
@@ -268,7 +269,7 @@ impl Live {
         strip(&mut object);
         let body = object.to_string();
         Self {
-            uid,
+            uid: uid.into(),
             version,
             deleting,
             plane,
@@ -276,13 +277,25 @@ impl Live {
             manifest,
             template_generation,
             hash: hash(&body),
-            settled: None,
+            held: None,
             body: Some(body.into()),
             status: status.map(|status| status.to_string().into()),
             health,
             has_foreign_fields,
             adopted,
         }
+    }
+
+    /// The wanted state that it is known to hold now.
+    #[must_use]
+    pub fn settled(&self) -> Option<u64> {
+        self.held.filter(|_| self.body.is_none())
+    }
+
+    /// It is known to hold a wanted state: what it looks like is of no interest any more.
+    pub fn settle(&mut self, wanted: u64) {
+        self.held = Some(wanted);
+        self.body = None;
     }
 }
 
@@ -393,6 +406,12 @@ pub fn text(object: &Value, pointer: &str) -> String {
 #[must_use]
 pub fn version(object: &Value) -> u64 {
     text(object, "/metadata/resourceVersion").parse().unwrap_or(0)
+}
+
+/// Uid and version of an object.
+#[must_use]
+pub fn identity(object: &Value) -> (&str, u64) {
+    (object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default(), version(object))
 }
 
 fn generation(object: &Value) -> i64 {

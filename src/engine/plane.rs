@@ -1,47 +1,32 @@
-//! Watches in the plane: clusters, policies, bindings, namespaces and credentials always; templates by kind, for as long
-//! as a policy selects or a binding names the kind.
+//! What is always watched in the plane: clusters, policies, bindings, namespaces and credentials.
 
-use std::collections::{HashMap, HashSet};
-use std::hash::Hash;
+use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
-use kube::api::{Api, ListParams};
 use kube::core::ApiResource;
-use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
 
-use super::discovery::discover;
-use super::index::{DeletedObject, PolicyKey, Requeues};
-use super::key::{ClusterName, Key, KindKey, ObjectKey};
-use super::model::{Binding, Template, text, version};
+use super::index::{PolicyKey, Requeues};
+use super::key::{ClusterName, Key};
+use super::mirror::{Mirror, Source};
+use super::model::{Binding, identity, text};
 use super::policy;
 use super::rest::message;
 use super::schedule::binding_key;
-use super::watch::{News, follow};
+use super::watch::mirror_json;
 use super::{Credential, Engine};
 use crate::karmada::{
     CLUSTER_NAMESPACE, CLUSTER_POLICY_PERMANENT_ID_LABEL, Cluster, ClusterOverridePolicy, ClusterPropagationPolicy,
     ClusterResourceBinding, OverridePolicy, POLICY_PERMANENT_ID_LABEL, PropagationPolicy, ResourceBinding,
 };
 use crate::runtime::guarded::omitted;
-use crate::runtime::metrics::KindLabel;
 use crate::runtime::status::StatusWriter;
-
-/// How long a kind is watched after its last use.
-const LINGER: Duration = Duration::from_secs(60);
-
-/// How soon a kind that is selected but not served is looked for again.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
 /// Watches that must be complete before anything is decided.
 pub(super) const MIRRORS: usize = 9;
@@ -49,74 +34,69 @@ pub(super) const MIRRORS: usize = 9;
 /// Starts the watches that always run.
 pub(super) fn start(engine: &Arc<Engine>, tasks: &mut JoinSet<()>) {
     let e = engine;
-    tasks.spawn(clusters(e.clone()));
-    tasks.spawn(policies::<PropagationPolicy>(e.clone(), true));
-    tasks.spawn(policies::<ClusterPropagationPolicy>(e.clone(), false));
-    tasks.spawn(overrides::<OverridePolicy>(e.clone(), true));
-    tasks.spawn(overrides::<ClusterOverridePolicy>(e.clone(), false));
-    tasks.spawn(bindings::<ResourceBinding>(e.clone(), true));
-    tasks.spawn(bindings::<ClusterResourceBinding>(e.clone(), false));
-    tasks.spawn(namespaces(e.clone()));
-    tasks.spawn(credentials(e.clone()));
+    follow::<Cluster, _>(e, tasks, None, Clusters(e.clone()));
+    follow::<PropagationPolicy, _>(e, tasks, None, Policies::<PropagationPolicy>::of(e, true));
+    follow::<ClusterPropagationPolicy, _>(e, tasks, None, Policies::<ClusterPropagationPolicy>::of(e, false));
+    follow::<OverridePolicy, _>(e, tasks, None, Overrides(Policies::<OverridePolicy>::of(e, true)));
+    follow::<ClusterOverridePolicy, _>(e, tasks, None, Overrides(Policies::<ClusterOverridePolicy>::of(e, false)));
+    follow::<ResourceBinding, _>(e, tasks, None, Bindings { engine: e.clone(), namespaced: true });
+    follow::<ClusterResourceBinding, _>(e, tasks, None, Bindings { engine: e.clone(), namespaced: false });
+    follow::<Namespace, _>(e, tasks, None, Namespaces(e.clone()));
+    follow::<Secret, _>(e, tasks, Some(CLUSTER_NAMESPACE), CredentialSecrets(e.clone()));
 }
 
-/// What a watch does with its objects.
-struct Mirror<K> {
-    /// What an object is known by; nothing for those that do not matter.
-    key: fn(&Value) -> Option<K>,
-    /// An object is there, or changed; the flag tells whether it was listed.
-    put: Box<dyn Fn(K, Value, bool) + Send + Sync>,
-    /// An object is gone; with its uid and version if the watch reported it.
-    remove: Box<dyn Fn(&K, DeletedObject<'_>) + Send + Sync>,
-    /// Everything that is known.
-    known: Box<dyn Fn() -> Vec<K> + Send + Sync>,
-}
-
-async fn mirror<K>(engine: &Engine, resource: ApiResource, namespace: Option<&str>, mirror: Mirror<K>)
+/// Starts a watch of a kind that Karmada's API or Kubernetes always serves.
+fn follow<K, M>(engine: &Arc<Engine>, tasks: &mut JoinSet<()>, namespace: Option<&'static str>, mirror: M)
 where
-    K: Eq + Hash + Send,
+    K: Resource<DynamicType = ()>,
+    M: Mirror<Object = Value> + 'static,
+    M::Key: 'static,
 {
-    // What is not listed is gone, except what came into being since the list was asked for.
-    let mut unseen: HashSet<K> = HashSet::new();
-    let mut first = true;
-    let kind = resource.kind.clone();
-    let count = |object: &Value| {
-        if let Some(problem) = omitted(object) {
-            let (namespace, name) = (text(object, "/metadata/namespace"), text(object, "/metadata/name"));
-            tracing::warn!(kind, namespace, name, problem, "object cannot be read");
-            engine.unreadable.get_or_create(&KindLabel { kind: kind.clone() }).inc();
+    let resource = ApiResource::erase::<K>(&());
+    let mirror = Awaited { engine: engine.clone(), kind: resource.kind.clone(), is_awaited: true, mirror };
+    let client = engine.rest.client().clone();
+    tasks.spawn(async move { mirror_json(client, resource, namespace, None, mirror).await });
+}
+
+/// A mirror that the engine waits for at its start.
+struct Awaited<M> {
+    engine: Arc<Engine>,
+    kind: String,
+    is_awaited: bool,
+    mirror: M,
+}
+
+impl<M: Mirror<Object = Value>> Mirror for Awaited<M> {
+    type Object = Value;
+    type Key = M::Key;
+
+    fn key(&self, object: &Value) -> Option<M::Key> {
+        self.mirror.key(object)
+    }
+
+    fn known(&self) -> Vec<M::Key> {
+        self.mirror.known()
+    }
+
+    fn apply(&mut self, key: M::Key, object: Value, source: Source) {
+        if let Some(problem) = omitted(&object) {
+            let (namespace, name) = (text(&object, "/metadata/namespace"), text(&object, "/metadata/name"));
+            tracing::warn!(kind = self.kind, namespace, name, problem, "object cannot be read");
+            self.engine.count_unreadable(&self.kind);
         }
-    };
-    follow(engine.rest.client().clone(), resource, namespace, None, |news| match news {
-        News::Begin => unseen = (mirror.known)().into_iter().collect(),
-        News::Listed(object) => {
-            count(&object);
-            if let Some(key) = (mirror.key)(&object) {
-                unseen.remove(&key);
-                (mirror.put)(key, object, true);
-            }
+        self.mirror.apply(key, object, source);
+    }
+
+    fn delete(&mut self, key: &M::Key, last: Option<&Value>) {
+        self.mirror.delete(key, last);
+    }
+
+    fn synced(&mut self) {
+        self.mirror.synced();
+        if std::mem::take(&mut self.is_awaited) {
+            self.engine.mirrored();
         }
-        News::Complete => {
-            for key in unseen.drain() {
-                (mirror.remove)(&key, None);
-            }
-            if std::mem::take(&mut first) {
-                engine.mirrored();
-            }
-        }
-        News::Changed(object) => {
-            count(&object);
-            if let Some(key) = (mirror.key)(&object) {
-                (mirror.put)(key, object, false);
-            }
-        }
-        News::Gone(object) => {
-            if let Some(key) = (mirror.key)(&object) {
-                (mirror.remove)(&key, Some((&text(&object, "/metadata/uid"), version(&object))));
-            }
-        }
-    })
-    .await;
+    }
 }
 
 fn parsed<T: DeserializeOwned>(object: Value) -> Option<T> {
@@ -129,25 +109,35 @@ fn parsed<T: DeserializeOwned>(object: Value) -> Option<T> {
         .ok()
 }
 
-async fn clusters(engine: Arc<Engine>) {
-    let (put, remove, known) = (engine.clone(), engine.clone(), engine.clone());
-    let rules = Mirror::<ClusterName> {
-        key: |object| Some(text(object, "/metadata/name").into()),
-        put: Box::new(move |name, object, relist| {
-            if let Some(cluster) = parsed::<Cluster>(object) {
-                put.change(|index| index.put_cluster(cluster, relist));
-                put.connection_changed(&name);
-            }
-        }),
-        remove: Box::new(move |name, deleted| remove.change(|index| index.remove_cluster(name, deleted))),
-        known: Box::new(move || known.index().clusters.keys().cloned().collect()),
-    };
-    mirror(&engine, ApiResource::erase::<Cluster>(&()), None, rules).await;
+struct Clusters(Arc<Engine>);
+
+impl Mirror for Clusters {
+    type Object = Value;
+    type Key = ClusterName;
+
+    fn key(&self, object: &Value) -> Option<ClusterName> {
+        Some(text(object, "/metadata/name").into())
+    }
+
+    fn known(&self) -> Vec<ClusterName> {
+        self.0.index().clusters.keys().cloned().collect()
+    }
+
+    fn apply(&mut self, name: ClusterName, object: Value, source: Source) {
+        if let Some(cluster) = parsed::<Cluster>(object) {
+            self.0.change(|index| index.put_cluster(cluster, source.is_list()));
+            self.0.connection_changed(&name);
+        }
+    }
+
+    fn delete(&mut self, name: &ClusterName, last: Option<&Value>) {
+        self.0.change(|index| index.remove_cluster(name, last.map(identity)));
+    }
 }
 
-fn policy_key(object: &Value) -> Option<PolicyKey> {
+fn policy_key(object: &Value) -> PolicyKey {
     let namespace = Some(text(object, "/metadata/namespace")).filter(|namespace| !namespace.is_empty());
-    Some((namespace, text(object, "/metadata/name")))
+    (namespace, text(object, "/metadata/name"))
 }
 
 /// Tells, by an event, why a policy is not acted on.
@@ -159,104 +149,177 @@ fn warn(events: &StatusWriter, resource: &ApiResource, object: &Value, why: Stri
     tokio::spawn(async move { events.warn_about(&about, policy::UNREADABLE, &why).await });
 }
 
-async fn policies<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced: bool) {
-    let label = if namespaced { POLICY_PERMANENT_ID_LABEL } else { CLUSTER_POLICY_PERMANENT_ID_LABEL };
-    let (put, remove, known) = (engine.clone(), engine.clone(), engine.clone());
-    let (resource, events) = (ApiResource::erase::<K>(&()), StatusWriter::new(engine.rest.client().clone(), "engine"));
-    let rules = Mirror::<PolicyKey> {
-        key: policy_key,
-        put: Box::new(move |key, mut object, _| {
-            if let Some(keep) = policy::finalizers_to_keep(&object) {
-                let operations = policy::release(&keep);
-                tokio::spawn(policy::patch(put.rest.clone(), resource.clone(), object.clone(), operations));
-            }
-            // A policy that is being deleted has no say any more.
-            if object.pointer("/metadata/deletionTimestamp").is_some() {
-                put.change(|index| index.set_policy(key, None));
-                return;
-            }
-            let (id, is_new) = policy::permanent_id(label, &object);
-            if is_new {
-                let operations = policy::identify(label, &object, &id);
-                tokio::spawn(policy::patch(put.rest.clone(), resource.clone(), object.clone(), operations));
-            }
-            put.change(|index| index.set_permanent_id(key.clone(), Some(&id)));
-            match policy::propagation(&mut object) {
-                Ok(spec) => put.change(|index| index.set_policy(key, Some(spec))),
-                // One that is not understood is not one that is gone: what it placed must not be removed.
-                Err(why) => {
-                    warn(&events, &resource, &object, why);
-                    put.change(|index| {
-                        index.mark_policy_unreadable(key);
-                        Requeues::default()
-                    });
-                }
-            }
-        }),
-        remove: Box::new(move |key, _| {
-            remove.change(|index| index.set_permanent_id(key.clone(), None));
-            remove.change(|index| index.set_policy(key.clone(), None));
-        }),
-        known: Box::new(move || known.index().policy_keys(namespaced)),
-    };
-    mirror(&engine, ApiResource::erase::<K>(&()), None, rules).await;
+/// Propagation policies of one kind.
+struct Policies<K> {
+    engine: Arc<Engine>,
+    namespaced: bool,
+    resource: ApiResource,
+    events: StatusWriter,
+    kind: PhantomData<fn() -> K>,
 }
 
-async fn overrides<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced: bool) {
-    let (put, remove, known) = (engine.clone(), engine.clone(), engine.clone());
-    let (resource, events) = (ApiResource::erase::<K>(&()), StatusWriter::new(engine.rest.client().clone(), "engine"));
-    let rules = Mirror::<PolicyKey> {
-        key: policy_key,
-        put: Box::new(move |key, mut object, _| {
-            let spec = policy::overriding(&mut object);
-            if let Some(why) = &spec.unreadable {
-                warn(&events, &resource, &object, format!("spec: {why}; objects that it selects are not written"));
-            }
-            put.change(|index| index.set_override(key, Some(spec)));
-        }),
-        remove: Box::new(move |key, _| remove.change(|index| index.set_override(key.clone(), None))),
-        known: Box::new(move || known.index().override_keys(namespaced)),
-    };
-    mirror(&engine, ApiResource::erase::<K>(&()), None, rules).await;
+impl<K: Resource<DynamicType = ()>> Policies<K> {
+    fn of(engine: &Arc<Engine>, namespaced: bool) -> Self {
+        let events = StatusWriter::new(engine.rest.client().clone(), "engine");
+        Self { engine: engine.clone(), namespaced, resource: ApiResource::erase::<K>(&()), events, kind: PhantomData }
+    }
 }
 
-async fn bindings<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced: bool) {
-    let (put, remove, known) = (engine.clone(), engine.clone(), engine.clone());
-    let rules = Mirror::<Key> {
-        key: binding_key,
-        put: Box::new(move |key, object, relist| match Binding::of(object) {
-            Ok(binding) => put.change(|index| index.put_binding(key, binding, relist)),
+impl<K> Mirror for Policies<K> {
+    type Object = Value;
+    type Key = PolicyKey;
+
+    fn key(&self, object: &Value) -> Option<PolicyKey> {
+        Some(policy_key(object))
+    }
+
+    fn known(&self) -> Vec<PolicyKey> {
+        self.engine.index().policy_keys(self.namespaced)
+    }
+
+    fn apply(&mut self, key: PolicyKey, mut object: Value, _: Source) {
+        let Self { engine, resource, events, .. } = &*self;
+        if let Some(keep) = policy::finalizers_to_keep(&object) {
+            let operations = policy::release(&keep);
+            tokio::spawn(policy::patch(engine.rest.clone(), resource.clone(), object.clone(), operations));
+        }
+        // A policy that is being deleted has no say any more.
+        if object.pointer("/metadata/deletionTimestamp").is_some() {
+            engine.change(|index| index.set_policy(key, None));
+            return;
+        }
+        let label = if self.namespaced { POLICY_PERMANENT_ID_LABEL } else { CLUSTER_POLICY_PERMANENT_ID_LABEL };
+        let (id, is_new) = policy::permanent_id(label, &object);
+        if is_new {
+            let operations = policy::identify(label, &object, &id);
+            tokio::spawn(policy::patch(engine.rest.clone(), resource.clone(), object.clone(), operations));
+        }
+        engine.change(|index| index.set_permanent_id(key.clone(), Some(&id)));
+        match policy::propagation(&mut object) {
+            Ok(spec) => engine.change(|index| index.set_policy(key, Some(spec))),
+            // One that is not understood is not one that is gone: what it placed must not be removed.
+            Err(why) => {
+                warn(events, resource, &object, why);
+                engine.change(|index| {
+                    index.mark_policy_unreadable(key);
+                    Requeues::default()
+                });
+            }
+        }
+    }
+
+    fn delete(&mut self, key: &PolicyKey, _: Option<&Value>) {
+        self.engine.change(|index| index.set_permanent_id(key.clone(), None));
+        self.engine.change(|index| index.set_policy(key.clone(), None));
+    }
+}
+
+/// Override policies of one kind.
+struct Overrides<K>(Policies<K>);
+
+impl<K> Mirror for Overrides<K> {
+    type Object = Value;
+    type Key = PolicyKey;
+
+    fn key(&self, object: &Value) -> Option<PolicyKey> {
+        Some(policy_key(object))
+    }
+
+    fn known(&self) -> Vec<PolicyKey> {
+        self.0.engine.index().override_keys(self.0.namespaced)
+    }
+
+    fn apply(&mut self, key: PolicyKey, mut object: Value, _: Source) {
+        let Policies { engine, resource, events, .. } = &self.0;
+        let spec = policy::overriding(&mut object);
+        if let Some(why) = &spec.unreadable {
+            warn(events, resource, &object, format!("spec: {why}; objects that it selects are not written"));
+        }
+        engine.change(|index| index.set_override(key, Some(spec)));
+    }
+
+    fn delete(&mut self, key: &PolicyKey, _: Option<&Value>) {
+        self.0.engine.change(|index| index.set_override(key.clone(), None));
+    }
+}
+
+/// Bindings of one scope.
+struct Bindings {
+    engine: Arc<Engine>,
+    namespaced: bool,
+}
+
+impl Mirror for Bindings {
+    type Object = Value;
+    type Key = Key;
+
+    fn key(&self, object: &Value) -> Option<Key> {
+        binding_key(object)
+    }
+
+    fn known(&self) -> Vec<Key> {
+        self.engine.index().binding_keys(self.namespaced)
+    }
+
+    fn apply(&mut self, key: Key, object: Value, source: Source) {
+        match Binding::of(object) {
+            Ok(binding) => self.engine.change(|index| index.put_binding(key, binding, source.is_list())),
             Err(error) => {
                 tracing::warn!(object = %key, error = message(&error), "binding is not understood; it is passed over")
             }
-        }),
-        remove: Box::new(move |key, deleted| remove.change(|index| index.remove_binding(key, deleted))),
-        known: Box::new(move || known.index().binding_keys(namespaced)),
-    };
-    mirror(&engine, ApiResource::erase::<K>(&()), None, rules).await;
+        }
+    }
+
+    fn delete(&mut self, key: &Key, last: Option<&Value>) {
+        self.engine.change(|index| index.remove_binding(key, last.map(identity)));
+    }
 }
 
-async fn namespaces(engine: Arc<Engine>) {
-    let (put, remove, known) = (engine.clone(), engine.clone(), engine.clone());
-    let rules = Mirror::<String> {
-        key: |object| Some(text(object, "/metadata/name")),
-        put: Box::new(move |_, object, _| put.change(|index| index.put_namespace(object))),
-        remove: Box::new(move |name, _| remove.change(|index| index.remove_namespace(name))),
-        known: Box::new(move || known.index().namespace_names()),
-    };
-    mirror(&engine, ApiResource::erase::<Namespace>(&()), None, rules).await;
+struct Namespaces(Arc<Engine>);
+
+impl Mirror for Namespaces {
+    type Object = Value;
+    type Key = String;
+
+    fn key(&self, object: &Value) -> Option<String> {
+        Some(text(object, "/metadata/name"))
+    }
+
+    fn known(&self) -> Vec<String> {
+        self.0.index().namespace_names()
+    }
+
+    fn apply(&mut self, _: String, object: Value, _: Source) {
+        self.0.change(|index| index.put_namespace(object));
+    }
+
+    fn delete(&mut self, name: &String, _: Option<&Value>) {
+        self.0.change(|index| index.remove_namespace(name));
+    }
 }
 
 /// Tokens and authorities of members. A change ends the connections that were made with the old ones.
-async fn credentials(engine: Arc<Engine>) {
-    let (put, remove, known) = (engine.clone(), engine.clone(), engine.clone());
-    let rules = Mirror::<String> {
-        key: |object| Some(text(object, "/metadata/name")),
-        put: Box::new(move |name, object, _| put.set_credential(&name, Some(credential(&object)))),
-        remove: Box::new(move |name, _| remove.set_credential(name, None)),
-        known: Box::new(move || known.credential_names()),
-    };
-    mirror(&engine, ApiResource::erase::<Secret>(&()), Some(CLUSTER_NAMESPACE), rules).await;
+struct CredentialSecrets(Arc<Engine>);
+
+impl Mirror for CredentialSecrets {
+    type Object = Value;
+    type Key = String;
+
+    fn key(&self, object: &Value) -> Option<String> {
+        Some(text(object, "/metadata/name"))
+    }
+
+    fn known(&self) -> Vec<String> {
+        self.0.credential_names()
+    }
+
+    fn apply(&mut self, name: String, object: Value, _: Source) {
+        self.0.set_credential(&name, Some(credential(&object)));
+    }
+
+    fn delete(&mut self, name: &String, _: Option<&Value>) {
+        self.0.set_credential(name, None);
+    }
 }
 
 /// What a Secret holds that `karmadactl join` or a MemberClusterJoin wrote.
@@ -266,132 +329,4 @@ pub(super) fn credential(secret: &Value) -> Credential {
         STANDARD.decode(encoded).ok().filter(|bytes| !bytes.is_empty())
     };
     Credential { token: get("token").and_then(|bytes| String::from_utf8(bytes).ok()), authority: get("caBundle") }
-}
-
-/// Watches templates of the kinds that are in use, one watch a kind.
-pub(super) async fn follow_templates(engine: Arc<Engine>) {
-    let mut changes = engine.kinds.subscribe();
-    let mut watches: HashMap<Arc<KindKey>, tokio::task::AbortHandle> = HashMap::new();
-    let mut unused: HashMap<Arc<KindKey>, Instant> = HashMap::new();
-    let mut tasks = JoinSet::new();
-    loop {
-        changes.borrow_and_update();
-        let wanted = engine.index().plane_kinds();
-        unused.retain(|kind, _| !wanted.contains(kind));
-        let new: Vec<_> = wanted.iter().filter(|kind| !watches.contains_key(*kind)).collect();
-        let mut unserved = Vec::new();
-        if new.iter().any(|kind| engine.plane_resource(kind).is_none()) {
-            match discover(engine.rest.client()).await {
-                Ok(served) => {
-                    unserved = new.iter().filter(|kind| served.lacks(kind)).map(|kind| (*kind).clone()).collect();
-                    engine.set_plane_served(served.kinds);
-                }
-                Err(error) => tracing::debug!(error = message(&error), "kinds of the plane are not known"),
-            }
-        }
-        let mut missing = false;
-        for kind in new {
-            let Some(resource) = engine.plane_resource(kind) else {
-                tracing::debug!(%kind, "kind is selected but not served by the plane");
-                missing = true;
-                if unserved.contains(kind) && !engine.index().is_synced(kind) && !is_defined(&engine, kind).await {
-                    tracing::info!(%kind, "kind is not defined in the plane: it has no objects");
-                    engine.change(|index| index.kind_synced(kind));
-                }
-                continue;
-            };
-            watches.insert(kind.clone(), tasks.spawn(templates(engine.clone(), kind.clone(), resource)));
-        }
-        for kind in watches.keys().filter(|kind| !wanted.contains(*kind)) {
-            unused.entry(kind.clone()).or_insert_with(Instant::now);
-        }
-        for (kind, _) in unused.extract_if(|_, since| since.elapsed() >= LINGER) {
-            if let Some(watch) = watches.remove(&kind) {
-                watch.abort();
-                engine.index().forget_kind(&kind);
-            }
-        }
-        let look_again = match (missing, unused.is_empty()) {
-            (true, _) => LOOK_AGAIN,
-            (false, true) => Duration::from_secs(3600),
-            (false, false) => LINGER,
-        };
-        tokio::select! {
-            _ = changes.changed() => {}
-            () = sleep(look_again) => {}
-            Some(_) = tasks.join_next(), if !tasks.is_empty() => {}
-        }
-        // A burst of bindings brings one kind.
-        sleep(Duration::from_millis(5)).await;
-    }
-}
-
-/// A definition, as far as it names its kind.
-#[derive(Clone, Debug, Deserialize, Resource)]
-#[resource(inherit = CustomResourceDefinition)]
-struct Definition {
-    metadata: ObjectMeta,
-    spec: DefinitionSpec,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct DefinitionSpec {
-    group: String,
-    names: DefinitionNames,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct DefinitionNames {
-    kind: String,
-}
-
-/// Whether a kind that is not served has a definition: then it is about to be served, and its templates are still there.
-async fn is_defined(engine: &Engine, kind: &KindKey) -> bool {
-    let group = kind.api_version.rsplit_once('/').map_or("", |(group, _)| group);
-    let definitions: Api<Definition> = Api::all(engine.rest.client().clone());
-    match definitions.list(&ListParams::default()).await {
-        Ok(list) => list.items.iter().any(|found| found.spec.group == group && found.spec.names.kind == kind.kind),
-        Err(error) => {
-            tracing::debug!(%kind, error = message(&error), "definitions were not read");
-            true
-        }
-    }
-}
-
-async fn templates(engine: Arc<Engine>, kind: Arc<KindKey>, resource: ApiResource) {
-    let mut unseen: HashSet<Key> = HashSet::new();
-    let put = |key: Key, object: Value, relist: bool| match omitted(&object) {
-        None => engine.change(|index| index.put_template(key, Template::of(object), relist)),
-        Some(problem) => {
-            tracing::warn!(object = %key, problem, "template cannot be read; what is in members of it stays");
-            engine.unreadable.get_or_create(&KindLabel { kind: kind.kind.clone() }).inc();
-            engine.index().mark_template_unreadable(key);
-        }
-    };
-    follow(engine.rest.client().clone(), resource, None, None, |news| match news {
-        News::Begin => unseen = engine.index().template_keys(&kind).into_iter().collect(),
-        News::Listed(object) => {
-            let key = ObjectKey::of(&kind, &object);
-            unseen.remove(&key);
-            put(key, object, true);
-        }
-        News::Complete => engine.change(|index| {
-            let mut requeues = Requeues::default();
-            for key in unseen.drain() {
-                requeues.merge(index.remove_template(&key, None));
-            }
-            requeues.merge(index.kind_synced(&kind));
-            requeues
-        }),
-        News::Changed(object) => {
-            let key = ObjectKey::of(&kind, &object);
-            put(key, object, false);
-        }
-        News::Gone(object) => {
-            let key = ObjectKey::of(&kind, &object);
-            let deleted = (text(&object, "/metadata/uid"), version(&object));
-            engine.change(|index| index.remove_template(&key, Some((&deleted.0, deleted.1))));
-        }
-    })
-    .await;
 }

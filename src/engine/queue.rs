@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::fmt::Debug;
 use std::hash::Hash;
 use std::panic::AssertUnwindSafe;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
+use parking_lot::{Mutex, MutexGuard};
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
@@ -35,6 +36,9 @@ pub enum Outcome {
 
 /// The shortest wait after [`Outcome::Stuck`].
 const STUCK: Duration = Duration::from_secs(15);
+
+/// Keys that an empty queue has room for.
+const KEPT: usize = 256;
 
 /// A work queue by key.
 #[derive(Debug)]
@@ -89,6 +93,20 @@ impl<K: Clone + Eq + Hash> State<K> {
         }
     }
 
+    /// Gives back what thousands of keys took, when they are done.
+    fn shrink(&mut self) {
+        if self.ready.is_empty() && self.ready.capacity() > KEPT {
+            self.ready.shrink_to(KEPT);
+            self.queued.shrink_to(KEPT);
+        }
+        if self.deadlines.is_empty() && self.deadlines.capacity() > KEPT {
+            self.deadlines.shrink_to(KEPT);
+        }
+        if self.attempts.is_empty() && self.attempts.capacity() > KEPT {
+            self.attempts.shrink_to(KEPT);
+        }
+    }
+
     fn push_at(&mut self, key: K, at: Instant) {
         if self.queued.contains(&key) {
             return;
@@ -108,7 +126,7 @@ impl<K: Clone + Eq + Hash> State<K> {
 
 impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Queue<K> {
     fn lock(&self) -> MutexGuard<'_, State<K>> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Queues a key for now.
@@ -201,6 +219,7 @@ impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Queue<K> {
             (Some(at), None) | (None, Some(at)) => state.push_at(key, at),
             (None, None) => {}
         }
+        state.shrink();
         drop(state);
         self.wake.notify_one();
     }
@@ -249,7 +268,7 @@ impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Queue<K> {
 impl<K> Drop for Queue<K> {
     fn drop(&mut self) {
         // What is still waiting waits for nobody any more.
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        let state = self.state.get_mut();
         self.depth.dec_by(i64::try_from(state.ready.len()).unwrap_or(i64::MAX));
     }
 }
@@ -320,6 +339,21 @@ mod tests {
         let key = queue.take().await;
         queue.finish(key, Outcome::Done);
         assert!(queue.lock().attempts.is_empty() && queue.lock().waiting.is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_crowd_leaves_no_room_behind() {
+        let queue: Arc<Queue<usize>> = Arc::default();
+        (0..10_000).for_each(|key| queue.add(key));
+        (0..10_000).for_each(|key| queue.add_after(key + 10_000, Duration::from_nanos(1)));
+        for _ in 0..20_000 {
+            let key = queue.take().await;
+            queue.finish(key, Outcome::Done);
+        }
+        let state = queue.lock();
+        for capacity in [state.ready.capacity(), state.queued.capacity(), state.deadlines.capacity()] {
+            assert!(capacity <= 4 * KEPT, "{capacity}");
+        }
     }
 
     #[tokio::test]

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Engine;
 use super::cluster::{seconds, set_condition};
-use super::index::{Attempt, Index, ReportInputs, TargetState};
+use super::index::{Attempt, ReportInputs, TargetState};
 use super::key::{Key, ObjectKey};
 use super::model::{Binding, Template, parse};
 use super::queue::Outcome;
@@ -42,7 +42,7 @@ pub struct Report {
 /// What there is to report about a template; nothing when its binding is on its way out. Pure but for the time of changes.
 #[must_use]
 pub fn report(inputs: &ReportInputs) -> Option<Report> {
-    let ReportInputs { key, binding, decision, template, targets } = inputs;
+    let ReportInputs { key, binding, decision, age, template, targets } = inputs;
     if binding.deleting {
         return None;
     }
@@ -51,12 +51,12 @@ pub fn report(inputs: &ReportInputs) -> Option<Report> {
     for target in targets {
         match item(key, &binding.status, target) {
             Item::Known(item) => items.push(item),
-            Item::Awaited => early = decision.at.elapsed() < FIRST_REPORT,
+            Item::Awaited => early = *age < FIRST_REPORT,
         }
     }
     let status = binding_status(binding, decision.refusal.as_ref(), items);
     let template = template.as_ref().and_then(|template| template_patch(template, targets, &status));
-    Some(Report { binding: (status != *binding.status).then_some(status), template, early })
+    Some(Report { binding: (status != binding.status).then_some(status), template, early })
 }
 
 enum Item {
@@ -102,8 +102,8 @@ fn binding_status(
     refusal: Option<&(&'static str, String)>,
     items: Vec<AggregatedStatusItem>,
 ) -> BindingStatus {
-    let before = &*binding.status;
-    let mut status = BindingStatus { aggregated_status: items, ..before.clone() };
+    let before = &binding.status;
+    let mut status = BindingStatus { aggregated_status: items.into(), ..before.clone() };
     let generation = Some(binding.generation);
     if before.scheduler_observed_generation != generation {
         status.scheduler_observed_generation = generation;
@@ -112,15 +112,15 @@ fn binding_status(
     match refusal {
         None => {
             let message = "Binding has been scheduled successfully.";
-            set_condition(&mut status.conditions, "Scheduled", "True", "Success", message);
+            set_condition(status.conditions.make_mut(), "Scheduled", "True", "Success", message);
         }
-        Some((reason, message)) => set_condition(&mut status.conditions, "Scheduled", "False", reason, message),
+        Some((reason, message)) => set_condition(status.conditions.make_mut(), "Scheduled", "False", reason, message),
     }
     let targets = binding.spec.clusters.len();
     let applied = status.aggregated_status.iter().filter(|item| item.applied).count();
     if targets > 0 && applied == targets {
         let message = "All works have been successfully applied";
-        set_condition(&mut status.conditions, "FullyApplied", "True", "FullyAppliedSuccess", message);
+        set_condition(status.conditions.make_mut(), "FullyApplied", "True", "FullyAppliedSuccess", message);
     } else {
         let missing: Vec<&str> = status
             .aggregated_status
@@ -135,7 +135,7 @@ fn binding_status(
             let missing = missing.join(", ");
             format!("applied in {applied} of {targets} clusters; see status.aggregatedStatus for {missing}")
         };
-        set_condition(&mut status.conditions, "FullyApplied", "False", "FullyAppliedFailed", &message);
+        set_condition(status.conditions.make_mut(), "FullyApplied", "False", "FullyAppliedFailed", &message);
     }
     status
 }
@@ -154,10 +154,11 @@ fn template_patch(template: &Template, targets: &[TargetState], status: &Binding
 
 /// Reports about a template. IO.
 pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
-    if engine.is_delivering() && decided_within(&engine.index(), &key, GIVE_WAY) {
+    if engine.is_delivering() && decided_within(&engine, &key, GIVE_WAY) {
         return Outcome::Again(GATHER);
     }
-    let Some(inputs) = engine.index().report_inputs(&key) else { return Outcome::Done };
+    let now = engine.now();
+    let Some(inputs) = engine.index().report_inputs(&key, now) else { return Outcome::Done };
     let Some(report) = report(&inputs) else { return Outcome::Done };
     if report.early {
         return Outcome::Again(GATHER);
@@ -175,8 +176,9 @@ pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
     Outcome::Done
 }
 
-fn decided_within(index: &Index, key: &Key, time: Duration) -> bool {
-    index.decision(key).is_some_and(|decision| decision.at.elapsed() < time)
+fn decided_within(engine: &Engine, key: &Key, time: Duration) -> bool {
+    let now = engine.now();
+    engine.index().decision(key).is_some_and(|decision| now.saturating_sub(decision.at) < time)
 }
 
 fn failed(key: &Key, error: &kube::Error) -> Outcome {
@@ -212,7 +214,7 @@ async fn write_template(engine: &Engine, key: &Key, patch: Value) -> Result<(), 
     let Some(resource) = engine.plane_resource(&key.kind) else { return Ok(()) };
     let Some(uid) = engine.index().template(key).map(|template| template.uid.clone()) else { return Ok(()) };
     let target = Target { resource: &resource, namespace: key.namespace.as_deref(), name: &key.name };
-    let patch = json!({"metadata": {"uid": uid}, "status": patch});
+    let patch = json!({"metadata": {"uid": &*uid}, "status": patch});
     let object = engine.rest.merge_status(&target, &patch).await?;
     engine.change(|index| index.put_template(key.clone(), Template::of(object), false));
     Ok(())

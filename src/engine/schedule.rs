@@ -132,7 +132,7 @@ fn stay(inputs: &ScheduleInputs, binding: &Binding, claimant: Option<&Claimant<'
 
 /// Whether a binding belongs to an object that had the template's name before it.
 fn is_of_another(binding: &Binding, template: &Template) -> bool {
-    binding.controller_uid().is_some_and(|uid| uid != template.uid)
+    binding.controller_uid().is_some_and(|uid| *uid != *template.uid)
 }
 
 /// Decides about a binding whose template is gone, or not known.
@@ -199,7 +199,7 @@ fn place(
         api_version: key.kind.api_version.clone(),
         kind: key.kind.kind.clone(),
         name: key.name.clone(),
-        uid: template.uid.clone(),
+        uid: template.uid.to_string(),
         controller: Some(true),
         block_owner_deletion: Some(true),
     };
@@ -236,11 +236,11 @@ fn rewrite(
     if *binding.spec != *spec {
         put("/spec", json!(spec));
     }
-    if binding.annotations != annotations {
+    if *binding.annotations != annotations {
         put("/metadata/annotations", json!(annotations));
     }
     if let Some(labels) = claimant.map(|claimant| labels(&binding.labels, claimant))
-        && binding.labels != labels
+        && *binding.labels != labels
     {
         put("/metadata/labels", json!(labels));
     }
@@ -345,7 +345,8 @@ pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
     let plan = plan(&inputs);
     if let Some(wanted) = plan.wanted {
         let content = inputs.template.as_deref().map(Template::content);
-        engine.change(|index| index.decided(&key, content, wanted, plan.refusal.clone()));
+        let now = engine.now();
+        engine.change(|index| index.decided(&key, content, wanted, plan.refusal.clone(), now));
     }
     if let (Some(template), Some((_, why))) = (&inputs.template, &plan.refusal) {
         engine.events.send(&key, &template.uid, Reason::ScheduleBindingFailed, why.clone());

@@ -129,14 +129,15 @@ impl Capacity {
         self.nodes.insert(node.metadata.name.clone().unwrap_or_default(), value) != Some(value)
     }
 
-    /// A node is gone.
-    pub fn remove_node(&mut self, node: &Node) {
-        self.nodes.remove(node.metadata.name.as_deref().unwrap_or_default());
+    /// A node is gone. Tells whether that makes a difference.
+    pub fn remove_node(&mut self, name: &str) -> bool {
+        self.nodes.remove(name).is_some()
     }
 
-    /// Only these nodes are there.
-    pub fn keep_nodes(&mut self, listed: &std::collections::HashSet<String>) {
-        self.nodes.retain(|name, _| listed.contains(name));
+    /// Names of the nodes.
+    #[must_use]
+    pub fn node_names(&self) -> Vec<String> {
+        self.nodes.keys().cloned().collect()
     }
 
     /// A pod is there, or changed. Tells whether that makes a difference.
@@ -151,14 +152,15 @@ impl Capacity {
         self.pods.insert(uid, taken) != Some(taken)
     }
 
-    /// A pod is gone.
-    pub fn remove_pod(&mut self, pod: &Pod) {
-        self.pods.remove(pod.metadata.uid.as_deref().unwrap_or_default());
+    /// A pod is gone. Tells whether that makes a difference.
+    pub fn remove_pod(&mut self, uid: &str) -> bool {
+        self.pods.remove(uid).is_some()
     }
 
-    /// Only these pods are there.
-    pub fn keep_pods(&mut self, listed: &std::collections::HashSet<String>) {
-        self.pods.retain(|uid, _| listed.contains(uid));
+    /// Identities of the pods that take something.
+    #[must_use]
+    pub fn pod_uids(&self) -> Vec<String> {
+        self.pods.keys().cloned().collect()
     }
 
     /// How many nodes there are.

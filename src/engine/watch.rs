@@ -1,46 +1,68 @@
 //! Watches: list, then follow, for ever.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::fmt::Debug;
 
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::api::Api;
 use kube::core::{ApiResource, DynamicResourceScope};
-use kube::runtime::watcher::{self, Event};
-use kube::runtime::{WatchStreamExt, watcher as watch_kind};
+use kube::runtime::WatchStreamExt;
+use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, Resource};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::mirror::{Mirror, Mirrored};
 use super::rest::message;
 use crate::runtime::guarded::{PAGE, read_any};
 
-/// An object of any kind, as JSON; what of it cannot be read is left out, and said so.
+/// An object of any kind, as the text that came. A parsed page takes ten times as much memory; each object is parsed by
+/// itself, when its turn has come.
 #[derive(Clone, Debug)]
 pub struct Document {
-    /// The object; without `apiVersion` and `kind` when it came out of a list.
-    pub value: Value,
+    json: Box<RawValue>,
     // What the watcher itself looks at.
     meta: ObjectMeta,
 }
 
+impl Document {
+    /// The object as JSON, with its kind, which items of lists do not name. What of it cannot be read is left out, and said
+    /// so.
+    fn read(&self, resource: &ApiResource) -> Result<Value, serde_json::Error> {
+        let mut value = read_any(self.json.get())?;
+        if let Some(map) = value.as_object_mut() {
+            map.insert("apiVersion".to_owned(), Value::String(resource.api_version.clone()));
+            map.insert("kind".to_owned(), Value::String(resource.kind.clone()));
+        }
+        Ok(value)
+    }
+}
+
 impl<'de> Deserialize<'de> for Document {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        // One object that is nested too deep must not fail the list that it is in.
+        #[derive(Deserialize)]
+        struct Wire {
+            metadata: Metadata,
+        }
+        #[derive(Deserialize)]
+        #[serde(rename_all = "camelCase")]
+        struct Metadata {
+            name: Option<String>,
+            namespace: Option<String>,
+            uid: Option<String>,
+            resource_version: Option<String>,
+        }
+        // One object that is nested too deep must not fail the list that it is in: what is not named here is passed over
+        // without a look into it.
         let json = Box::<RawValue>::deserialize(deserializer)?;
-        let value = read_any(json.get()).map_err(D::Error::custom)?;
-        let text = |pointer: &str| value.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-        let meta = ObjectMeta {
-            name: text("/metadata/name"),
-            namespace: text("/metadata/namespace"),
-            uid: text("/metadata/uid"),
-            resource_version: text("/metadata/resourceVersion"),
-            ..ObjectMeta::default()
-        };
-        Ok(Self { value, meta })
+        let Metadata { name, namespace, uid, resource_version } =
+            serde_json::from_str::<Wire>(json.get()).map_err(D::Error::custom)?.metadata;
+        let meta = ObjectMeta { name, namespace, uid, resource_version, ..ObjectMeta::default() };
+        Ok(Self { json, meta })
     }
 }
 
@@ -77,71 +99,97 @@ impl Resource for Document {
     }
 }
 
-/// What a watch tells.
-#[derive(Debug)]
-pub enum News<T> {
-    /// A list begins.
-    Begin,
-    /// An object of the list.
-    Listed(T),
-    /// The list is complete: what was not in it is not there.
-    Complete,
-    /// An object is there, or changed.
-    Changed(T),
-    /// An object is gone.
-    Gone(T),
-}
-
-/// Follows objects as JSON. `apiVersion` and `kind` are always there.
-pub async fn follow(
+/// Follows objects of any kind into a mirror.
+pub async fn mirror_json<M: Mirror<Object = Value>>(
     client: Client,
     resource: ApiResource,
     namespace: Option<&str>,
     labels: Option<&str>,
-    mut tell: impl FnMut(News<Value>) + Send,
+    mirror: M,
 ) {
     let api: Api<Document> = match namespace {
         Some(namespace) => Api::namespaced_with(client, namespace, &resource),
         None => Api::all_with(client, &resource),
     };
-    let complete = |document: Document| {
-        let mut value = document.value;
-        if let Some(map) = value.as_object_mut() {
-            map.insert("apiVersion".to_owned(), Value::String(resource.api_version.clone()));
-            map.insert("kind".to_owned(), Value::String(resource.kind.clone()));
-        }
-        value
+    let read = |document: Document| {
+        document.read(&resource).inspect_err(|error| {
+            let ObjectMeta { namespace, name, .. } = &document.meta;
+            tracing::warn!(error = message(error), kind = resource.kind, namespace, name, "object is no JSON object");
+        })
     };
-    follow_as(api, labels, &resource.kind, |news| {
-        tell(match news {
-            News::Begin => News::Begin,
-            News::Listed(document) => News::Listed(complete(document)),
-            News::Complete => News::Complete,
-            News::Changed(document) => News::Changed(complete(document)),
-            News::Gone(document) => News::Gone(complete(document)),
-        });
+    let mut mirrored = Mirrored::new(mirror);
+    follow(api, labels, &resource.kind, |event| {
+        let event = match event {
+            Event::Init => Event::Init,
+            Event::InitApply(document) => Event::InitApply(read(document)?),
+            Event::InitDone => Event::InitDone,
+            Event::Apply(document) => Event::Apply(read(document)?),
+            Event::Delete(document) => Event::Delete(read(document)?),
+        };
+        mirrored.apply(event);
+        Ok::<(), serde_json::Error>(())
     })
     .await;
 }
 
-/// Follows objects as some type.
-pub async fn follow_as<K>(api: Api<K>, labels: Option<&str>, what: &str, mut tell: impl FnMut(News<K>) + Send)
+/// Follows objects of one type into a mirror.
+pub async fn mirror<M>(api: Api<M::Object>, mirror: M)
 where
+    M: Mirror,
+    M::Object: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let mut mirrored = Mirrored::new(mirror);
+    follow(api, None, &M::Object::kind(&()), |event| {
+        mirrored.apply(event);
+        Ok::<(), Infallible>(())
+    })
+    .await;
+}
+
+/// Follows objects, for ever. An object that is not taken is passed over.
+pub async fn follow<K, E>(
+    api: Api<K>,
+    labels: Option<&str>,
+    kind: &str,
+    mut on_event: impl FnMut(Event<K>) -> Result<(), E> + Send,
+) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
     let mut config = watcher::Config::default().page_size(PAGE);
     if let Some(labels) = labels {
         config = config.labels(labels);
     }
-    let mut events = watch_kind(api, config).default_backoff().boxed();
+    let mut events = watcher(api, config).default_backoff().boxed();
     while let Some(event) = events.next().await {
         match event {
-            Ok(Event::Init) => tell(News::Begin),
-            Ok(Event::InitApply(object)) => tell(News::Listed(object)),
-            Ok(Event::InitDone) => tell(News::Complete),
-            Ok(Event::Apply(object)) => tell(News::Changed(object)),
-            Ok(Event::Delete(object)) => tell(News::Gone(object)),
-            Err(error) => tracing::debug!(error = message(&error), kind = what, "watch failed; trying again"),
+            Ok(event) => drop(on_event(event)),
+            Err(error) => tracing::debug!(error = message(&error), kind, "watch failed; trying again"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::runtime::guarded::omitted;
+
+    #[test]
+    fn an_object_is_read_when_its_turn_has_come() {
+        let deep = format!("{}1{}", r#"{"a":"#.repeat(5000), "}".repeat(5000));
+        let json = format!(
+            r#"[{{"metadata":{{"name":"x","namespace":"n","uid":"u","resourceVersion":"7","labels":{{"a":"b"}}}}}},
+                {{"metadata":{{"name":"deep"}},"data":{deep}}}]"#
+        );
+        let list: Vec<Document> = serde_json::from_str(&json).unwrap();
+        let meta = list[0].meta();
+        assert_eq!((meta.name.as_deref(), meta.namespace.as_deref()), (Some("x"), Some("n")));
+        assert_eq!((meta.uid.as_deref(), meta.resource_version.as_deref()), (Some("u"), Some("7")));
+        let resource = ApiResource::erase::<k8s_openapi::api::core::v1::ConfigMap>(&());
+        let object = list[0].read(&resource).unwrap();
+        assert_eq!((&object["apiVersion"], &object["kind"]), (&"v1".into(), &"ConfigMap".into()));
+        assert_eq!(object["metadata"]["labels"]["a"], "b");
+        assert!(
+            omitted(&list[1].read(&resource).unwrap()).is_some_and(|problem| problem.starts_with("data is nested"))
+        );
     }
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::policy::{ConflictResolution, Placement};
+use super::shared::Shared;
 
 /// Where a namespaced object was placed. Named `<name>-<kind in lower case>`.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
@@ -73,7 +74,7 @@ pub struct BindingSpec {
     pub clusters: Vec<TargetCluster>,
     /// The rules that led to the clusters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub placement: Option<Placement>,
+    pub placement: Option<Shared<Placement>>,
     /// What happens where a member already has such an object.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub conflict_resolution: Option<ConflictResolution>,
@@ -124,11 +125,11 @@ pub struct BindingStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_scheduled_time: Option<Time>,
     /// Scheduled and FullyApplied.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub conditions: Vec<Condition>,
+    #[serde(default, skip_serializing_if = "Shared::is_empty_list")]
+    pub conditions: Shared<Vec<Condition>>,
     /// How it fares in each cluster.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub aggregated_status: Vec<AggregatedStatusItem>,
+    #[serde(default, skip_serializing_if = "Shared::is_empty_list")]
+    pub aggregated_status: Shared<Vec<AggregatedStatusItem>>,
 }
 
 /// How an object fares in a cluster.

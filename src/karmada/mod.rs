@@ -9,6 +9,7 @@ pub mod cluster;
 pub mod compatibility;
 pub mod names;
 pub mod policy;
+pub mod shared;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt as _;

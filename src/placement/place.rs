@@ -38,7 +38,7 @@ impl<'a> Request<'a> {
             kind: &spec.resource.kind,
             uid: spec.resource.uid.as_deref(),
             replicas: spec.replicas.map(i64::from),
-            placement: spec.placement.as_ref().unwrap_or(&ANYWHERE),
+            placement: spec.placement.as_deref().unwrap_or(&ANYWHERE),
             previous,
         }
     }
@@ -55,7 +55,7 @@ pub struct Previous<'a> {
 
 impl<'a> From<&'a BindingSpec> for Previous<'a> {
     fn from(spec: &'a BindingSpec) -> Self {
-        Self { targets: &spec.clusters, placement: spec.placement.as_ref() }
+        Self { targets: &spec.clusters, placement: spec.placement.as_deref() }
     }
 }
 

@@ -98,7 +98,10 @@ async fn copies(cache: &PlaneCache, binding: &PermissionBinding) -> Result<Vec<C
         let kind = cache.kind(&ApiResource::erase::<ClusterResourceBinding>(&())).await?;
         let clusters = kind.get_typed::<ClusterResourceBinding>(None, &name)?.and_then(|found| found.status);
         let clusters = clusters.map(|status| status.aggregated_status);
-        return Ok(clusters.into_iter().map(|clusters| Copies { namespace: None, clusters }).collect());
+        return Ok(clusters
+            .into_iter()
+            .map(|clusters| Copies { namespace: None, clusters: clusters.to_vec() })
+            .collect());
     }
     let name = format!("{}-rolebinding", plan::object_name(binding));
     let kind = cache.kind(&ApiResource::erase::<ResourceBinding>(&())).await?;
@@ -106,7 +109,7 @@ async fn copies(cache: &PlaneCache, binding: &PermissionBinding) -> Result<Vec<C
     for namespace in plan::namespaces(binding) {
         let Some(found) = kind.get_typed::<ResourceBinding>(Some(&namespace), &name)? else { continue };
         let clusters = found.status.map(|status| status.aggregated_status).unwrap_or_default();
-        copies.push(Copies { namespace: Some(namespace), clusters });
+        copies.push(Copies { namespace: Some(namespace), clusters: clusters.to_vec() });
     }
     Ok(copies)
 }

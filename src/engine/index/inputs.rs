@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::key::{ClusterName, Key, ObjectKey};
 use super::super::model::{Binding, Template};
@@ -48,6 +49,8 @@ pub struct ReportInputs {
     pub binding: Arc<Binding>,
     /// What was decided about it.
     pub decision: Decision,
+    /// How long ago that was decided first.
+    pub age: Duration,
     /// Its template.
     pub template: Option<Arc<Template>>,
     /// The clusters that it is meant for, sorted by name.
@@ -95,9 +98,10 @@ impl Index {
     }
 
     /// What is known when the status of a binding and its template is computed; nothing without a binding, and until it
-    /// was decided in this process' life where the template goes: until then what the last one reported stands.
+    /// was decided in this process' life where the template goes: until then what the last one reported stands. `now` counts
+    /// from the engine's start.
     #[must_use]
-    pub fn report_inputs(&self, key: &Key) -> Option<ReportInputs> {
+    pub fn report_inputs(&self, key: &Key, now: Duration) -> Option<ReportInputs> {
         let binding = self.bindings.get(key)?;
         let decision = self.decisions.get(key)?;
         let mut targets: Vec<TargetState> =
@@ -107,6 +111,7 @@ impl Index {
             key: key.clone(),
             binding: binding.clone(),
             decision: decision.clone(),
+            age: now.saturating_sub(decision.at),
             template: self.templates.get(key).cloned(),
             targets,
         })

@@ -2,31 +2,38 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::super::key::{ClusterName, Key, KindKey, ObjectKey};
 use super::super::model::Live;
-use super::{Attempt, DeletedObject, Index, Requeues};
+use super::{Attempt, DeletedObject, Index, Repair, Requeues};
+
+/// Repairs with less than this between them count as a fight over the object, which is slowed down.
+const REPAIRS_IN_A_ROW: Duration = Duration::from_secs(60);
 
 impl Index {
     /// A managed object of a member is there, or changed.
     pub fn put_live(&mut self, cluster: &ClusterName, key: &Key, mut live: Live, relist: bool) -> Requeues {
+        let key = &self.shared_key(key.clone());
         let mut requeues = Requeues::default();
         if !relist && self.tombstones.covers(&live.uid, live.version) {
             return requeues;
         }
         let leaving = self.views.get(cluster).is_some_and(|view| view.leaving);
+        self.share(key, &mut live);
         let member = self.member_mut(cluster);
         let mut look = true;
         if let Some(known) = member.live.get(key).filter(|known| known.uid == live.uid) {
             if !relist && live.version <= known.version {
                 return requeues;
             }
-            if known.hash == live.hash && known.deleting == live.deleting {
-                live.settled = known.settled;
-                if live.settled.is_some() {
-                    live.body = None;
-                    look = leaving;
-                }
+            live.held = known.held;
+            if known.hash == live.hash
+                && known.deleting == live.deleting
+                && let Some(wanted) = known.settled()
+            {
+                live.settle(wanted);
+                look = leaving;
             }
             if known.status != live.status || known.health != live.health {
                 requeues.report.push(key.clone());
@@ -34,19 +41,36 @@ impl Index {
         } else {
             requeues.report.push(key.clone());
         }
-        member.live.insert(key.clone(), live);
-        // While its kind is being listed, all that is to be looked at waits for the end of the list.
-        if look && member.synced.contains(&key.kind) {
+        member.live.insert(key.clone(), Arc::new(live));
+        if look {
             requeues.dispatch.push((cluster.clone(), key.clone()));
         }
         requeues
     }
 
+    /// Texts that are the plane's or its template's are not kept once more.
+    fn share(&mut self, key: &Key, live: &mut Live) {
+        if let Some(plane) = live.plane.as_mut().filter(|plane| **plane == self.plane) {
+            *plane = self.plane.clone();
+        }
+        if let (Some(uid), Some(template)) = (&mut live.template, self.templates.get(key))
+            && *uid == template.uid
+        {
+            *uid = template.uid.clone();
+        }
+        if let Some(status) = &mut live.status {
+            self.copies.statuses.intern(status);
+        }
+    }
+
     /// A live object is known to be as wanted.
     pub fn settle(&mut self, cluster: &ClusterName, key: &Key, hash: u64, wanted: u64) -> Requeues {
+        let template = self.templates.get(key).map(|template| template.uid.clone());
         if let Some(live) = self.member_mut(cluster).live.get_mut(key).filter(|live| live.hash == hash) {
-            live.settled = Some(wanted);
-            live.body = None;
+            let live = Arc::make_mut(live);
+            live.settle(wanted);
+            // Its template may not have been known when it was listed.
+            live.template = template.filter(|uid| live.template.as_ref() == Some(uid)).or(live.template.take());
         }
         self.attempted(cluster, key, Attempt::Applied)
     }
@@ -57,15 +81,16 @@ impl Index {
             return Requeues { dispatch: vec![(cluster.clone(), key.clone())], ..Requeues::default() };
         }
         let hash = live.hash;
-        live.settled = Some(wanted);
-        live.body = None;
+        live.settle(wanted);
+        let key = &self.shared_key(key.clone());
+        self.share(key, &mut live);
         let member = self.member_mut(cluster);
         let known = member.live.get(key).filter(|known| known.uid == live.uid);
         // The attempt may be the same as before, and still the object is there only now.
         let report = known.is_none().then(|| key.clone()).into_iter().collect();
         let newer = known.is_some_and(|known| known.version > live.version);
         if !newer {
-            member.live.insert(key.clone(), live);
+            member.live.insert(key.clone(), Arc::new(live));
         }
         // When the watch was faster than the answer, what it reported may be the same object with a status.
         let mut requeues = self.settle(cluster, key, hash, wanted);
@@ -76,7 +101,7 @@ impl Index {
     /// A managed object of a member is gone (or lost its label); with its uid and version if the watch reported it.
     pub fn remove_live(&mut self, cluster: &ClusterName, key: &Key, deleted: DeletedObject<'_>) -> Requeues {
         let known = self.members.get(cluster).and_then(|member| member.live.get(key));
-        if self.tombstones.insert_for(known.map(|live| live.uid.as_str()), deleted) {
+        if self.tombstones.insert_for(known.map(|live| &*live.uid), deleted) {
             return Requeues::default();
         }
         let member = self.member_mut(cluster);
@@ -108,14 +133,9 @@ impl Index {
         self.member_mut(cluster).postponed.insert(key.clone());
     }
 
-    /// All managed objects of a kind in a member are known; these are no longer there. Looked at are those that are not
-    /// there, those that are not known to be as wanted, and those that something happened to meanwhile: a list that says
-    /// what was known before costs nothing.
-    pub fn member_synced(&mut self, cluster: &ClusterName, kind: &Arc<KindKey>, gone: &[Key]) -> Requeues {
-        let mut requeues = Requeues::default();
-        for key in gone {
-            requeues.merge(self.remove_live(cluster, key, None));
-        }
+    /// All managed objects of a kind in a member are known. Looked at are those that are not there, those that are not known
+    /// to be as wanted, and those that something happened to meanwhile: a list that says what was known before costs nothing.
+    pub fn member_synced(&mut self, cluster: &ClusterName, kind: &Arc<KindKey>) -> Requeues {
         let leaving = self.views.get(cluster).is_some_and(|view| view.leaving);
         let member = self.members.entry(cluster.clone()).or_default();
         member.synced.insert(kind.clone());
@@ -123,19 +143,18 @@ impl Index {
         let mut keys: HashSet<Key> = member.postponed.extract_if(|key| key.kind == *kind).collect();
         member.postponed.shrink_to_fit();
         let live = member.live.iter().filter(|(key, _)| key.kind == *kind);
-        keys.extend(live.filter(|(_, live)| leaving || live.settled.is_none()).map(|(key, _)| key.clone()));
+        keys.extend(live.filter(|(_, live)| leaving || live.settled().is_none()).map(|(key, _)| key.clone()));
         keys.extend(self.bound.keys_of(cluster, kind).filter(|key| !member.live.contains_key(*key)).cloned());
         if kind.is_namespace() {
             let namespaces = self.namespaces.keys().map(|name| ObjectKey::of_namespace(name));
             keys.extend(namespaces.filter(|key| !member.live.contains_key(key)));
         }
-        requeues.merge(Requeues {
+        Requeues {
             schedule: self.bound.keys_of(cluster, kind).filter(|key| self.is_awaited(cluster, key)).cloned().collect(),
             dispatch: keys.into_iter().map(|key| (cluster.clone(), key)).collect(),
             clusters: vec![cluster.clone()],
             ..Requeues::default()
-        });
-        requeues
+        }
     }
 
     /// A member is certain not to serve a kind: what it had of it is gone.
@@ -187,8 +206,24 @@ impl Index {
         status.is_some_and(|status| status.aggregated_status.iter().any(|item| *item.cluster_name == **cluster))
     }
 
+    /// An object of a member was updated. Returns whether that was a repair: the wanted state is the one that it held
+    /// before somebody changed it. `now` counts from the engine's start.
+    pub fn count_repair(&mut self, cluster: &ClusterName, key: &Key, wanted: u64, now: Duration) -> bool {
+        let member = self.member_mut(cluster);
+        let Some((key, live)) = member.live.get_key_value(key) else { return false };
+        if live.held != Some(wanted) {
+            return false;
+        }
+        let before = member.repairs.get(key).filter(|repair| repair.wanted == wanted);
+        let in_a_row = before.filter(|repair| now.saturating_sub(repair.at) < REPAIRS_IN_A_ROW);
+        let count = in_a_row.map_or(1, |repair| repair.count + 1);
+        member.repairs.insert(key.clone(), Repair { wanted, count, at: now });
+        true
+    }
+
     /// An attempt to bring an object into a member came to its end.
     pub fn attempted(&mut self, cluster: &ClusterName, key: &Key, attempt: Attempt) -> Requeues {
+        let key = &self.shared_key(key.clone());
         let before = self.member_mut(cluster).attempts.insert(key.clone(), attempt.clone());
         let changed = before.as_ref() != Some(&attempt);
         Requeues { report: changed.then(|| key.clone()).into_iter().collect(), ..Requeues::default() }

@@ -3,6 +3,7 @@
 
 mod bound;
 mod inputs;
+mod intern;
 mod members;
 mod plane;
 mod policies;
@@ -11,13 +12,16 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use super::key::{ClusterName, Key, KindKey, ObjectKey};
 use super::model::{Binding, Live, Template};
+use crate::karmada::binding::AggregatedStatusItem;
 use crate::karmada::cluster::Cluster;
 use crate::karmada::names::is_skipped_kind;
-use crate::karmada::policy::{OverrideSpec, PropagationSpec};
+use crate::karmada::policy::{OverrideSpec, Placement, PropagationSpec};
 use crate::placement::ClusterView;
 
 /// Namespace (nothing for the cluster-scoped kinds) and name of a policy.
@@ -25,6 +29,7 @@ pub type PolicyKey = (Option<String>, String);
 
 use self::bound::BoundObjects;
 pub use self::inputs::{ReportInputs, ScheduleInputs, TargetState, Views};
+use self::intern::{Interner, Texts};
 use self::policies::PolicySet;
 pub use self::policies::{as_override, as_policy};
 pub use crate::karmada::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
@@ -60,12 +65,12 @@ pub enum Attempt {
 /// How often an object was found changed and put right in a row.
 #[derive(Clone, Copy, Debug)]
 pub struct Repair {
-    /// The wanted state that was last written.
+    /// The wanted state that was written again.
     pub wanted: u64,
     /// Times in a row.
     pub count: u32,
-    /// The last time.
-    pub at: Instant,
+    /// The last time, counted from the engine's start.
+    pub at: Duration,
 }
 
 /// What was decided about a template.
@@ -75,8 +80,8 @@ pub struct Decision {
     pub wanted: bool,
     /// Why it goes nowhere.
     pub refusal: Option<(&'static str, String)>,
-    /// When that was first decided.
-    pub at: Instant,
+    /// When that was first decided, counted from the engine's start.
+    pub at: Duration,
     /// Hash of the template that it was decided about.
     pub content: Option<u64>,
 }
@@ -129,7 +134,7 @@ pub struct Namespace {
 #[derive(Debug, Default)]
 pub struct Member {
     /// Managed objects there.
-    pub live: HashMap<Key, Live>,
+    pub live: HashMap<Key, Arc<Live>>,
     /// Kinds whose objects are all known.
     pub synced: HashSet<Arc<KindKey>>,
     /// Kinds that it is certain not to serve: it has no objects of theirs.
@@ -153,7 +158,7 @@ pub type DeletedObject<'a> = Option<(&'a str, u64)>;
 #[derive(Debug, Default)]
 pub struct Index {
     /// Identity of the plane.
-    pub plane: String,
+    pub plane: Arc<str>,
     /// Clusters of the plane.
     pub clusters: BTreeMap<ClusterName, Arc<Cluster>>,
     /// The same as placement sees them; copied when a cluster changes, as decisions under way look at it.
@@ -174,13 +179,54 @@ pub struct Index {
     decisions: HashMap<Key, Decision>,
     members: HashMap<ClusterName, Member>,
     tombstones: Tombstones,
+    copies: Copies,
+}
+
+/// What many bindings and objects hold alike.
+#[derive(Debug, Default)]
+struct Copies {
+    annotations: Interner<BTreeMap<String, String>>,
+    finalizers: Interner<Vec<String>>,
+    placements: Interner<Placement>,
+    conditions: Interner<Vec<Condition>>,
+    items: Interner<Vec<AggregatedStatusItem>>,
+    statuses: Texts,
+}
+
+impl Copies {
+    fn intern_binding(&mut self, binding: &mut Binding) {
+        self.annotations.intern(&mut binding.annotations);
+        self.annotations.intern(&mut binding.labels);
+        self.finalizers.intern(&mut binding.finalizers);
+        self.conditions.intern(&mut binding.status.conditions);
+        self.items.intern(&mut binding.status.aggregated_status);
+        if let Some(placement) = Arc::get_mut(&mut binding.spec).and_then(|spec| spec.placement.as_mut()) {
+            self.placements.intern(placement);
+        }
+    }
 }
 
 impl Index {
     /// An index of a plane that nothing is known of yet.
     #[must_use]
-    pub fn of(plane: String) -> Self {
-        Self { plane, ..Self::default() }
+    pub fn of(plane: &str) -> Self {
+        Self { plane: plane.into(), ..Self::default() }
+    }
+
+    /// The copy of an object's key that its template or its binding has, and of its kind that others have.
+    fn shared_key(&self, key: Key) -> Key {
+        if let Some((known, _)) = self.templates.get_key_value(&key) {
+            return known.clone();
+        }
+        if let Some((known, _)) = self.bindings.get_key_value(&key) {
+            return known.clone();
+        }
+        match self.bound_kinds.get_key_value(&key.kind) {
+            Some((kind, _)) if !Arc::ptr_eq(kind, &key.kind) => {
+                Arc::new(ObjectKey { kind: kind.clone(), ..(*key).clone() })
+            }
+            _ => key,
+        }
     }
 
     /// A template.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use serde_json::Value;
 
@@ -134,6 +134,7 @@ impl Index {
 
     /// A template is there, or changed. `relist` accepts an older version: the plane may have been restored.
     pub fn put_template(&mut self, key: Key, template: Template, relist: bool) -> Requeues {
+        let key = self.shared_key(key);
         let mut requeues = Requeues::default();
         if !relist && self.tombstones.covers(&template.uid, template.version) {
             return requeues;
@@ -159,7 +160,7 @@ impl Index {
 
     /// A template is gone; with its uid and version if the watch reported it.
     pub fn remove_template(&mut self, key: &Key, deleted: DeletedObject<'_>) -> Requeues {
-        if self.tombstones.insert_for(self.templates.get(key).map(|known| known.uid.as_str()), deleted) {
+        if self.tombstones.insert_for(self.templates.get(key).map(|known| &*known.uid), deleted) {
             return Requeues::default();
         }
         self.templates.remove(key);
@@ -209,7 +210,9 @@ impl Index {
     }
 
     /// A binding is there, or changed.
-    pub fn put_binding(&mut self, key: Key, binding: Binding, relist: bool) -> Requeues {
+    pub fn put_binding(&mut self, key: Key, mut binding: Binding, relist: bool) -> Requeues {
+        let key = self.shared_key(key);
+        self.copies.intern_binding(&mut binding);
         let mut requeues = Requeues::default();
         if !relist && self.tombstones.covers(&binding.uid, binding.version) {
             return requeues;
@@ -286,15 +289,17 @@ impl Index {
 
     /// Something was decided about an object; with the hash of the template that it was decided about. Members are looked
     /// at when the template or the decision is another one than before; what else they depend on requeues them itself.
+    /// `now` counts from the engine's start.
     pub fn decided(
         &mut self,
         key: &Key,
         content: Option<u64>,
         wanted: bool,
         refusal: Option<(&'static str, String)>,
+        now: Duration,
     ) -> Requeues {
         let before = self.decisions.get(key);
-        let at = before.map_or_else(Instant::now, |known| known.at);
+        let at = before.map_or(now, |known| known.at);
         let changed = before.is_none_or(|known| known.refusal != refusal);
         let report = if changed { vec![key.clone()] } else { Vec::new() };
         let is_same = before.is_some_and(|known| known.wanted == wanted && known.content == content);

@@ -135,7 +135,7 @@ fn a_binding_without_a_policy_survives_a_restart_and_follows_the_clusters() {
     before.set_policy(shop_policy(), None);
     carry_out(&mut before, &key, 11);
     let restarted = |template: Option<Template>| {
-        let mut index = Index::of(PLANE.to_owned());
+        let mut index = Index::of(PLANE);
         for name in ["a", "b", "c"] {
             index.put_cluster(cluster(name, "True"), true);
         }
@@ -269,7 +269,7 @@ fn the_binding_goes_after_the_objects() {
     assert!(matches!(carry_out(&mut index, &key, 22), Step::Nothing), "c is away, and may hold it");
     index.set_reachable(&name("c"), true);
     assert!(matches!(carry_out(&mut index, &key, 23), Step::Nothing), "c is back, but not all is known of it");
-    index.member_synced(&name("c"), &key.kind, &[]);
+    index.member_synced(&name("c"), &key.kind);
     assert!(matches!(carry_out(&mut index, &key, 24), Step::Nothing), "c holds it");
     index.remove_live(&name("c"), &key, Some(("c", 6)));
     index.member_mut(&name("b")).in_flight.insert(key.clone());
@@ -327,10 +327,10 @@ fn objects_without_a_binding_wait_for_a_decision() {
     assert_eq!(index.kind_synced(&key.kind).dispatch, held);
     assert!(matches!(desired_state(&index, &a, &key), DesiredState::Keep));
     let content = index.template(&key).map(|template| template.content());
-    assert_eq!(index.decided(&key, content, false, None).dispatch, held);
+    assert_eq!(index.decided(&key, content, false, None, Duration::ZERO).dispatch, held);
     assert!(matches!(desired_state(&index, &a, &key), DesiredState::Remove { preserve: false }));
     // A binding that does not mean the cluster has it looked at too.
-    index.decided(&key, content, true, None);
+    index.decided(&key, content, true, None, Duration::ZERO);
     let only_b = json!({"placement": {"clusterAffinity": {"clusterNames": ["b"]}}});
     index.set_policy((Some("shop".into()), "p".into()), Some(policy(only_b)));
     let Step::Create(mut body) = plan(&index.schedule_inputs(&key)).step else { panic!("no binding is made") };
@@ -341,7 +341,7 @@ fn objects_without_a_binding_wait_for_a_decision() {
     // A template that goes with nobody having heard of it leaves nothing behind.
     index.remove_binding(&key, None);
     index.remove_template(&key, Some(("t", 20)));
-    assert_eq!(index.decided(&key, None, false, None).dispatch, held);
+    assert_eq!(index.decided(&key, None, false, None, Duration::ZERO).dispatch, held);
     assert!(index.decision(&key).is_none());
 }
 

@@ -62,7 +62,13 @@ fn carry_out(index: &mut Index, key: &Key, version: u64) -> Step {
     let inputs = index.schedule_inputs(key);
     let plan = plan(&inputs);
     if let Some(wanted) = plan.wanted {
-        index.decided(key, inputs.template.as_deref().map(Template::content), wanted, plan.refusal.clone());
+        index.decided(
+            key,
+            inputs.template.as_deref().map(Template::content),
+            wanted,
+            plan.refusal.clone(),
+            Duration::ZERO,
+        );
     }
     let mut object = match &plan.step {
         Step::Nothing => return plan.step,
@@ -80,8 +86,8 @@ fn carry_out(index: &mut Index, key: &Key, version: u64) -> Step {
         }
         Step::Change { operations, .. } => {
             let binding = index.binding(key).unwrap();
-            let mut object = json!({"metadata": {"uid": binding.uid, "finalizers": binding.finalizers, "annotations": binding.annotations,
-                "labels": binding.labels, "ownerReferences": binding.owners}, "spec": *binding.spec, "status": *binding.status});
+            let mut object = json!({"metadata": {"uid": binding.uid, "finalizers": *binding.finalizers, "annotations": *binding.annotations,
+                "labels": *binding.labels, "ownerReferences": binding.owners}, "spec": *binding.spec, "status": binding.status});
             if binding.deleting {
                 object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
             }
@@ -102,13 +108,13 @@ fn carry_out(index: &mut Index, key: &Key, version: u64) -> Step {
 
 /// A plane with three members, all known, and one ConfigMap that goes to all of them.
 fn converged() -> (Index, Key) {
-    let mut index = Index::of(PLANE.to_owned());
+    let mut index = Index::of(PLANE);
     let key = key("x");
     for cluster_name in ["a", "b", "c"] {
         index.put_cluster(cluster(cluster_name, "True"), false);
         index.set_reachable(&name(cluster_name), true);
-        index.member_synced(&name(cluster_name), &key.kind, &[]);
-        index.member_synced(&name(cluster_name), &KindKey::new("v1", "Namespace"), &[]);
+        index.member_synced(&name(cluster_name), &key.kind);
+        index.member_synced(&name(cluster_name), &KindKey::new("v1", "Namespace"));
     }
     index.set_policy((Some("shop".into()), "p".into()), Some(policy(json!({}))));
     index.put_template(key.clone(), template("x", "t", "1"), false);
@@ -121,7 +127,7 @@ fn converged() -> (Index, Key) {
 fn a_binding_is_made_once() {
     let (mut index, key) = converged();
     let binding = index.binding(&key).unwrap();
-    assert_eq!(binding.finalizers, [BINDING_FINALIZER]);
+    assert_eq!(*binding.finalizers, [BINDING_FINALIZER]);
     assert_eq!(binding.inventory().count(), 3);
     assert!(matches!(carry_out(&mut index, &key, 11), Step::Nothing), "a converged template costs nothing");
     assert!(matches!(desired_state(&index, &name("a"), &key), DesiredState::Apply(_)));
@@ -129,7 +135,7 @@ fn a_binding_is_made_once() {
 
 #[test]
 fn what_is_not_known_is_not_touched() {
-    let mut index = Index::of(PLANE.to_owned());
+    let mut index = Index::of(PLANE);
     let (mut full, key) = converged();
     let binding = full.binding(&key).unwrap().clone();
     for name in ["a", "b", "c"] {
@@ -156,7 +162,7 @@ fn late_answers_do_not_bring_back_what_is_gone() {
     // Another one of its name is not meant, and late events of the first do not end the second.
     index.put_template(key.clone(), template("x", "t2", "51"), false);
     index.remove_template(&key, Some(("t", 50)));
-    assert_eq!(index.template(&key).unwrap().uid, "t2");
+    assert_eq!(&*index.template(&key).unwrap().uid, "t2");
     // An object that lost its label is back when the label is: the same uid, a later version.
     let a = name("a");
     index.put_live(&a, &key, live("l", "5", PLANE), false);
@@ -303,7 +309,7 @@ fn a_decision_is_not_disturbed_by_what_happens_meanwhile() {
 
 #[test]
 fn policies_are_found_by_kind_and_namespace() {
-    let mut index = Index::of(PLANE.to_owned());
+    let mut index = Index::of(PLANE);
     let of_kind = |kind: &str| policy(json!({"resourceSelectors": [{"apiVersion": "v1", "kind": kind}]}));
     let keys = [
         (Some("shop"), "mine", "ConfigMap"),

@@ -77,7 +77,7 @@ fn a_decision_that_is_repeated_looks_at_no_member() {
     let (mut index, key) = converged();
     let decide = |index: &mut Index, wanted: bool| {
         let content = index.template(&key).map(|template| template.content());
-        index.decided(&key, content, wanted, None).dispatch.len()
+        index.decided(&key, content, wanted, None, Duration::ZERO).dispatch.len()
     };
     assert_eq!(decide(&mut index, true), 0);
     index.put_template(key.clone(), template("x", "t", "2"), false);
@@ -101,7 +101,7 @@ fn a_member_that_goes_away_is_reported_where_nothing_was_reported_before() {
     let mut binding = index.binding(&key).unwrap().clone();
     binding.version = 50;
     let status = json!({"aggregatedStatus": [{"clusterName": "a", "applied": true}]});
-    binding.status = Arc::new(from_value(status).unwrap());
+    binding.status = from_value(status).unwrap();
     index.put_binding(key.clone(), binding.clone(), false);
     assert!(index.set_reachable(&a, false).report.is_empty());
     // Who is to be gone from it waits for it.
@@ -122,18 +122,16 @@ fn a_list_that_says_nothing_new_costs_nothing() {
     let relist = |index: &mut Index, object: Live| {
         index.set_reachable(&a, false);
         index.set_reachable(&a, true);
-        let listed = index.put_live(&a, &key, object, true);
-        assert!(listed.dispatch.is_empty(), "its turn is when all are known");
-        let mut synced = index.member_synced(&a, &kind, &[]);
-        assert!(synced.schedule.is_empty());
-        synced.report.extend(listed.report);
-        (dispatched(&synced), synced.report)
+        let mut listed = index.put_live(&a, &key, object, true);
+        listed.merge(index.member_synced(&a, &kind));
+        assert!(listed.schedule.is_empty());
+        (dispatched(&listed), listed.report)
     };
     assert_eq!(relist(&mut index, live("l", "6", PLANE)), ([missing.clone()].into(), vec![]));
     // What came up meanwhile is looked at, once.
     index.set_reachable(&a, false);
     index.postpone(&a, &key);
-    assert_eq!(dispatched(&index.member_synced(&a, &KindKey::new("v1", "Secret"), &[])), [].into());
+    assert_eq!(dispatched(&index.member_synced(&a, &KindKey::new("v1", "Secret"))), [].into());
     assert_eq!(relist(&mut index, live("l", "7", PLANE)).0, [key.clone(), missing.clone()].into());
     assert_eq!(relist(&mut index, live("l", "8", PLANE)).0, [missing.clone()].into());
     // Somebody changed it.
@@ -149,7 +147,81 @@ fn a_list_that_says_nothing_new_costs_nothing() {
     let mut leaving = at_version(cluster("a", "True"), 9);
     leaving.metadata.deletion_timestamp = Some(from_value(json!("2026-01-01T00:00:00Z")).unwrap());
     index.put_cluster(leaving, false);
-    assert_eq!(dispatched(&index.member_synced(&a, &kind, &[])), [key, missing].into());
+    assert_eq!(dispatched(&index.member_synced(&a, &kind)), [key, missing].into());
+}
+
+#[test]
+fn what_is_listed_is_looked_at_before_the_list_is_complete() {
+    let (mut index, key) = converged();
+    let a = name("a");
+    index.set_reachable(&a, false);
+    index.set_reachable(&a, true);
+    assert_eq!(dispatched(&index.put_live(&a, &key, live("l", "5", PLANE), true)), [key.clone()].into());
+    index.settle(&a, &key, live("l", "5", PLANE).hash, 7);
+    assert_eq!(index.member(&a).unwrap().live[&key].body, None, "it is not kept until the end of the list");
+    assert!(dispatched(&index.member_synced(&a, &key.kind)).is_empty());
+}
+
+#[test]
+fn a_repair_restores_what_was_held_before() {
+    let (mut index, key) = converged();
+    let a = name("a");
+    let seconds = Duration::from_secs;
+    let count = |index: &Index| index.member(&a).unwrap().repairs.get(&key).map(|repair| repair.count);
+    index.applied(&a, &key, live("l", "5", PLANE), 7);
+    assert!(!index.count_repair(&a, &key, 8, seconds(1)), "another manifest is wanted than before");
+    assert_eq!(count(&index), None);
+    let drift = |index: &mut Index, version: &str| {
+        let mut changed = live("l", version, PLANE);
+        changed.hash += 1;
+        index.put_live(&a, &key, changed, false);
+        assert_eq!(index.member(&a).unwrap().live[&key].settled(), None);
+    };
+    for (version, at, counted) in [("6", 10, 1), ("8", 20, 2), ("10", 79, 3), ("12", 140, 1)] {
+        drift(&mut index, version);
+        assert!(index.count_repair(&a, &key, 7, seconds(at)));
+        assert_eq!(count(&index), Some(counted), "at {at} s");
+        let next = (version.parse::<u64>().unwrap() + 1).to_string();
+        index.applied(&a, &key, live("l", &next, PLANE), 7);
+    }
+    index.remove_live(&a, &key, None);
+    assert!(!index.count_repair(&a, &key, 7, seconds(150)), "it was made anew");
+}
+
+#[test]
+fn what_many_hold_alike_is_kept_once() {
+    let (mut index, key) = converged();
+    let a = name("a");
+    let other = add(&mut index, "other", &json!({}));
+    for (key, version) in [(&key, 100), (&other, 101)] {
+        let mut binding = index.binding(key).unwrap().clone();
+        binding.version = version;
+        binding.status = from_value(json!({"aggregatedStatus": [{"clusterName": "a", "applied": true}],
+            "conditions": [{"type": "Scheduled", "status": "True", "reason": "R", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}))
+        .unwrap();
+        // As it comes out of a watch: nothing of it is shared yet.
+        binding.spec = Arc::new(from_value(json!(*binding.spec)).unwrap());
+        binding.annotations = BTreeMap::from([("policy".to_owned(), "p".to_owned())]).into();
+        let equal = ObjectKey { kind: KindKey::new("v1", "ConfigMap"), ..(**key).clone() };
+        index.put_binding(Arc::new(equal.clone()), binding, false);
+        let mut object = live(&key.name, "5", PLANE);
+        object.status = Some("{}".into());
+        index.applied(&a, &Arc::new(equal), object, 7);
+    }
+    let (first, second) = (index.binding(&key).unwrap(), index.binding(&other).unwrap());
+    let placements = (first.spec.placement.as_ref().unwrap(), second.spec.placement.as_ref().unwrap());
+    assert!(placements.0.is_same(placements.1));
+    assert!(first.annotations.is_same(&second.annotations) && first.finalizers.is_same(&second.finalizers));
+    assert!(first.status.conditions.is_same(&second.status.conditions));
+    assert!(first.status.aggregated_status.is_same(&second.status.aggregated_status));
+    let member = index.member(&a).unwrap();
+    let status = |key: &Key| member.live[key].status.clone().unwrap();
+    assert!(Arc::ptr_eq(&status(&key), &status(&other)));
+    assert!(Arc::ptr_eq(member.live[&key].plane.as_ref().unwrap(), &index.plane));
+    let (template, _) = index.templates.get_key_value(&key).unwrap();
+    let (bound, _) = index.bindings.get_key_value(&key).unwrap();
+    let (held, _) = member.live.get_key_value(&key).unwrap();
+    assert!(Arc::ptr_eq(template, bound) && Arc::ptr_eq(template, held));
 }
 
 #[test]
