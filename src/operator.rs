@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::controllers::{Context, HostClient, app, instance, member, permission};
 use crate::runtime::client::{ClientError, ClientFactory};
 use crate::runtime::controller::Caches;
+use crate::runtime::host_cache::HostCache;
 use crate::runtime::http::{self, ServeError};
 use crate::runtime::leadership::{self, Election, Leadership, LeadershipError};
 use crate::runtime::metrics::Metrics;
@@ -77,8 +78,8 @@ pub async fn run(
     };
     let caches = Caches::default();
     let access = config.service_access;
-    let (planes, keeper) =
-        Planes::start(host.clone(), factory.clone(), access, shard, metrics.clone(), shutdown.clone());
+    let cache = HostCache::start(&host, shard, &shutdown);
+    let (planes, keeper) = Planes::start(cache.clone(), factory.clone(), access, metrics.clone(), shutdown.clone());
     let context = Context {
         host: HostClient(host),
         factory,
@@ -87,7 +88,7 @@ pub async fn run(
         metrics: metrics.clone(),
         shutdown: shutdown.clone(),
         caches: caches.clone(),
-        shard,
+        cache,
         image: config.image,
     };
     let mut controllers = JoinSet::new();

@@ -22,19 +22,6 @@ use serde_json::json;
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// Does what the member's token controller would do.
-async fn issue_tokens(member: &Client, join: &MemberClusterJoin) {
-    for name in [plan::identity_name(join), plan::impersonator_token_name(join)] {
-        eventually(&format!("Secret {name}"), SOON, async || {
-            let found = objects::get(member, "v1", "Secret", CLUSTER_NAMESPACE, &name).await;
-            found.map(|_| ()).ok_or_else(|| "is not there".to_owned())
-        })
-        .await;
-        let data = json!({"token": objects::encoded("token"), "ca.crt": objects::encoded("authority")});
-        objects::merge(member, "v1", "Secret", CLUSTER_NAMESPACE, &name, json!({ "data": data })).await;
-    }
-}
-
 async fn marked(member: &Client, name: &str, plane: &str, finalizers: &[&str]) {
     objects::apply(
         member,
@@ -79,7 +66,7 @@ async fn what_a_plane_made_in_a_member_goes_with_its_namespace() {
     .await;
     let joins = Api::<MemberClusterJoin>::namespaced(host.clone(), "team");
     let join = joins.get("one").await.unwrap();
-    issue_tokens(&member, &join).await;
+    objects::issue_tokens(&member, &join).await;
     let clusters = Api::<Cluster>::all(plane.clone());
     eventually("the member is registered", SOON, async || {
         clusters.get_opt("one").await.unwrap().map(|_| ()).ok_or_else(|| "no Cluster".to_owned())

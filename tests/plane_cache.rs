@@ -1,4 +1,4 @@
-//! One cache for each plane, on a real host and a real plane: how many watches it takes, and what a round costs.
+//! One cache for the host and one for each plane, on real API servers: how many watches they take, and what a round costs.
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, missing_docs)]
 
@@ -8,15 +8,20 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex as StdMutex};
 use std::time::Duration;
 
-use airdock::api::{MANAGED_BY, MANAGED_BY_LABEL, MultiCloudApp, PermissionBinding};
-use airdock::controllers::{app, permission};
+use airdock::api::{
+    KarmadaInstance, MANAGED_BY, MANAGED_BY_LABEL, MemberClusterJoin, MultiCloudApp, PermissionBinding,
+};
+use airdock::controllers::member::validate::LocalEndpoints;
+use airdock::controllers::{app, instance, member, permission};
+use airdock::karmada::Cluster;
 use airdock::runtime::client::{RequestHook, is_write};
 use airdock::runtime::conditions::find;
 use airdock::runtime::error::is_not_found;
 use airdock::runtime::metrics::Metrics;
+use airdock::runtime::planes::ServiceAccess;
 use futures::future::BoxFuture;
 use harness::operator::Operator;
-use harness::{ApiServer, Etcd, eventually, objects};
+use harness::{ApiServer, Etcd, eventually, installation, objects};
 use http::Method;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -37,6 +42,12 @@ impl RequestLog {
         let host = format!("127.0.0.1:{}", server.port);
         let all = std::mem::take(&mut *self.0.lock().unwrap());
         all.into_iter().filter(|(_, to, _)| *to == host).map(|(method, _, path)| format!("{method} {path}")).collect()
+    }
+
+    /// Those to any API server since the last call.
+    fn all_taken(&self) -> Vec<String> {
+        let all = std::mem::take(&mut *self.0.lock().unwrap());
+        all.into_iter().map(|(method, host, path)| format!("{host} {method} {path}")).collect()
     }
 }
 
@@ -82,24 +93,6 @@ impl TestEnv {
             tokio::spawn(app::run(context));
         })
     }
-}
-
-/// Watches that an API server serves, by resource.
-async fn watches(client: &Client) -> BTreeMap<String, i64> {
-    let request = http::Request::get("/metrics").body(Vec::new()).unwrap();
-    let text = client.request_text(request).await.unwrap();
-    let mut watches = BTreeMap::new();
-    for line in text.lines().filter(|line| line.starts_with("apiserver_longrunning_requests{")) {
-        let label = |name: &str| {
-            let (_, rest) = line.split_once(&format!("{name}=\""))?;
-            rest.split_once('"').map(|(value, _)| value.to_owned())
-        };
-        if label("verb").as_deref() == Some("WATCH") {
-            let count: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
-            *watches.entry(label("resource").unwrap()).or_default() += count.round() as i64;
-        }
-    }
-    watches
 }
 
 /// Watches that came on top.
@@ -184,45 +177,117 @@ where
     .await;
 }
 
+/// The kinds of the host cluster, each with its watches: one, for all controllers together.
+const HOST_KINDS: [&str; 11] = [
+    "deployments",
+    "karmadainstances",
+    "memberclusterjoins",
+    "multicloudapps",
+    "permissionbindings",
+    "persistentvolumeclaims",
+    "poddisruptionbudgets",
+    "pods",
+    "secrets",
+    "services",
+    "statefulsets",
+];
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_plane_is_watched_once_and_a_round_in_which_nothing_happens_asks_it_once() {
-    let env = TestEnv::start().await;
-    let (host, plane) = (env.host.client(), env.plane.client());
-    let before = watches(&plane).await;
+async fn host_and_plane_are_watched_once_and_a_round_in_which_nothing_happens_asks_once() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let etcd = Etcd::start();
+    let (mut host_server, mut member_server) = (installation::host(&etcd), ApiServer::start(&etcd, "member"));
+    host_server.ready().await;
+    member_server.ready().await;
+    let (host, member) = (host_server.client(), member_server.client());
+    objects::define(&host, &airdock::cli::crds::definitions()).await;
+    objects::namespace(&host, "fleet").await;
+    let on_host = objects::watches(&host).await;
     let (log, mut metrics) = (Arc::new(RequestLog::default()), None);
-    let _operator = env.operator(&log, &mut metrics);
+    let _operator = Operator::start_by(ServiceAccess::ClusterIp, &host_server, &log, |context| {
+        metrics = Some(context.metrics.clone());
+        tokio::spawn(instance::run(context.clone()));
+        tokio::spawn(member::run_with(context.clone(), LocalEndpoints::Loopback));
+        tokio::spawn(permission::run(context.clone()));
+        tokio::spawn(app::run(context));
+    });
     let metrics = metrics.unwrap();
+    let instance = json!({
+        "apiVersion": "airdock.dev/v1alpha1", "kind": "KarmadaInstance",
+        "metadata": {"name": "east", "namespace": "fleet"}, "spec": {"profile": "Compact"},
+    });
+    objects::apply(&host, instance).await;
+    let east = [("fleet".to_owned(), "east".to_owned())];
+    let mut plane_server = installation::plane(&host, &etcd, &east).await;
+    plane_server.ready().await;
+    let plane = plane_server.client();
+    let on_plane = objects::watches(&plane).await;
+    installation::until_ready(&host, &east).await;
+
+    objects::kubeconfig_secret(&host, "fleet", "eu", json!({}), &member_server.kubeconfig()).await;
+    objects::apply(&host, membership()).await;
+    let joins = Api::<MemberClusterJoin>::namespaced(host.clone(), "fleet");
+    objects::issue_tokens(&member, &joins.get("eu").await.unwrap()).await;
+    let clusters = Api::<Cluster>::all(plane.clone());
+    eventually("the member is registered", SOON, async || {
+        clusters.get_opt("eu").await.unwrap().map(|_| ()).ok_or_else(|| "no Cluster".to_owned())
+    })
+    .await;
+    let ready = json!([{"type": "Ready", "status": "True", "reason": "ClusterReady", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+    objects::merge_status(&plane, "cluster.karmada.io/v1alpha1", "Cluster", "", "eu", json!({"conditions": ready}))
+        .await;
     bind(&plane, "v1", "ConfigMap").await;
     objects::apply(&host, permission_binding()).await;
     objects::apply(&host, application()).await;
+    let instances = Api::<KarmadaInstance>::namespaced(host.clone(), "fleet");
     let bindings = Api::<PermissionBinding>::namespaced(host.clone(), "fleet");
     let apps = Api::<MultiCloudApp>::namespaced(host.clone(), "fleet");
+    until_ready(&joins, "eu").await;
     until_ready(&bindings, "readers").await;
     until_ready(&apps, "shop").await;
 
     let now = eventually("all watches run", SOON, async || {
-        let now = added(&before, &watches(&plane).await);
+        let now = added(&on_plane, &watches(&plane).await);
         if now.contains_key("configmaps") && now.contains_key("cronjobs") { Ok(now) } else { Err(format!("{now:?}")) }
     })
     .await;
-    assert!(now.values().all(|count| *count == 1), "something is watched twice: {now:?}");
-    assert!(now.len() <= 20, "{} watches: {now:?}", now.len());
+    assert!(now.values().all(|count| *count == 1), "something of the plane is watched twice: {now:?}");
+    // That of the application's template comes on top.
+    assert!(now.len() <= 20 + 1, "{} watches: {now:?}", now.len());
+    let now = added(&on_host, &watches(&host).await);
+    assert_eq!(now, HOST_KINDS.map(|kind| (kind.to_owned(), 1)).into(), "of the host");
 
     // What the first rounds wrote comes back as events; then it is quiet.
-    for n in 0..2 {
-        touch(&bindings, "readers", &metrics, permission_name(), n).await;
-        touch(&apps, "shop", &metrics, app_name(), n).await;
-    }
-    log.taken(&env.plane);
-    let begun = rounds(&metrics, permission_name()) + rounds(&metrics, app_name());
+    let controllers = ["instance", "memberclusterjoin", permission_name(), app_name()];
+    let touch_all = async |n: usize| {
+        touch(&instances, "east", &metrics, controllers[0], n).await;
+        touch(&joins, "eu", &metrics, controllers[1], n).await;
+        touch(&bindings, "readers", &metrics, controllers[2], n).await;
+        touch(&apps, "shop", &metrics, controllers[3], n).await;
+    };
+    touch_all(0).await;
+    touch_all(1).await;
+    log.all_taken();
+    let count = || controllers.map(|controller| rounds(&metrics, controller));
+    let begun = count();
     for n in 2..7 {
-        touch(&bindings, "readers", &metrics, permission_name(), n).await;
-        touch(&apps, "shop", &metrics, app_name(), n).await;
+        touch_all(n).await;
     }
-    let rounds = rounds(&metrics, permission_name()) + rounds(&metrics, app_name()) - begun;
-    let requests = log.taken(&env.plane);
-    assert!(rounds >= 10 && requests.len() as u64 <= rounds, "{rounds} rounds: {requests:?}");
-    assert!(requests.iter().all(|request| request == "GET /readyz"), "{requests:?}");
+    let ended = count();
+    let requests = log.all_taken();
+    let each: Vec<u64> = ended.iter().zip(begun).map(|(ended, begun)| ended - begun).collect();
+    assert!(each.iter().all(|rounds| *rounds >= 5), "{each:?}");
+    assert!(requests.iter().all(|request| request.ends_with(" GET /readyz")), "{requests:#?}");
+    assert!(requests.len() as u64 <= each.iter().sum(), "{each:?} rounds: {requests:#?}");
+}
+
+fn membership() -> Value {
+    json!({
+        "apiVersion": "airdock.dev/v1alpha1", "kind": "MemberClusterJoin",
+        "metadata": {"name": "eu", "namespace": "fleet"},
+        "spec": {"instanceRef": {"name": "east"}, "clusterName": "eu", "kubeconfigSecretRef": {"name": "eu"}},
+    })
 }
 
 fn permission_name() -> &'static str {

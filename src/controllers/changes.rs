@@ -10,7 +10,7 @@ use super::stamp;
 use crate::api::KarmadaInstance;
 use crate::api::common::condition::READY;
 use crate::runtime::conditions::is_true;
-use crate::runtime::controller::Guarded;
+use crate::runtime::host_cache::HostEvent;
 use crate::runtime::planes::InstanceKey;
 
 /// How many keys are remembered.
@@ -35,15 +35,16 @@ impl Changes {
     }
 
     /// The instance of an event, when something changed that those who refer to it must know: its spec, its labels,
-    /// whether it is ready, whether it is going. Its counts and figures change all the time.
-    pub fn of_instance(&self, event: &Guarded<KarmadaInstance>) -> Option<InstanceKey> {
-        let key = InstanceKey { namespace: event.namespace().unwrap_or_default(), name: event.name_any() };
-        let ready = match &event.0 {
+    /// whether it is ready, whether it is going or gone. Its counts and figures change all the time.
+    pub fn of_instance(&self, event: &HostEvent<'_, KarmadaInstance>) -> Option<InstanceKey> {
+        let HostEvent { object, deleted } = event;
+        let key = InstanceKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
+        let ready = match &object.0 {
             Ok(instance) => instance.status.as_ref().is_some_and(|status| is_true(&status.conditions, READY)),
             Err(_) => false,
         };
-        let meta = kube::Resource::meta(event);
-        let what = (&meta.uid, meta.generation, &meta.labels, &meta.deletion_timestamp, ready);
+        let meta = kube::Resource::meta(*object);
+        let what = (&meta.uid, meta.generation, &meta.labels, &meta.deletion_timestamp, ready, deleted);
         self.is_new(&key.to_string(), &what).then_some(key)
     }
 }
@@ -62,5 +63,23 @@ mod tests {
         }
         assert!(changes.known.lock().len() <= MAX_KNOWN);
         assert!(changes.is_new("b", &1) && changes.is_new("a", &2) && changes.is_new("a", &1));
+    }
+
+    #[test]
+    fn an_instance_matters_when_it_is_gone_and_not_when_its_figures_change() {
+        let changes = Changes::default();
+        let is_new = |phase: &str, deleted: bool| {
+            let object = crate::runtime::guarded::Guarded::<KarmadaInstance>::of_json(
+                &serde_json::json!({
+                    "apiVersion": "airdock.dev/v1alpha1", "kind": "KarmadaInstance",
+                    "metadata": {"name": "east", "namespace": "fleet", "uid": "u", "generation": 1},
+                    "spec": {}, "status": {"phase": phase},
+                })
+                .to_string(),
+            );
+            changes.of_instance(&HostEvent { object: &object, deleted }).is_some()
+        };
+        assert!(is_new("Running", false) && !is_new("Updating", false));
+        assert!(is_new("Updating", true) && !is_new("Updating", true));
     }
 }

@@ -18,9 +18,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::runtime::client::ClientFactory;
 use crate::runtime::controller::{Caches, Options};
+use crate::runtime::host_cache::HostCache;
 use crate::runtime::leadership::Leadership;
 use crate::runtime::metrics::Metrics;
-use crate::runtime::ownership::Shard;
 use crate::runtime::planes::Planes;
 
 /// What every controller is given.
@@ -32,8 +32,8 @@ pub struct Context {
     pub factory: ClientFactory,
     /// The planes of all instances.
     pub planes: Planes,
-    /// Which instances this process owns.
-    pub shard: Shard,
+    /// What the host cluster holds.
+    pub cache: HostCache,
     /// Whether this process leads.
     pub leadership: Leadership,
     /// Where controllers count.
@@ -62,7 +62,6 @@ impl Context {
     pub fn options(&self, concurrency: u16) -> Options {
         Options {
             concurrency,
-            shard: self.shard,
             leadership: self.leadership.clone(),
             metrics: self.metrics.clone(),
             shutdown: self.shutdown.clone(),

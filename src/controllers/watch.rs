@@ -2,40 +2,34 @@
 
 use std::fmt::Debug;
 
-use futures::{Stream, StreamExt};
-use kube::api::Api;
-use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::utils::StreamBackoff;
-use kube::runtime::{WatchStreamExt, watcher};
-use kube::{Client, Resource};
+use futures::Stream;
+use kube::Resource;
+use kube::runtime::reflector::{ObjectRef, Store};
 
 use super::changes::Changes;
 use crate::api::KarmadaInstance;
-use crate::runtime::guarded::{Guarded, PAGE};
+use crate::runtime::guarded::Guarded;
+use crate::runtime::host_cache::HostKind;
 use crate::runtime::instance_ref::InstanceRefError;
-use crate::runtime::planes::{InstanceKey, PromptBackoff};
+use crate::runtime::planes::InstanceKey;
 
-/// A cache of all instances, and the keys of those that changed in a way that matters to who refers to them. The
-/// stream fills the cache: it must be polled.
-pub fn instances(host: Client) -> (Store<Guarded<KarmadaInstance>>, impl Stream<Item = InstanceKey> + Send + 'static) {
-    let (store, writer) = reflector::store();
-    let watched = watcher(Api::<Guarded<KarmadaInstance>>::all(host), watcher::Config::default().page_size(PAGE));
-    let watched = StreamBackoff::new(watched, PromptBackoff::default());
+/// Who is to be looked at when an instance changes in a way that matters to those who refer to it.
+pub fn by_instance<T, M>(instances: &HostKind<KarmadaInstance>, users: M) -> impl Stream<Item = T> + Send + use<T, M>
+where
+    M: Fn(&InstanceKey) -> Vec<T> + Send + Sync + 'static,
+    T: Send + 'static,
+{
     let changes = Changes::default();
-    let changed = reflector::reflector(writer, watched)
-        .touched_objects()
-        // An interrupted watch resumes by itself.
-        .filter_map(move |event| std::future::ready(event.ok().and_then(|event| changes.of_instance(&event))));
-    (store, changed)
+    instances.subscribe(move |event| changes.of_instance(event).iter().flat_map(&users).collect())
 }
 
 /// The instance of a key. None: there is none. One that does not parse is there all the same, with all that was
 /// written into its plane.
 pub fn instance(
-    store: &Store<Guarded<KarmadaInstance>>,
+    instances: &HostKind<KarmadaInstance>,
     key: &InstanceKey,
 ) -> Result<Option<KarmadaInstance>, InstanceRefError> {
-    let Some(found) = store.get(&ObjectRef::new(&key.name).within(&key.namespace)) else { return Ok(None) };
+    let Some(found) = instances.get(&key.namespace, &key.name) else { return Ok(None) };
     match &found.0 {
         Ok(instance) => Ok(Some(instance.clone())),
         Err(_) => Err(InstanceRefError::Unreadable(key.clone())),

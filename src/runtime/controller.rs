@@ -21,8 +21,6 @@ use super::error::{BLOCKED_RECHECK, Class, Classified, chain};
 use super::guarded::InvalidObject;
 use super::leadership::Leadership;
 use super::metrics::{ControllerLabel, Metrics};
-use super::ownership::Shard;
-use super::planes::InstanceKey;
 use super::status::{INVALID_OBJECT, StatusWriter};
 
 /// How long one reconcile may take before it is given up and tried again.
@@ -65,9 +63,6 @@ pub trait Reconcile: Send + Sync + 'static {
     /// Name of the controller: metric label, field manager, log field.
     const NAME: &'static str;
 
-    /// The instance that an object belongs to; nothing for one that means several.
-    fn instance(object: &Self::Object) -> Option<InstanceKey>;
-
     /// One round. The status has been written when it returns, also with an error.
     fn reconcile(&self, object: Arc<Self::Object>) -> impl Future<Output = Result<Next, Failure>> + Send;
 }
@@ -79,8 +74,6 @@ pub use super::guarded::Guarded;
 pub struct Options {
     /// Reconciles at once.
     pub concurrency: u16,
-    /// Which instances this process owns.
-    pub shard: Shard,
     /// Whether this process is the leader.
     pub leadership: Leadership,
     /// Where it counts.
@@ -192,9 +185,6 @@ async fn reconcile_guarded<R: Reconcile>(
         Ok(object) => Arc::new(object.clone()),
         Err(invalid) => return report_invalid(&guarded, invalid, &context).await,
     };
-    if R::instance(&object).is_some_and(|instance| !context.options.shard.owns(&instance)) {
-        return Ok(Action::await_change());
-    }
     let key = key_of(object.as_ref());
     let span = tracing::info_span!(
         "reconcile",

@@ -8,6 +8,7 @@ pub mod contains;
 pub mod controller;
 pub mod error;
 pub mod guarded;
+pub mod host_cache;
 pub mod hosts;
 pub mod http;
 pub mod instance_ref;

@@ -1,9 +1,9 @@
 //! Which instances this replica owns. Pure.
 //!
-//! One predicate decides, and what is kept for an instance is built from it: which planes are connected and cached
-//! ([`super::planes`]), which objects the controllers work on ([`super::controller`]), and which Lease a replica holds.
-//! With the default of one shard the leader owns every instance. A PermissionBinding may mean several instances, and is
-//! worked on by every replica.
+//! One predicate decides, and what is kept for an instance is built from it: what is known of the host cluster and whose
+//! objects the controllers work on ([`super::host_cache`]), which planes are connected and cached ([`super::planes`]), and
+//! which Lease a replica holds. With the default of one shard the leader owns every instance. A PermissionBinding may mean
+//! several instances, and is worked on by every replica.
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
 //! Clients for the planes of all instances, and caches of what they hold.
 //!
 //! An instance's controller writes a Secret with the operator's own kubeconfig for the plane, labelled
-//! `airdock.dev/purpose=operator-kubeconfig`. A watch on these Secrets keeps one client and one [`cache`] for each
-//! plane; the other controllers ask here by instance, and subscribe to what happens in planes.
+//! `airdock.dev/purpose=operator-kubeconfig`. From these Secrets come one client and one [`cache`] for each plane; the
+//! other controllers ask here by instance, and subscribe to what happens in planes.
 
 pub mod cache;
 mod events;
@@ -23,8 +23,8 @@ pub use self::events::{PlaneEvent, PromptBackoff, Subscribers};
 use self::keeper::{CacheStarter, Connector, PlaneClientCache};
 use super::client::ClientFactory;
 use super::error::{Class, Classified};
+use super::host_cache::HostCache;
 use super::metrics::Metrics;
-use super::ownership::Shard;
 use crate::api::common::InstanceRef;
 
 /// Value of the purpose label on Secrets with the operator's kubeconfig for a plane.
@@ -131,20 +131,19 @@ pub struct Planes {
 }
 
 impl Planes {
-    /// Starts watching; the future runs until shutdown.
+    /// Starts to follow the kubeconfigs that the host cluster holds; the future runs until shutdown.
     pub fn start(
-        host: Client,
+        host: HostCache,
         factory: ClientFactory,
         access: ServiceAccess,
-        shard: Shard,
         metrics: Metrics,
         shutdown: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, state) = watch::channel(State::default());
         let subscribers = Subscribers::default();
-        let connector = Connector { host, factory, access };
+        let connector = Connector { host: host.client().clone(), factory, access };
         let caches = CacheStarter { subscribers: subscribers.clone(), metrics, shutdown: shutdown.clone() };
-        let keeper = PlaneClientCache::new(connector, shard, caches, sender);
+        let keeper = PlaneClientCache::new(host, connector, caches, sender);
         let task = async move {
             tokio::select! {
                 () = keeper.run() => {}

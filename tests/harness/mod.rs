@@ -7,6 +7,7 @@
 pub mod crash;
 #[path = "../files/mod.rs"]
 pub mod files;
+pub mod installation;
 pub mod objects;
 pub mod operator;
 
@@ -169,6 +170,7 @@ pub const OTHER_ADMIN: &str = "other-token";
 /// A kube-apiserver with an empty store of its own.
 pub struct ApiServer {
     pub name: String,
+    pub address: String,
     pub port: u16,
     pub authority: String,
     arguments: Vec<String>,
@@ -179,6 +181,21 @@ pub struct ApiServer {
 impl ApiServer {
     /// Starts one; [`ApiServer::ready`] waits for it.
     pub fn start(etcd: &Etcd, name: &str) -> Self {
+        Self::start_with(etcd, name, &[])
+    }
+
+    /// Starts one with further arguments.
+    pub fn start_with(etcd: &Etcd, name: &str, more: &[String]) -> Self {
+        Self::start_in(etcd, name, ("127.0.0.1", free_port()), |_| more.to_vec())
+    }
+
+    /// Starts one at an address, with further arguments that may name files in its folder.
+    pub fn start_in(
+        etcd: &Etcd,
+        name: &str,
+        (address, port): (&str, u16),
+        more: impl FnOnce(&Path) -> Vec<String>,
+    ) -> Self {
         let folder = Folder::new(name);
         let file = |name: &str| folder.path().join(name).display().to_string();
         let authority_key = KeyPair::generate().unwrap();
@@ -187,7 +204,7 @@ impl ApiServer {
         let authority = params.clone().self_signed(&authority_key).unwrap().pem();
         let issuer = Issuer::new(params, authority_key);
         let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned(), "localhost".to_owned()]).unwrap();
+        let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned(), address.to_owned()]).unwrap();
         let leaf = leaf.signed_by(&key, &issuer).unwrap();
         let accounts = KeyPair::generate().unwrap();
         fs::write(file("tls.crt"), leaf.pem()).unwrap();
@@ -199,12 +216,11 @@ impl ApiServer {
             format!("{ADMIN},admin,admin,system:masters\n{OTHER_ADMIN},other,other,system:masters\n"),
         )
         .unwrap();
-        let port = free_port();
-        let arguments = vec![
+        let mut arguments = vec![
             format!("--etcd-servers={}", etcd.endpoint),
             format!("--etcd-prefix=/{name}"),
             format!("--secure-port={port}"),
-            "--bind-address=127.0.0.1".to_owned(),
+            format!("--bind-address={address}"),
             format!("--tls-cert-file={}", file("tls.crt")),
             format!("--tls-private-key-file={}", file("tls.key")),
             format!("--token-auth-file={}", file("tokens")),
@@ -219,7 +235,10 @@ impl ApiServer {
             "--enable-priority-and-fairness=false".to_owned(),
             "--profiling=false".to_owned(),
         ];
-        let mut server = Self { name: name.to_owned(), port, authority, arguments, folder, process: None };
+        arguments.extend(more(folder.path()));
+        // Who listens everywhere is asked here.
+        let address = if address == "0.0.0.0" { "127.0.0.1" } else { address }.to_owned();
+        let mut server = Self { name: name.to_owned(), address, port, authority, arguments, folder, process: None };
         server.restart();
         server
     }
@@ -241,7 +260,7 @@ impl ApiServer {
     }
 
     pub fn url(&self) -> String {
-        format!("https://127.0.0.1:{}", self.port)
+        format!("https://{}:{}", self.address, self.port)
     }
 
     pub fn connection(&self) -> Connection {

@@ -1,8 +1,10 @@
 //! Objects of any kind in an API server, and those that most tests begin with.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use airdock::api::KarmadaInstance;
+use airdock::api::{KarmadaInstance, MemberClusterJoin};
+use airdock::controllers::member::plan;
 use airdock::karmada::{CLUSTER_NAMESPACE, Cluster};
 use base64::Engine as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
@@ -87,6 +89,19 @@ pub async fn join(plane: &Client, name: &str, url: &str, ca: &str, region: &str)
     apply(plane, json!({"apiVersion": api_version, "kind": kind, "metadata": metadata, "spec": spec})).await;
 }
 
+/// Does what the member's token controller would do.
+pub async fn issue_tokens(member: &Client, join: &MemberClusterJoin) {
+    for name in [plan::identity_name(join), plan::impersonator_token_name(join)] {
+        eventually(&format!("Secret {name}"), Duration::from_secs(30), async || {
+            let found = get(member, "v1", "Secret", CLUSTER_NAMESPACE, &name).await;
+            found.map(|_| ()).ok_or_else(|| "is not there".to_owned())
+        })
+        .await;
+        let data = json!({"token": encoded("token"), "ca.crt": encoded("authority")});
+        merge(member, "v1", "Secret", CLUSTER_NAMESPACE, &name, json!({ "data": data })).await;
+    }
+}
+
 /// A definition that refuses nothing, as if an earlier release had made it.
 pub fn without_rules(definition: &CustomResourceDefinition) -> CustomResourceDefinition {
     fn strip(schema: &mut JSONSchemaProps) {
@@ -106,6 +121,24 @@ pub fn without_rules(definition: &CustomResourceDefinition) -> CustomResourceDef
 /// Makes sure that a namespace is there.
 pub async fn namespace(client: &Client, name: &str) {
     apply(client, json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}})).await;
+}
+
+/// Watches that an API server serves, by resource.
+pub async fn watches(client: &Client) -> BTreeMap<String, i64> {
+    let request = http::Request::get("/metrics").body(Vec::new()).unwrap();
+    let text = client.request_text(request).await.unwrap();
+    let mut watches = BTreeMap::new();
+    for line in text.lines().filter(|line| line.starts_with("apiserver_longrunning_requests{")) {
+        let label = |name: &str| {
+            let (_, rest) = line.split_once(&format!("{name}=\""))?;
+            rest.split_once('"').map(|(value, _)| value.to_owned())
+        };
+        if label("verb").as_deref() == Some("WATCH") {
+            let count: f64 = line.rsplit(' ').next().unwrap().parse().unwrap();
+            *watches.entry(label("resource").unwrap()).or_default() += count.round() as i64;
+        }
+    }
+    watches
 }
 
 /// Text as a Secret's `data` has it.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use airdock::controllers::{Context, HostClient};
 use airdock::runtime::client::{ClientFactory, RequestHook};
 use airdock::runtime::controller::Caches;
+use airdock::runtime::host_cache::HostCache;
 use airdock::runtime::leadership::Leadership;
 use airdock::runtime::metrics::Metrics;
 use airdock::runtime::ownership::Shard;
@@ -22,21 +23,30 @@ pub struct Operator {
 impl Operator {
     /// Starts an operator of a host cluster. `hook` sees its requests; `start` is given the context and spawns the controllers.
     pub fn start(host: &ApiServer, hook: &Arc<impl RequestHook>, start: impl FnOnce(Context)) -> Self {
+        Self::start_by(ServiceAccess::Dns, host, hook, start)
+    }
+
+    /// Starts one that reaches Services in a certain way.
+    pub fn start_by(
+        access: ServiceAccess,
+        host: &ApiServer,
+        hook: &Arc<impl RequestHook>,
+        start: impl FnOnce(Context),
+    ) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let guard = runtime.enter();
         let factory = ClientFactory::default().with_hook(hook.clone());
         let host = host.client_of(&factory);
         let shutdown = CancellationToken::new();
-        let shard = Shard::default();
-        let (metrics, access) = (Metrics::new(), ServiceAccess::Dns);
-        let (planes, keeper) =
-            Planes::start(host.clone(), factory.clone(), access, shard, metrics.clone(), shutdown.clone());
+        let cache = HostCache::start(&host, Shard::default(), &shutdown);
+        let metrics = Metrics::new();
+        let (planes, keeper) = Planes::start(cache.clone(), factory.clone(), access, metrics.clone(), shutdown.clone());
         runtime.spawn(keeper);
         start(Context {
             host: HostClient(host),
             factory,
             planes,
-            shard,
+            cache,
             leadership: Leadership::always(),
             metrics,
             shutdown,

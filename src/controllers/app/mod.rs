@@ -37,6 +37,7 @@ use crate::application::validate::validate;
 use crate::karmada::Cluster;
 use crate::runtime::conditions::{Verdict, set_false_or_remove};
 use crate::runtime::controller::{Failure, Guarded, Next, Reconcile};
+use crate::runtime::host_cache::HostKind;
 use crate::runtime::instance_ref::{INSTANCE_REF, no_plane, resolve};
 use crate::runtime::planes::{InstanceKey, PlaneError, Planes};
 use crate::runtime::status::StatusWriter;
@@ -49,15 +50,14 @@ const CONCURRENCY: u16 = 32;
 
 /// Runs until shutdown.
 pub async fn run(context: Context) {
-    let (controller, instances) = watch::controller(&context);
-    let apps = controller.store();
+    let controller = watch::controller(&context);
     let host = context.host.0.clone();
     let reconciler = AppReconciler {
         writer: StatusWriter::new(host.clone(), AppReconciler::NAME),
         host,
         planes: context.planes.clone(),
-        instances,
-        apps,
+        instances: context.cache.instances.clone(),
+        apps: controller.store(),
         accesses: Accesses::default(),
     };
     crate::runtime::controller::run(controller, reconciler, context.options(CONCURRENCY)).await;
@@ -66,7 +66,7 @@ pub async fn run(context: Context) {
 struct AppReconciler {
     host: Client,
     planes: Planes,
-    instances: Store<Guarded<KarmadaInstance>>,
+    instances: HostKind<KarmadaInstance>,
     apps: Store<Guarded<App>>,
     writer: StatusWriter,
     accesses: Accesses,
@@ -75,10 +75,6 @@ struct AppReconciler {
 impl Reconcile for AppReconciler {
     type Object = App;
     const NAME: &'static str = "app";
-
-    fn instance(object: &App) -> Option<InstanceKey> {
-        Some(InstanceKey::of(&object.spec.instance_ref, &object.namespace().unwrap_or_default()))
-    }
 
     async fn reconcile(&self, app: Arc<App>) -> Result<Next, Failure> {
         let mut status = app.status.clone().unwrap_or_default();
@@ -217,7 +213,7 @@ impl AppReconciler {
 
     async fn instance(&self, key: &InstanceKey) -> Result<Option<KarmadaInstance>, Error> {
         // Before the first lists are there, every instance and plane would look missing. It fails only on shutdown.
-        let _ = self.instances.wait_until_ready().await;
+        let _ = self.instances.listed().await;
         self.planes.listed().await;
         Ok(instance(&self.instances, key)?)
     }

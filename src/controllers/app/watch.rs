@@ -3,36 +3,32 @@
 
 use std::collections::BTreeMap;
 
-use futures::StreamExt;
 use kube::ResourceExt;
-use kube::api::{Api, DynamicObject};
+use kube::api::DynamicObject;
+use kube::runtime::Controller;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{Controller, watcher};
 
-use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, KarmadaInstance, MultiCloudApp};
+use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, MultiCloudApp};
 use crate::controllers::Context;
-use crate::controllers::watch::{instances, matching};
+use crate::controllers::watch::{by_instance, matching};
 use crate::karmada::names::binding_name;
 use crate::karmada::{Cluster, ResourceBinding};
 use crate::runtime::apply::typed;
-use crate::runtime::guarded::{Guarded, PAGE};
+use crate::runtime::guarded::Guarded;
 use crate::runtime::planes::{InstanceKey, PlaneEvent};
 
 type App = Guarded<MultiCloudApp>;
 
-/// A controller with all its watches, and the instances that it knows.
-pub fn controller(context: &Context) -> (Controller<App>, Store<Guarded<KarmadaInstance>>) {
-    let host = context.host.0.clone();
-    let controller = Controller::new(Api::<App>::all(host.clone()), watcher::Config::default().page_size(PAGE));
+/// A controller with all its triggers.
+pub fn controller(context: &Context) -> Controller<App> {
+    let controller = context.cache.apps.controller();
     let apps = controller.store();
-
-    let (instances, changed) = instances(host);
     let of_instance = {
         let apps = apps.clone();
-        changed.flat_map(move |key| futures::stream::iter(users(&apps, &key)))
+        by_instance(&context.cache.instances, move |key| users(&apps, key))
     };
     let in_planes = context.planes.subscribe(move |event| concerned(&apps, event));
-    (controller.reconcile_on(of_instance).reconcile_on(in_planes), instances)
+    controller.reconcile_on(of_instance).reconcile_on(in_planes)
 }
 
 /// The apps that something in a plane concerns: an object of theirs, a binding of one, or a cluster that may be

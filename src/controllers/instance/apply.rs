@@ -247,9 +247,7 @@ impl InstanceController {
     /// Kinds that the plane forwards to a component count as served only when they are.
     async fn look_at_forwarded_kinds(&self, instance: &KarmadaInstance, state: &mut ReconcileState) {
         let Some(plane) = &state.plane else { return };
-        if Component::AggregatedApiServer.is_enabled(instance)
-            && !plane::serves(&plane.client, "cluster.karmada.io/v1alpha1", "clusters").await
-        {
+        if Component::AggregatedApiServer.is_enabled(instance) && !plane::serves_clusters(plane).await {
             state.progress.available = false;
             state.progress.unserved = vec!["clusters.cluster.karmada.io".to_owned()];
         }

@@ -1,45 +1,43 @@
-//! What the host cluster holds for all instances, kept up to date by one watch per kind. *IO.*
+//! What the host cluster holds for an instance: lookups in the one cache of the host, and the content of the Secrets,
+//! which is read when their versions change. *IO.*
 //!
-//! Only objects that carry the instance label are watched. Whatever happens to one of them wakes its instance.
+//! Whatever happens to an object that carries an instance's label wakes the instance.
 
-use std::collections::BTreeMap;
-use std::fmt::Debug;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use futures::StreamExt as _;
-use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod, Secret, Service};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use kube::api::Api;
-use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::utils::StreamBackoff;
-use kube::runtime::{WatchStreamExt as _, watcher};
-use kube::{Client, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
+use kube::api::{Api, ListParams};
+use kube::runtime::reflector::ObjectRef;
+use kube::{Resource, ResourceExt};
+use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::task::JoinSet;
 
 use crate::api::{INSTANCE_LABEL, KarmadaInstance};
-use crate::runtime::error::chain;
-use crate::runtime::guarded::{Guarded, PAGE};
-use crate::runtime::planes::PromptBackoff;
+use crate::runtime::guarded::{self, Guarded};
+use crate::runtime::host_cache::{HostCache, HostKind, HostObject, labelled_instance, version};
+use crate::runtime::planes::InstanceKey;
 
 use super::error::InstanceError;
+use super::observe::key;
 
 /// Wakes instances.
 pub type Wake = UnboundedSender<ObjectRef<Guarded<KarmadaInstance>>>;
 
-/// The watched kinds.
+/// The Secrets of an instance as they were last read, and the versions that they had then.
+#[derive(Clone, Debug, Default)]
+struct SecretContents {
+    versions: BTreeMap<String, String>,
+    secrets: Named<Secret>,
+}
+
+/// What is known of the host cluster for all instances.
 #[derive(Clone)]
 pub struct Caches {
-    deployments: Store<Guarded<Deployment>>,
-    stateful_sets: Store<Guarded<StatefulSet>>,
-    services: Store<Guarded<Service>>,
-    secrets: Store<Guarded<Secret>>,
-    disruption_budgets: Store<Guarded<PodDisruptionBudget>>,
-    claims: Store<Guarded<PersistentVolumeClaim>>,
-    pods: Store<Guarded<Pod>>,
+    cache: HostCache,
+    secrets: Arc<Mutex<HashMap<InstanceKey, SecretContents>>>,
 }
 
 /// Objects of one kind that belong to one instance, by name.
@@ -65,38 +63,66 @@ pub struct Host {
 }
 
 impl Caches {
-    /// Starts the watches; they run with the tasks.
-    pub fn start(client: &Client, wake: &Wake, tasks: &mut JoinSet<()>) -> Self {
-        Self {
-            deployments: cache(client, wake, tasks),
-            stateful_sets: cache(client, wake, tasks),
-            services: cache(client, wake, tasks),
-            secrets: cache(client, wake, tasks),
-            disruption_budgets: cache(client, wake, tasks),
-            claims: cache(client, wake, tasks),
-            pods: cache(client, wake, tasks),
-        }
+    /// Has the instances of labelled objects woken when something happens to these.
+    pub fn start(cache: &HostCache, wake: &Wake) -> Self {
+        wake_owner(&cache.deployments, wake);
+        wake_owner(&cache.stateful_sets, wake);
+        wake_owner(&cache.services, wake);
+        wake_owner(&cache.secrets, wake);
+        wake_owner(&cache.disruption_budgets, wake);
+        wake_owner(&cache.claims, wake);
+        wake_owner(&cache.pods, wake);
+        Self { cache: cache.clone(), secrets: Arc::default() }
     }
 
-    /// Waits until every watch has listed its kind once. False when a watch has ended.
-    pub async fn ready(&self) -> bool {
-        let Self { deployments, stateful_sets, services, secrets, disruption_budgets, claims, pods } = self;
-        let results = tokio::join!(
-            deployments.wait_until_ready(),
-            stateful_sets.wait_until_ready(),
-            services.wait_until_ready(),
-            secrets.wait_until_ready(),
-            disruption_budgets.wait_until_ready(),
-            claims.wait_until_ready(),
-            pods.wait_until_ready(),
+    /// Waits until every kind was listed once, and the content of the instance's Secrets is known as it is now. False when
+    /// the process is ending.
+    ///
+    /// # Errors
+    /// The Secrets cannot be read.
+    pub async fn ready(&self, instance: &KarmadaInstance) -> Result<bool, InstanceError> {
+        let HostCache { deployments, stateful_sets, services, secrets, disruption_budgets, claims, pods, .. } =
+            &self.cache;
+        let listed = tokio::join!(
+            deployments.listed(),
+            stateful_sets.listed(),
+            services.listed(),
+            secrets.listed(),
+            disruption_budgets.listed(),
+            claims.listed(),
+            pods.listed(),
         );
-        results.0.is_ok()
-            && results.1.is_ok()
-            && results.2.is_ok()
-            && results.3.is_ok()
-            && results.4.is_ok()
-            && results.5.is_ok()
-            && results.6.is_ok()
+        if listed != (true, true, true, true, true, true, true) {
+            return Ok(false);
+        }
+        self.read_secrets(instance).await?;
+        Ok(true)
+    }
+
+    /// Reads the instance's Secrets, all at once, unless they have the versions at which they were last read.
+    async fn read_secrets(&self, instance: &KarmadaInstance) -> Result<(), InstanceError> {
+        let key = key(instance);
+        let now = self.cache.secrets.store().state();
+        let now = now.iter().filter(|secret| labelled_instance(secret.as_ref()).as_ref() == Some(&key));
+        let now: BTreeMap<String, String> = now.map(|secret| (secret.name_any(), version(secret.as_ref()))).collect();
+        if self.secrets.lock().get(&key).is_some_and(|known| known.versions == now) {
+            return Ok(());
+        }
+        let api = Api::<Guarded<Secret>>::namespaced(self.cache.client().clone(), &key.namespace);
+        let params = ListParams::default().labels(&format!("{INSTANCE_LABEL}={}", key.name));
+        let found = guarded::list_all(&api, &params).await;
+        let found = found.map_err(|source| InstanceError::Read { what: "the Secrets", source })?;
+        let mut contents = SecretContents::default();
+        for mut secret in found {
+            secret.managed_fields_mut().clear();
+            contents.versions.insert(secret.name_any(), version(&secret));
+            contents.secrets.insert(secret.name_any(), Arc::new(readable(&secret)?));
+        }
+        let mut all = self.secrets.lock();
+        // Keys of instances that are gone are not kept.
+        all.retain(|key, _| self.cache.instances.get(&key.namespace, &key.name).is_some());
+        all.insert(key, contents);
+        Ok(())
     }
 
     /// What is known of one instance.
@@ -104,12 +130,13 @@ impl Caches {
     /// # Errors
     /// One of its objects cannot be read: it is there, and must not be made anew.
     pub fn host(&self, instance: &KarmadaInstance) -> Result<Host, InstanceError> {
-        let Self { deployments, stateful_sets, services, secrets, disruption_budgets, claims, pods } = self;
+        let HostCache { deployments, stateful_sets, services, disruption_budgets, claims, pods, .. } = &self.cache;
+        let secrets = self.secrets.lock().get(&key(instance)).cloned().unwrap_or_default().secrets;
         Ok(Host {
             deployments: of(deployments, instance)?,
             stateful_sets: of(stateful_sets, instance)?,
             services: of(services, instance)?,
-            secrets: of(secrets, instance)?,
+            secrets,
             disruption_budgets: of(disruption_budgets, instance)?,
             claims: of(claims, instance)?,
             pods: of(pods, instance)?,
@@ -117,59 +144,27 @@ impl Caches {
     }
 }
 
-fn cache<K>(client: &Client, wake: &Wake, tasks: &mut JoinSet<()>) -> Store<Guarded<K>>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + Debug
-        + DeserializeOwned
-        + Send
-        + Sync
-        + 'static,
-{
-    let (store, writer) = reflector::store();
-    let config = watcher::Config::default().page_size(PAGE).labels(INSTANCE_LABEL);
-    let events = watcher(Api::<Guarded<K>>::all(client.clone()), config);
-    let events = StreamBackoff::new(events, PromptBackoff::default());
+fn wake_owner<K: HostObject>(kind: &HostKind<K>, wake: &Wake) {
     let wake = wake.clone();
-    tasks.spawn(async move {
-        let objects = events.modify(|object| object.managed_fields_mut().clear()).reflect(writer).touched_objects();
-        let mut objects = std::pin::pin!(objects);
-        while let Some(object) = objects.next().await {
-            match object {
-                Ok(object) => {
-                    let (Some(name), Some(namespace)) = (object.labels().get(INSTANCE_LABEL), object.namespace())
-                    else {
-                        continue;
-                    };
-                    if wake.send(ObjectRef::new(name).within(&namespace)).is_err() {
-                        return;
-                    }
-                }
-                Err(error) => {
-                    tracing::debug!(kind = %K::kind(&()), error = chain(&error), "watch is interrupted and will resume")
-                }
-            }
+    kind.listen(move |event| {
+        if let Some(InstanceKey { namespace, name }) = labelled_instance(event.object) {
+            // Nobody is to be woken any more when the process is ending.
+            let _ = wake.send(ObjectRef::new(&name).within(&namespace));
         }
     });
-    store
 }
 
-fn of<K>(store: &Store<Guarded<K>>, instance: &KarmadaInstance) -> Result<Named<K>, InstanceError>
-where
-    K: Resource<DynamicType = ()> + Clone + 'static,
-{
-    let (name, namespace) = (&instance.metadata.name, &instance.metadata.namespace);
-    let belongs = |object: &Arc<Guarded<K>>| {
-        object.meta().namespace == *namespace && object.labels().get(INSTANCE_LABEL) == name.as_ref()
-    };
-    let named = |object: Arc<Guarded<K>>| match &object.0 {
-        Ok(read) => Ok((object.name_any(), Arc::new(read.clone()))),
-        Err(invalid) => Err(InstanceError::Unreadable {
-            kind: K::kind(&()).into_owned(),
-            name: object.name_any(),
-            problem: invalid.problem.clone(),
-        }),
-    };
-    store.state().into_iter().filter(belongs).map(named).collect()
+fn of<K: HostObject>(kind: &HostKind<K>, instance: &KarmadaInstance) -> Result<Named<K>, InstanceError> {
+    let key = key(instance);
+    let belongs = |object: &Arc<Guarded<K>>| labelled_instance(object.as_ref()).as_ref() == Some(&key);
+    let named = |object: Arc<Guarded<K>>| Ok((object.name_any(), Arc::new(readable(&object)?)));
+    kind.store().state().into_iter().filter(belongs).map(named).collect()
+}
+
+fn readable<K: Resource<DynamicType = ()> + Clone>(object: &Guarded<K>) -> Result<K, InstanceError> {
+    object.0.clone().map_err(|invalid| InstanceError::Unreadable {
+        kind: K::kind(&()).into_owned(),
+        name: object.name_any(),
+        problem: invalid.problem,
+    })
 }

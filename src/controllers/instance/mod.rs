@@ -22,8 +22,6 @@ mod status;
 use std::sync::Arc;
 use std::time::Duration;
 
-use kube::Api;
-use kube::runtime::{Controller, watcher};
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinSet;
 
@@ -31,8 +29,6 @@ use crate::api::KarmadaInstance;
 use crate::runtime::apply::Applier;
 use crate::runtime::controller::{self, Failure, Next, Reconcile};
 use crate::runtime::error::{Class, Classified as _};
-use crate::runtime::guarded::{Guarded, PAGE};
-use crate::runtime::planes::InstanceKey;
 use crate::runtime::status::StatusWriter;
 
 pub use error::InstanceError;
@@ -69,16 +65,13 @@ pub async fn run(context: Context) {
     let instance_controller = InstanceController {
         applier: Applier::new(client.clone(), "airdock.dev/instance"),
         status: StatusWriter::new(client.clone(), InstanceController::NAME),
-        caches: Caches::start(&client, &wake, &mut tasks),
+        caches: Caches::start(&context.cache, &wake),
         plane_objects,
         bundles: bundles::Bundles::default(),
         context: context.clone(),
     };
-    let instances: Api<Guarded<KarmadaInstance>> = Api::all(client);
     let woken = futures::stream::unfold(woken, |mut woken| async move { Some((woken.recv().await?, woken)) });
-    let controller = Controller::new(instances, watcher::Config::default().page_size(PAGE))
-        .reconcile_on(woken)
-        .reconcile_on(drifted);
+    let controller = context.cache.instances.controller().reconcile_on(woken).reconcile_on(drifted);
     controller::run(controller, instance_controller, context.options(CONCURRENCY)).await;
 }
 
@@ -95,12 +88,8 @@ impl Reconcile for InstanceController {
     type Object = KarmadaInstance;
     const NAME: &'static str = "instance";
 
-    fn instance(object: &KarmadaInstance) -> Option<InstanceKey> {
-        Some(key(object))
-    }
-
     async fn reconcile(&self, instance: Arc<KarmadaInstance>) -> Result<Next, Failure> {
-        if !self.caches.ready().await {
+        if !self.caches.ready(&instance).await? {
             // The process is ending.
             return Ok(Next::OnEvent);
         }

@@ -10,15 +10,17 @@ use std::time::{Duration, Instant};
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::api::{Api, DynamicObject, ListParams, PartialObjectMeta, Patch, PatchParams};
 use kube::core::ApiResource;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Client, ResourceExt as _};
+use kube::{Client, Resource as _, ResourceExt as _};
 use parking_lot::Mutex;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::api::{KarmadaInstance, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::chart::{self, Manifest};
+use crate::karmada::Cluster;
 use crate::runtime::apply::{Applier, Change, anybodys};
 use crate::runtime::controller::Guarded;
 use crate::runtime::planes::cache::PlaneCache;
@@ -40,6 +42,9 @@ const SETTLED_FOR: Duration = Duration::from_secs(300);
 
 /// Annotation with the time at which a definition was last touched.
 const TOUCHED_ANNOTATION: &str = "airdock.dev/touched";
+
+/// The APIService through which a plane with upstream's components serves Clusters.
+const CLUSTERS_API_SERVICE: &str = "v1alpha1.cluster.karmada.io";
 
 /// How long a definition may take to be served before it is touched.
 const TOUCH_AFTER_SECONDS: i64 = 5;
@@ -181,10 +186,22 @@ pub async fn holds_bundle(client: &Client, version: &str) -> bool {
     })
 }
 
-/// Whether a plane serves a resource.
-pub async fn serves(client: &Client, group_version: &str, plural: &str) -> bool {
-    let served = client.list_api_group_resources(group_version).await;
-    served.is_ok_and(|list| list.resources.iter().any(|resource| resource.name == plural))
+/// Whether a plane serves Clusters, which it forwards to a component. Where its APIService does not say so yet, the plane
+/// itself is asked: it looks at its APIServices every half a minute only.
+pub async fn serves_clusters(plane: &Plane) -> bool {
+    let services = plane.cache.kind(&ApiResource::erase::<APIService>(&())).await;
+    let service = services.ok().and_then(|kind| kind.get(None, CLUSTERS_API_SERVICE));
+    if service.is_some_and(|service| is_available(&service)) {
+        return true;
+    }
+    let served = plane.client.list_api_group_resources(&Cluster::api_version(&())).await;
+    served.is_ok_and(|list| list.resources.iter().any(|resource| resource.name == Cluster::plural(&())))
+}
+
+/// Whether an APIService says that what is behind it answers. *Pure.*
+fn is_available(service: &DynamicObject) -> bool {
+    let conditions = service.data.pointer("/status/conditions").and_then(Value::as_array);
+    conditions.into_iter().flatten().any(|one| one["type"] == "Available" && one["status"] == "True")
 }
 
 /// Names of the definitions that the plane does not serve.
@@ -350,6 +367,16 @@ mod tests {
     fn object(labels: serde_json::Value, version: &str) -> DynamicObject {
         let metadata = json!({"name": "karmada", "uid": "u", "resourceVersion": version, "labels": labels});
         serde_json::from_value(json!({"metadata": metadata})).unwrap()
+    }
+
+    #[test]
+    fn an_api_service_tells_whether_it_is_available() {
+        let service = |conditions: Value| -> bool {
+            let object = json!({"metadata": {"name": CLUSTERS_API_SERVICE}, "status": {"conditions": conditions}});
+            is_available(&serde_json::from_value(object).unwrap())
+        };
+        assert!(service(json!([{"type": "Available", "status": "True"}])));
+        assert!(!service(json!([{"type": "Available", "status": "False"}])) && !service(json!(null)));
     }
 
     #[test]

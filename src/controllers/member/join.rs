@@ -74,9 +74,9 @@ impl Members {
 
     pub(super) async fn instance(&self, join: &MemberClusterJoin, key: &InstanceKey) -> Result<KarmadaInstance, Error> {
         // The caches may still be filling just after start; an error means that the process is ending.
-        let _ = self.instances.wait_until_ready().await;
+        let _ = self.context.cache.instances.listed().await;
         self.context.planes.listed().await;
-        Ok(observe::instance(&self.instances, key, &join.namespace().unwrap_or_default())?)
+        Ok(observe::instance(&self.context.cache.instances, key, &join.namespace().unwrap_or_default())?)
     }
 
     /// The Cluster, when it is there and this membership's.
@@ -109,11 +109,13 @@ impl Members {
     }
 
     pub(super) async fn access(&self, join: &MemberClusterJoin) -> Result<Access, Error> {
-        let known = self.known(join).map(|known| known.access);
-        let access =
-            observe::access(&self.context.host.0, &self.context.factory, join, self.local, known.as_ref()).await?;
-        if known.is_none_or(|known| known.digest != access.digest) {
-            self.remember(join, Known { access: access.clone(), verified: None });
+        let known = self.known(join);
+        let (context, made) = (&self.context, known.as_ref().map(|known| &known.access));
+        let access = observe::access(&context.cache, &context.factory, join, self.local, made).await?;
+        if made.is_none_or(|made| made.source != access.source) {
+            // What was found with another kubeconfig is told by its digest.
+            let verified = known.and_then(|known| known.verified);
+            self.remember(join, Known { access: access.clone(), verified });
         }
         Ok(access)
     }

@@ -252,7 +252,7 @@ impl Members {
     }
 
     fn any_instance(&self, key: &crate::runtime::planes::InstanceKey) -> Option<crate::api::KarmadaInstance> {
-        observe::instance(&self.instances, key, &key.namespace).ok()
+        observe::instance(&self.context.cache.instances, key, &key.namespace).ok()
     }
 
     async fn cluster_side(

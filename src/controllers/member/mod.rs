@@ -33,12 +33,10 @@ use self::observe::{Access, Verified};
 use self::status::{Progress, StatusInputs};
 use self::validate::LocalEndpoints;
 use super::Context;
-use crate::api::KarmadaInstance;
 use crate::api::member::MemberClusterJoin;
 use crate::karmada::Cluster;
 use crate::runtime::conditions::is_true;
 use crate::runtime::controller::{self, Failure, Guarded, Next, Reconcile};
-use crate::runtime::planes::InstanceKey;
 use crate::runtime::status::StatusWriter;
 
 /// Finalizer of every membership that may have written something.
@@ -66,13 +64,12 @@ pub async fn run(context: Context) {
 
 /// Runs until shutdown; `local` tells whether members on this very machine are accepted.
 pub async fn run_with(context: Context, local: LocalEndpoints) {
-    let (controller, instances) = watch::controller(&context);
+    let controller = watch::controller(&context);
     let options = context.options(CONCURRENCY);
     let reconciler = Members {
         status: StatusWriter::new(context.host.0.clone(), Members::NAME),
         context,
         joins: controller.store(),
-        instances,
         local,
         known: Mutex::default(),
     };
@@ -83,7 +80,6 @@ struct Members {
     context: Context,
     status: StatusWriter,
     joins: Store<Guarded<MemberClusterJoin>>,
-    instances: Store<Guarded<KarmadaInstance>>,
     local: LocalEndpoints,
     /// By uid of the membership. Memory alone.
     known: Mutex<HashMap<String, Known>>,
@@ -99,10 +95,6 @@ struct Known {
 impl Reconcile for Members {
     type Object = MemberClusterJoin;
     const NAME: &'static str = "memberclusterjoin";
-
-    fn instance(object: &MemberClusterJoin) -> Option<InstanceKey> {
-        Some(validate::instance_key(object))
-    }
 
     async fn reconcile(&self, join: Arc<MemberClusterJoin>) -> Result<Next, Failure> {
         let mut inputs = StatusInputs::default();

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::api::{Api, DynamicObject, ListParams, PartialObjectMeta};
 use kube::core::ApiResource;
-use kube::runtime::reflector::Store;
 use kube::{Client, Resource, ResourceExt};
 use sha2::{Digest, Sha256};
 
@@ -20,13 +19,14 @@ use crate::runtime::apply::{Applier, ApplyError, typed};
 use crate::runtime::client::ClientFactory;
 use crate::runtime::error::is_namespace_ending;
 use crate::runtime::guarded::{self, Guarded};
+use crate::runtime::host_cache::{self, HostCache, HostKind};
 use crate::runtime::instance_ref::{INSTANCE_REF, InstanceRefError, no_plane, resolve};
 use crate::runtime::kubeconfig;
 use crate::runtime::planes::{InstanceKey, Plane, Planes};
 
 /// The instance, if it is there and this membership may refer to it.
 pub fn instance(
-    instances: &Store<Guarded<KarmadaInstance>>,
+    instances: &HostKind<KarmadaInstance>,
     key: &InstanceKey,
     namespace: &str,
 ) -> Result<KarmadaInstance, InstanceRefError> {
@@ -123,6 +123,23 @@ pub struct Access {
     pub secret: String,
     /// Stands for the kubeconfig.
     pub digest: [u8; 32],
+    /// What it was made from.
+    pub source: AccessSource,
+}
+
+/// What a way into a member is made from: it is as good as new while this is the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AccessSource {
+    /// Uid and version of the Secret.
+    secret: String,
+    /// Generation of the membership's spec, which names the Secret, its key and the endpoint.
+    generation: Option<i64>,
+}
+
+impl AccessSource {
+    fn of<K: Resource>(secret: &K, join: &MemberClusterJoin) -> Self {
+        Self { secret: host_cache::version(secret), generation: join.metadata.generation }
+    }
 }
 
 impl Access {
@@ -157,9 +174,10 @@ impl Access {
     }
 }
 
-/// Reads the kubeconfig and makes a client of it; `known` is used again while the kubeconfig is the same.
+/// Reads the kubeconfig, if that or the spec has changed since `known` was made, and makes a client of it; the client of
+/// `known` is used again while the kubeconfig is the same.
 pub async fn access(
-    host: &Client,
+    host: &HostCache,
     factory: &ClientFactory,
     join: &MemberClusterJoin,
     local: LocalEndpoints,
@@ -167,7 +185,13 @@ pub async fn access(
 ) -> Result<Access, Error> {
     let namespace = join.namespace().unwrap_or_default();
     let reference = &join.spec.kubeconfig_secret_ref;
-    let secret = Api::<Secret>::namespaced(host.clone(), &namespace)
+    // An error means that the process is ending.
+    let _ = host.secrets.listed().await;
+    let source = host.secrets.get(&namespace, &reference.name).map(|secret| AccessSource::of(secret.as_ref(), join));
+    if let Some(known) = known.filter(|known| Some(&known.source) == source.as_ref()) {
+        return Ok(known.clone());
+    }
+    let secret = Api::<Secret>::namespaced(host.client().clone(), &namespace)
         .get_opt(&reference.name)
         .await
         .map_err(|source| Error::Host { what: "read the kubeconfig Secret", source })?
@@ -212,6 +236,7 @@ pub async fn access(
         authority: connection.certificate_authority,
         secret: reference.name.clone(),
         digest,
+        source: AccessSource::of(&secret, join),
     })
 }
 

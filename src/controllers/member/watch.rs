@@ -1,55 +1,42 @@
 //! What brings a membership back: changes of its own, of its instance and its Secret, and of what was made for it in
 //! the plane.
 
-use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt;
-use kube::api::{Api, PartialObjectMeta};
+use kube::runtime::Controller;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{Controller, watcher};
 
 use super::plan::{MEMBER_LABEL, MEMBER_NAMESPACE_LABEL, label_of};
 use super::validate::instance_key;
-use crate::api::KarmadaInstance;
 use crate::api::member::MemberClusterJoin;
 use crate::controllers::Context;
-use crate::controllers::watch::{instances, matching};
+use crate::controllers::watch::{by_instance, matching};
 use crate::karmada::Cluster;
-use crate::runtime::guarded::{Guarded, PAGE};
+use crate::runtime::guarded::Guarded;
 use crate::runtime::planes::PlaneEvent;
 
 type Join = Guarded<MemberClusterJoin>;
 
-/// A controller with all its watches, and the instances that it knows.
-pub fn controller(context: &Context) -> (Controller<Join>, Store<Guarded<KarmadaInstance>>) {
-    let host = context.host.0.clone();
-    let controller = Controller::new(Api::<Join>::all(host.clone()), watcher::Config::default().page_size(PAGE));
+/// A controller with all its triggers.
+pub fn controller(context: &Context) -> Controller<Join> {
+    let controller = context.cache.joins.controller();
     let store = controller.store();
-    let (instances, changed) = instances(host.clone());
-    let by_instance = {
+    let of_instance = {
         let store = store.clone();
-        move |key| futures::stream::iter(matching(&store, |join| instance_key(join) == key))
+        by_instance(&context.cache.instances, move |key| matching(&store, |join| instance_key(join) == *key))
     };
-    let by_secret = {
+    let of_secret = {
         let store = store.clone();
-        move |secret: Guarded<PartialObjectMeta<Secret>>| {
-            let (namespace, name) = (secret.namespace(), secret.name_any());
+        context.cache.secrets.subscribe(move |event| {
+            let (namespace, name) = (event.object.namespace(), event.object.name_any());
             matching(&store, |join| join.namespace() == namespace && join.spec.kubeconfig_secret_ref.name == name)
-        }
+        })
     };
     let in_planes = context.planes.subscribe(move |event| {
         let is_ours = event.is_of::<Cluster>() || event.is_of::<Secret>();
         if is_ours { by_labels(&store, event) } else { Vec::new() }
     });
-    let controller = controller
-        .watches(
-            Api::<Guarded<PartialObjectMeta<Secret>>>::all(host),
-            watcher::Config::default().page_size(PAGE),
-            by_secret,
-        )
-        .reconcile_on(changed.flat_map(by_instance))
-        .reconcile_on(in_planes);
-    (controller, instances)
+    controller.reconcile_on(of_instance).reconcile_on(of_secret).reconcile_on(in_planes)
 }
 
 /// The memberships that something in a plane was made for, now or before its labels were changed.

@@ -22,13 +22,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
-use kube::runtime::reflector::Store;
 
 use super::Context;
-use crate::api::KarmadaInstance;
 use crate::api::permission::PermissionBinding;
-use crate::runtime::controller::{self, Failure, Guarded, Next, Reconcile};
-use crate::runtime::planes::InstanceKey;
+use crate::runtime::controller::{self, Failure, Next, Reconcile};
 use crate::runtime::status::StatusWriter;
 
 /// Finalizer of every binding that may have written something.
@@ -42,29 +39,24 @@ const URGENT: Duration = Duration::from_secs(10);
 
 /// Runs until shutdown.
 pub async fn run(context: Context) {
-    let (controller, instances) = watch::controller(&context);
+    let controller = watch::controller(&context);
     let options = context.options(CONCURRENCY);
     let status = StatusWriter::new(context.host.0.clone(), Permissions::NAME);
-    controller::run(controller, Permissions { status, context, instances }, options).await;
+    controller::run(controller, Permissions { status, context }, options).await;
 }
 
 struct Permissions {
     context: Context,
     status: StatusWriter,
-    instances: Store<Guarded<KarmadaInstance>>,
 }
 
 impl Reconcile for Permissions {
     type Object = PermissionBinding;
     const NAME: &'static str = "permissionbinding";
 
-    fn instance(_: &PermissionBinding) -> Option<InstanceKey> {
-        None
-    }
-
     async fn reconcile(&self, binding: Arc<PermissionBinding>) -> Result<Next, Failure> {
         // The cache may still be filling just after start; an error means that the process is ending.
-        let _ = self.instances.wait_until_ready().await;
+        let _ = self.context.cache.instances.listed().await;
         self.context.planes.listed().await;
         if binding.metadata.deletion_timestamp.is_some() {
             return self.leave(&binding).await.map_err(Failure::from);

@@ -26,7 +26,7 @@ impl Permissions {
         until: Option<Timestamp>,
     ) -> Result<ReconcileState, Error> {
         let expired = until.filter(|until| *until <= Timestamp::now());
-        let all = self.instances.state();
+        let all = self.context.cache.instances.store().state();
         let mut round = ReconcileState { expired, ..ReconcileState::default() };
         let mut serve = Vec::new();
         if expired.is_none() {
@@ -87,7 +87,7 @@ impl Permissions {
 
     /// Removes the role from a plane. One that is gone for good holds nothing.
     async fn leave_plane(&self, key: &InstanceKey, binding: &PermissionBinding) -> Result<(), InstanceError> {
-        let Some(instance) = instance(&self.instances, key)? else { return Ok(()) };
+        let Some(instance) = instance(&self.context.cache.instances, key)? else { return Ok(()) };
         let is_ending = instance.metadata.deletion_timestamp.is_some();
         if is_ending && matches!(self.context.planes.get(key), Err(PlaneError::Unavailable(_))) {
             return Ok(());

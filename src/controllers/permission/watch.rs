@@ -1,39 +1,32 @@
 //! What brings a permission back: changes of its own and of the instances that it may mean, of what was made for it in
 //! planes, of the copies that carry it to members, and of the planes' clusters.
 
-use futures::StreamExt;
 use kube::ResourceExt;
-use kube::api::{Api, DynamicObject};
+use kube::api::DynamicObject;
+use kube::runtime::Controller;
 use kube::runtime::reflector::{ObjectRef, Store};
-use kube::runtime::{Controller, watcher};
 
 use super::{plan, status};
 use crate::api::permission::PermissionBinding;
-use crate::api::{KarmadaInstance, PERMISSION_LABEL, PERMISSION_NAMESPACE_LABEL};
+use crate::api::{PERMISSION_LABEL, PERMISSION_NAMESPACE_LABEL};
 use crate::controllers::Context;
-use crate::controllers::watch::{instances, matching};
+use crate::controllers::watch::{by_instance, matching};
 use crate::karmada::{Cluster, ClusterResourceBinding, ResourceBinding};
-use crate::runtime::guarded::{Guarded, PAGE};
+use crate::runtime::guarded::Guarded;
 use crate::runtime::planes::{InstanceKey, PlaneEvent};
 
 type Object = Guarded<PermissionBinding>;
 
-/// A controller with all its watches, and the instances that it knows.
-pub fn controller(context: &Context) -> (Controller<Object>, Store<Guarded<KarmadaInstance>>) {
-    let host = context.host.0.clone();
-    let controller = Controller::new(Api::<Object>::all(host.clone()), watcher::Config::default().page_size(PAGE));
+/// A controller with all its triggers.
+pub fn controller(context: &Context) -> Controller<Object> {
+    let controller = context.cache.permissions.controller();
     let store = controller.store();
-    let (instances, changed) = instances(host);
-    let by_instance = {
+    let of_instance = {
         let store = store.clone();
-        move |key| futures::stream::iter(meaning(&store, &key))
+        by_instance(&context.cache.instances, move |key| meaning(&store, key))
     };
-    let in_planes = {
-        let store = store.clone();
-        context.planes.subscribe(move |event| concerned(&store, event))
-    };
-    let controller = controller.reconcile_on(changed.flat_map(by_instance)).reconcile_on(in_planes);
-    (controller, instances)
+    let in_planes = context.planes.subscribe(move |event| concerned(&store, event));
+    controller.reconcile_on(of_instance).reconcile_on(in_planes)
 }
 
 /// The bindings that something in a plane concerns: an object that was made for one, a copy on its way to the members,

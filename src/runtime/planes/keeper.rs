@@ -7,28 +7,31 @@ use std::time::Duration;
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::api::Api;
-use kube::runtime::utils::StreamBackoff;
-use kube::runtime::watcher;
-use kube::runtime::watcher::Event;
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
 use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::cache::PlaneCache;
-use super::{
-    InstanceKey, KUBECONFIG_KEY, OPERATOR_KUBECONFIG, Plane, PromptBackoff, ServiceAccess, State, Subscribers,
-};
-use crate::api::{INSTANCE_LABEL, PURPOSE_LABEL};
+use super::{InstanceKey, KUBECONFIG_KEY, OPERATOR_KUBECONFIG, Plane, ServiceAccess, State, Subscribers};
+use crate::api::PURPOSE_LABEL;
 use crate::runtime::client::{ClientError, ClientFactory};
 use crate::runtime::error::chain;
-use crate::runtime::guarded::{Guarded, InvalidObject, PAGE};
+use crate::runtime::guarded::{Guarded, InvalidObject};
+use crate::runtime::host_cache::{HostCache, labelled_instance, version};
 use crate::runtime::kubeconfig::{self, KubeconfigError};
 use crate::runtime::metrics::Metrics;
-use crate::runtime::ownership::Shard;
+
+/// How soon it is tried again to connect.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// Kubeconfigs that are read at once.
+const CONNECTS: usize = 8;
 
 #[derive(thiserror::Error, Debug)]
 enum ConnectError {
+    #[error("read the Secret")]
+    Secret(#[source] kube::Error),
     #[error("Secret cannot be read")]
     Unreadable(#[from] InvalidObject),
     #[error("Secret has no key {KUBECONFIG_KEY}")]
@@ -44,6 +47,7 @@ enum ConnectError {
 }
 
 /// What it takes to connect to a plane.
+#[derive(Clone)]
 pub(super) struct Connector {
     pub(super) host: Client,
     pub(super) factory: ClientFactory,
@@ -58,122 +62,141 @@ pub(super) struct CacheStarter {
     pub(super) shutdown: CancellationToken,
 }
 
-/// Watches the kubeconfigs and keeps a client and a cache for each.
+/// Follows the kubeconfigs and keeps a client and a cache for each.
 pub(super) struct PlaneClientCache {
+    cache: HostCache,
     connector: Connector,
-    shard: Shard,
     caches: CacheStarter,
     sender: watch::Sender<State>,
-    /// Secrets that no client could be made from yet.
-    waiting: BTreeMap<InstanceKey, Guarded<Secret>>,
+    /// Version of each Secret that was read.
+    read: BTreeMap<InstanceKey, String>,
+    /// Those that no client could be made from yet.
+    waiting: BTreeSet<InstanceKey>,
+}
+
+/// What a Secret leads to.
+struct Connection {
+    version: String,
+    digest: [u8; 32],
+    client: Client,
 }
 
 impl PlaneClientCache {
-    pub(super) fn new(connector: Connector, shard: Shard, caches: CacheStarter, sender: watch::Sender<State>) -> Self {
-        Self { connector, shard, caches, sender, waiting: BTreeMap::new() }
+    pub(super) fn new(
+        cache: HostCache,
+        connector: Connector,
+        caches: CacheStarter,
+        sender: watch::Sender<State>,
+    ) -> Self {
+        Self { cache, connector, caches, sender, read: BTreeMap::new(), waiting: BTreeSet::new() }
     }
 
     pub(super) async fn run(mut self) {
-        let config =
-            watcher::Config::default().page_size(PAGE).labels(&format!("{PURPOSE_LABEL}={OPERATOR_KUBECONFIG}"));
-        let secrets = Api::<Guarded<Secret>>::all(self.connector.host.clone());
-        let mut events = std::pin::pin!(StreamBackoff::new(watcher(secrets, config), PromptBackoff::default()));
-        let mut listed: Vec<InstanceKey> = Vec::new();
+        let secrets = self.cache.secrets.clone();
+        let mut changed = secrets.subscribe(|event| instance_named_by(event.object).into_iter().collect());
+        if !secrets.listed().await {
+            return;
+        }
+        let there = secrets.store().state();
+        self.connect_all(there.iter().filter_map(|secret| instance_of(secret.as_ref())).collect()).await;
+        self.tell(true);
         loop {
-            let event = tokio::select! {
-                event = events.next() => event,
-                () = tokio::time::sleep(Duration::from_secs(1)), if !self.waiting.is_empty() => {
-                    for secret in std::mem::take(&mut self.waiting).into_values() {
-                        self.connect(secret).await;
-                    }
-                    self.tell(false);
-                    continue;
-                }
-            };
-            match event {
-                None => return,
-                Some(Err(error)) => {
-                    tracing::debug!(error = chain(&error), "watch on kubeconfig Secrets is interrupted")
-                }
-                Some(Ok(Event::Init)) => listed.clear(),
-                Some(Ok(Event::InitApply(secret))) => {
-                    listed.extend(instance_of(&secret));
-                    self.connect(secret).await;
-                }
-                Some(Ok(Event::Apply(secret))) => self.connect(secret).await,
-                Some(Ok(Event::Delete(secret))) => self.forget(|key| instance_of(&secret).as_ref() == Some(key)),
-                Some(Ok(Event::InitDone)) => {
-                    self.forget(|key| !listed.contains(key));
-                    self.tell(true);
+            tokio::select! {
+                key = changed.next() => match key {
+                    Some(key) => self.look_at(key).await,
+                    None => return,
+                },
+                () = tokio::time::sleep(RETRY), if !self.waiting.is_empty() => {
+                    let waiting = std::mem::take(&mut self.waiting);
+                    self.connect_all(waiting).await;
                 }
             }
             self.tell(false);
         }
     }
 
-    fn forget(&mut self, gone: impl Fn(&InstanceKey) -> bool) {
-        self.waiting.retain(|key, _| !gone(key));
-        self.sender.send_if_modified(|state| {
-            let before = state.planes.len();
-            state.planes.retain(|key, plane| {
-                let gone = gone(key);
-                if gone {
-                    plane.cache.stop();
+    /// The Secret of an instance has changed, or is gone.
+    async fn look_at(&mut self, key: InstanceKey) {
+        let secret = self.cache.secrets.get(&key.namespace, &secret_name(&key));
+        match secret.filter(|secret| instance_of(secret.as_ref()).as_ref() == Some(&key)) {
+            None => self.forget(&key),
+            Some(secret) if self.read.get(&key) == Some(&version(secret.as_ref())) => {}
+            Some(_) => self.connect_all(BTreeSet::from([key])).await,
+        }
+    }
+
+    /// Connects to the planes of those instances that this replica owns.
+    async fn connect_all(&mut self, keys: BTreeSet<InstanceKey>) {
+        let owned: Vec<InstanceKey> = keys.into_iter().filter(|key| self.cache.owns(key)).collect();
+        let connecting = owned.into_iter().map(|key| {
+            let connector = self.connector.clone();
+            async move {
+                let connected = connector.connect(&key).await;
+                (key, connected)
+            }
+        });
+        let connected: Vec<_> = futures::stream::iter(connecting).buffer_unordered(CONNECTS).collect().await;
+        for (key, connected) in connected {
+            match connected {
+                Ok(connection) => self.keep(key, connection),
+                Err(error) => {
+                    tracing::debug!(error = chain(&error), instance = %key, "plane cannot be connected yet");
+                    self.waiting.insert(key);
                 }
-                !gone
-            });
-            state.planes.len() != before
+            }
+        }
+    }
+
+    fn keep(&mut self, key: InstanceKey, Connection { version, digest, client }: Connection) {
+        self.waiting.remove(&key);
+        self.read.insert(key.clone(), version);
+        if self.sender.borrow().planes.get(&key).is_some_and(|plane| plane.digest == digest) {
+            return;
+        }
+        let CacheStarter { subscribers, metrics, shutdown } = self.caches.clone();
+        let cache = PlaneCache::start(key.clone(), client.clone(), subscribers, metrics, shutdown.child_token());
+        let plane = Arc::new(Plane { key: key.clone(), client, cache, digest });
+        self.sender.send_modify(|state| {
+            if let Some(before) = state.planes.insert(key, plane) {
+                before.cache.stop();
+            }
+        });
+    }
+
+    fn forget(&mut self, key: &InstanceKey) {
+        self.waiting.remove(key);
+        self.read.remove(key);
+        self.sender.send_if_modified(|state| {
+            let gone = state.planes.remove(key);
+            gone.iter().for_each(|plane| plane.cache.stop());
+            gone.is_some()
         });
     }
 
     /// Tells which are waiting, and whether all were looked at.
     fn tell(&self, listed: bool) {
         self.sender.send_if_modified(|state| {
-            let connecting: BTreeSet<InstanceKey> = self.waiting.keys().cloned().collect();
+            let connecting = self.waiting.clone();
             let news = state.connecting != connecting || (listed && !state.listed);
             state.connecting = connecting;
             state.listed |= listed;
             news
         });
     }
-
-    async fn connect(&mut self, secret: Guarded<Secret>) {
-        let Some(key) = instance_of(&secret).filter(|key| self.shard.owns(key)) else { return };
-        let digest = digest(&secret);
-        if self.sender.borrow().planes.get(&key).is_some_and(|plane| plane.digest == digest) {
-            self.waiting.remove(&key);
-            return;
-        }
-        match self.connector.client(&secret).await {
-            Ok(client) => {
-                self.waiting.remove(&key);
-                let CacheStarter { subscribers, metrics, shutdown } = self.caches.clone();
-                let ended = shutdown.child_token();
-                let cache = PlaneCache::start(key.clone(), client.clone(), subscribers, metrics, ended);
-                let plane = Arc::new(Plane { key: key.clone(), client, cache, digest });
-                self.sender.send_modify(|state| {
-                    if let Some(before) = state.planes.insert(key, plane) {
-                        before.cache.stop();
-                    }
-                });
-            }
-            Err(error) => {
-                tracing::debug!(error = chain(&error), instance = %key, "plane cannot be connected yet");
-                self.waiting.insert(key, secret);
-            }
-        }
-    }
 }
 
 impl Connector {
-    async fn client(&self, secret: &Guarded<Secret>) -> Result<Client, ConnectError> {
-        let secret = secret.0.as_ref().map_err(InvalidObject::clone)?;
-        let data = secret.data.as_ref().and_then(|data| data.get(KUBECONFIG_KEY)).ok_or(ConnectError::NoKubeconfig)?;
-        let mut connection = kubeconfig::parse(&data.0)?;
+    /// Reads the kubeconfig of an instance, as it is now, and makes a client of it.
+    async fn connect(&self, key: &InstanceKey) -> Result<Connection, ConnectError> {
+        let secrets = Api::<Guarded<Secret>>::namespaced(self.host.clone(), &key.namespace);
+        let secret = secrets.get(&secret_name(key)).await.map_err(ConnectError::Secret)?;
+        let (version, digest) = (version(&secret), digest(&secret));
+        let data = secret.0?.data.and_then(|mut data| data.remove(KUBECONFIG_KEY));
+        let mut connection = kubeconfig::parse(&data.ok_or(ConnectError::NoKubeconfig)?.0)?;
         if self.access == ServiceAccess::ClusterIp {
             self.by_cluster_ip(&mut connection).await?;
         }
-        Ok(self.factory.connect(&connection)?)
+        Ok(Connection { version, digest, client: self.factory.connect(&connection)? })
     }
 
     /// Replaces the host `<service>.<namespace>.svc…` by the Service's address; the certificate must still carry the
@@ -199,11 +222,20 @@ impl Connector {
     }
 }
 
-/// The instance of a Secret that bears the name which its instance gives it. Copies have its labels, too.
-fn instance_of(secret: &Guarded<Secret>) -> Option<InstanceKey> {
-    let name = secret.labels().get(INSTANCE_LABEL)?;
-    let is_its_own = secret.name_any() == format!("{name}-{OPERATOR_KUBECONFIG}");
-    is_its_own.then_some(InstanceKey { namespace: secret.namespace()?, name: name.clone() })
+fn secret_name(key: &InstanceKey) -> String {
+    format!("{}-{OPERATOR_KUBECONFIG}", key.name)
+}
+
+/// The instance that would give a Secret this name.
+fn instance_named_by<K: Resource>(secret: &K) -> Option<InstanceKey> {
+    let name = secret.name_any().strip_suffix(OPERATOR_KUBECONFIG)?.strip_suffix('-')?.to_owned();
+    Some(InstanceKey { namespace: secret.namespace()?, name })
+}
+
+/// The instance of a Secret with its kubeconfig. Copies have its labels, too, but not the name.
+fn instance_of<K: Resource>(secret: &K) -> Option<InstanceKey> {
+    let is_kubeconfig = secret.labels().get(PURPOSE_LABEL).is_some_and(|purpose| purpose == OPERATOR_KUBECONFIG);
+    instance_named_by(secret).filter(|key| is_kubeconfig && labelled_instance(secret).as_ref() == Some(key))
 }
 
 fn digest(secret: &Guarded<Secret>) -> [u8; 32] {
@@ -218,6 +250,7 @@ fn digest(secret: &Guarded<Secret>) -> [u8; 32] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::INSTANCE_LABEL;
 
     #[test]
     fn a_copy_of_a_kubeconfig_is_nobodys() {
@@ -225,8 +258,9 @@ mod tests {
             let mut secret = Secret::default();
             secret.metadata.namespace = Some("fleet".into());
             secret.metadata.name = Some(name.into());
-            secret.metadata.labels = Some([(INSTANCE_LABEL.to_owned(), "east".to_owned())].into());
-            instance_of(&Guarded(Ok(secret))).map(|key| key.to_string())
+            let labels = [(INSTANCE_LABEL, "east"), (PURPOSE_LABEL, OPERATOR_KUBECONFIG)];
+            secret.metadata.labels = Some(labels.map(|(key, value)| (key.to_owned(), value.to_owned())).into());
+            instance_of(&secret).map(|key| key.to_string())
         };
         assert_eq!(named("east-operator-kubeconfig").as_deref(), Some("fleet/east"));
         assert_eq!(named("east-operator-kubeconfig-backup"), None);

@@ -97,9 +97,8 @@ impl WatchedKind {
             ("apps", "Deployment" | "StatefulSet" | "DaemonSet") | ("batch", "Job" | "CronJob") => {
                 (Selection::All, Body::ManagedOr(counts))
             }
-            ("apiextensions.k8s.io" | "apiregistration.k8s.io" | "admissionregistration.k8s.io", _) => {
-                (Selection::Managed, Body::Metadata)
-            }
+            ("apiregistration.k8s.io", _) => (Selection::Managed, Body::Trimmed(status)),
+            ("apiextensions.k8s.io" | "admissionregistration.k8s.io", _) => (Selection::Managed, Body::Metadata),
             _ => (Selection::Managed, Body::Full),
         };
         Self { resource: resource.clone(), selection, body }
@@ -142,6 +141,11 @@ fn counts(data: &Value) -> Value {
     json!({"spec": {"replicas": at("/spec/replicas")}, "status": status})
 }
 
+/// What the plane says of the object.
+fn status(data: &Value) -> Value {
+    json!({"status": data.get("status")})
+}
+
 /// A binding without the placement that it was made with: what it binds, where it was placed, how it fares.
 fn binding(data: &Value) -> Value {
     let mut kept = data.clone();
@@ -155,6 +159,7 @@ fn binding(data: &Value) -> Value {
 mod tests {
     use super::*;
     use crate::api::{MANAGED_BY, MANAGED_BY_LABEL};
+    use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 
     fn object(labels: Value, data: Value) -> DynamicObject {
         let mut object = json!({"metadata": {
@@ -194,6 +199,14 @@ mod tests {
         WatchedKind::of(&ApiResource::erase::<ResourceBinding>(&())).trim(&mut found);
         assert_eq!(found.data["spec"], json!({"resource": {"kind": "Deployment"}, "clusters": [{"name": "eu"}]}));
         assert_eq!(found.data["status"]["aggregatedStatus"][0]["clusterName"], "eu");
+    }
+
+    #[test]
+    fn of_an_api_service_it_is_kept_whether_it_is_available() {
+        let conditions = json!({"conditions": [{"type": "Available", "status": "True"}]});
+        let mut found = object(json!({}), json!({"spec": {"caBundle": "long"}, "status": conditions}));
+        WatchedKind::of(&ApiResource::erase::<APIService>(&())).trim(&mut found);
+        assert_eq!(found.data, json!({"status": conditions}));
     }
 
     #[test]
