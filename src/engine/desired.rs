@@ -79,7 +79,7 @@ pub fn desired_state(index: &Index, cluster: &ClusterName, key: &Key) -> Desired
     };
     if let Some(binding) = index.binding(key) {
         if view.leaving {
-            return DesiredState::Remove { preserve: orphan };
+            return DesiredState::Remove { preserve: orphan || binding.preserves() };
         }
         if !binding.targets(cluster) {
             return of_namespace(index, cluster, key, &inputs)

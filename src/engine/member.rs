@@ -66,6 +66,7 @@ pub struct Session {
     kind_missing: Notify,
     definitions_changed: Notify,
     discovered: Notify,
+    occupied: Mutex<HashMap<Key, Instant>>,
 }
 
 impl std::fmt::Debug for Session {
@@ -84,6 +85,7 @@ impl Session {
             kind_missing: Notify::new(),
             definitions_changed: Notify::new(),
             discovered: Notify::new(),
+            occupied: Mutex::default(),
         })
     }
 
@@ -95,6 +97,18 @@ impl Session {
     #[must_use]
     pub fn resource(&self, kind: &Arc<KindKey>) -> Option<(ApiResource, bool)> {
         self.served().kinds.get(kind).cloned()
+    }
+
+    /// For how long a namespace has been found in use that is to go.
+    #[must_use]
+    pub fn occupied_for(&self, namespace: &Key) -> Duration {
+        let mut occupied = self.occupied.lock().unwrap_or_else(PoisonError::into_inner);
+        occupied.entry(namespace.clone()).or_insert_with(Instant::now).elapsed()
+    }
+
+    /// Forgets that a namespace was found in use.
+    pub fn forget_occupied(&self, namespace: &Key) {
+        self.occupied.lock().unwrap_or_else(PoisonError::into_inner).remove(namespace);
     }
 
     /// Asks for a probe now: a request was not answered.

@@ -29,6 +29,7 @@ use super::rest::message;
 use super::schedule::binding_key;
 use super::watch::{News, follow};
 use super::{Credential, Engine};
+use crate::karmada::compatibility::{Kind, refusal_among};
 use crate::karmada::{
     CLUSTER_NAMESPACE, Cluster, ClusterOverridePolicy, ClusterPropagationPolicy, ClusterResourceBinding,
     OverridePolicy, PropagationPolicy, ResourceBinding,
@@ -134,15 +135,27 @@ async fn clusters(engine: Arc<Engine>) {
     let rules = Mirror::<ClusterName> {
         key: |object| Some(text(object, "/metadata/name").into()),
         put: Box::new(move |name, object, relist| {
+            put.set_refused(&name, refused_connection(&object));
             if let Some(cluster) = parsed::<Cluster>(object) {
                 put.change(|index| index.put_cluster(cluster, relist));
                 put.connection_changed(&name);
             }
         }),
-        remove: Box::new(move |name, deleted| remove.change(|index| index.remove_cluster(name, deleted))),
+        remove: Box::new(move |name, deleted| {
+            remove.change(|index| index.remove_cluster(name, deleted));
+            if !remove.index().clusters.contains_key(name) {
+                remove.set_refused(name, None);
+            }
+        }),
         known: Box::new(move || known.index().clusters.keys().cloned().collect()),
     };
     mirror(&engine, ApiResource::erase::<Cluster>(&()), None, rules).await;
+}
+
+/// Why a member must not be connected to: its Cluster asks for a way there that is not carried out.
+fn refused_connection(cluster: &Value) -> Option<String> {
+    const WAY: [&str; 3] = ["spec.insecureSkipTLSVerification", "spec.proxyURL", "spec.proxyHeader"];
+    refusal_among(Kind::Cluster, &WAY, cluster)
 }
 
 fn policy_key(object: &Value) -> Option<PolicyKey> {
@@ -177,11 +190,8 @@ async fn policies<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced
                 Ok(spec) => put.change(|index| index.set_policy(key, Some(spec))),
                 // One that is not understood is not one that is gone: what it placed must not be removed.
                 Err(why) => {
-                    warn(&events, &resource, &object, why);
-                    put.change(|index| {
-                        index.mark_policy_unreadable(key);
-                        Requeues::default()
-                    });
+                    warn(&events, &resource, &object, why.clone());
+                    put.change(|index| index.mark_policy_unreadable(key, why));
                 }
             }
         }),
@@ -383,4 +393,24 @@ async fn templates(engine: Arc<Engine>, kind: Arc<KindKey>, resource: ApiResourc
         }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_way_to_a_member_that_is_not_carried_out_is_named() {
+        for (spec, field) in [
+            (json!({"insecureSkipTLSVerification": false, "proxyURL": "", "proxyHeader": {}, "zone": "a"}), None),
+            (json!({"insecureSkipTLSVerification": true}), Some("spec.insecureSkipTLSVerification")),
+            (json!({"proxyURL": "http://proxy"}), Some("spec.proxyURL")),
+            (json!({"proxyHeader": {"X": "y"}}), Some("spec.proxyHeader")),
+        ] {
+            let refused = refused_connection(&json!({ "spec": spec }));
+            assert_eq!(refused.is_some(), field.is_some(), "{spec}");
+            assert!(refused.unwrap_or_default().contains(field.unwrap_or_default()), "{spec}");
+        }
+    }
 }

@@ -8,6 +8,7 @@
 pub mod access;
 pub mod apply;
 pub mod error;
+mod namespace;
 pub mod observe;
 pub mod ownership;
 mod remove;
@@ -27,7 +28,7 @@ use self::ownership::Claims;
 use self::status::RolloutStatus;
 use super::watch::instance;
 use super::{Context, finalizer};
-use crate::api::app::MultiCloudAppStatus;
+use crate::api::app::{InventoryEntry, MultiCloudAppStatus};
 use crate::api::common::condition::SELECTORS_MATCHED;
 use crate::api::{KarmadaInstance, MultiCloudApp as App};
 use crate::application::model::{Application, Tenancy};
@@ -157,10 +158,18 @@ impl AppReconciler {
         let mut generations: Vec<Option<i64>> =
             observed.templates.iter().map(|live| live.object.as_ref()?.metadata.generation).collect();
         let mut changed = false;
-        if !app.spec.suspend {
+        let awaited: Vec<InventoryEntry> =
+            observed.awaited.iter().map(|identity| claims.awaited_entry(identity.clone())).collect();
+        if app.spec.suspend {
+            status.inventory.retain(|entry| !entry.uid.is_empty());
+            status.inventory.extend(awaited);
+            status.inventory.sort();
+        } else {
             let outcome = apply::apply(access, claims, &plan, &observed).await;
             if outcome.failure.is_none() {
                 status.inventory = outcome.inventory;
+                status.inventory.extend(awaited);
+                status.inventory.sort();
             }
             (generations, changed) = (outcome.generations, outcome.changed);
             match outcome.failure {

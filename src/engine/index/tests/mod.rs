@@ -10,6 +10,7 @@ use crate::placement;
 mod adoption;
 mod lifecycle;
 mod requeues;
+mod versions;
 
 const PLANE: &str = "plane-uid";
 
@@ -61,8 +62,8 @@ fn name(text: &str) -> ClusterName {
 fn carry_out(index: &mut Index, key: &Key, version: u64) -> Step {
     let inputs = index.schedule_inputs(key);
     let plan = plan(&inputs);
-    if let Some(wanted) = plan.wanted {
-        index.decided(key, inputs.template.as_deref().map(Template::content), wanted, plan.refusal.clone());
+    if plan.wanted.is_some() || plan.refusal.is_some() {
+        index.decided(key, inputs.template.as_deref().map(Template::content), plan.wanted, plan.refusal.clone());
     }
     let mut object = match &plan.step {
         Step::Nothing => return plan.step,
@@ -79,7 +80,8 @@ fn carry_out(index: &mut Index, key: &Key, version: u64) -> Step {
             return plan.step;
         }
         Step::Change { operations, .. } => {
-            let binding = index.binding(key).unwrap();
+            let other = inputs.bound_otherwise.as_ref().map(|other| &*other.binding);
+            let binding = index.binding(key).or(other).unwrap();
             let mut object = json!({"metadata": {"uid": binding.uid, "finalizers": binding.finalizers, "annotations": binding.annotations,
                 "ownerReferences": binding.owners}, "spec": *binding.spec, "status": *binding.status});
             if binding.deleting {
