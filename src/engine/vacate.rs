@@ -1,6 +1,6 @@
-//! The end, in members, of namespaces that Airdock made for applications. What others have put there stays, and the
-//! namespace with it: it loses the engine's marks. Namespaces that a plane's users make go as Karmada's do, with all that
-//! is in them.
+//! The end of namespaces in members: of those that Airdock made for applications, and of all when a member leaves. What
+//! others have put there stays, and the namespace with it: it loses the engine's marks. Namespaces that a plane's users
+//! make and delete themselves go as Karmada's do, with all that is in them.
 
 use std::time::Duration;
 
@@ -17,8 +17,11 @@ use crate::runtime::contents::{Contents, contents};
 /// How long a namespace may be in use before it is taken to be needed: controllers need a moment to remove what they made.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// How long objects of the plane are waited for, which are on their way out of the namespace, or are to outlive it.
+const PATIENCE_WITH_OWN: Duration = Duration::from_secs(60);
+
 /// How soon it is looked at again meanwhile.
-const RECHECK: Duration = Duration::from_secs(2);
+const RECHECK: Duration = Duration::from_secs(1);
 
 /// Reason of the event about a namespace that stays.
 const NAMESPACE_KEPT: &str = "NamespaceKept";
@@ -44,7 +47,8 @@ pub(super) async fn look(
     live: &Live,
     preserve: bool,
 ) -> Result<Vacancy, kube::Error> {
-    if preserve || !live.created_for_applications {
+    let leaves = engine.index().views.get(&session.cluster).is_some_and(|view| view.leaving);
+    if preserve || !key.kind.is_namespace() || !(live.created_for_applications || leaves) {
         return Ok(Vacancy::NotAsked);
     }
     let is_own = |object: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
@@ -63,6 +67,8 @@ pub(super) async fn look(
 fn vacancy(found: Contents, occupied_for: Duration) -> Vacancy {
     match found {
         Contents::Empty => Vacancy::Vacant,
+        Contents::Own(_) if occupied_for < PATIENCE_WITH_OWN => Vacancy::Wait(RECHECK),
+        Contents::Own(_) => Vacancy::Vacant,
         Contents::Holds(_) | Contents::Unknown(_) if occupied_for < PATIENCE => Vacancy::Wait(RECHECK),
         Contents::Holds(object) => Vacancy::Occupied(format!("it holds {object}, which is not the plane's")),
         Contents::Unknown(why) => Vacancy::Occupied(why),
@@ -82,7 +88,7 @@ pub(super) async fn tell(engine: &Engine, session: &Session, key: &Key, why: &st
     };
     let namespace = &key.name;
     tracing::info!(%cluster, namespace, why, "namespace stays in the member");
-    let note = format!("namespace {namespace}, which Airdock made for applications, stays in cluster {cluster}: {why}");
+    let note = format!("namespace {namespace} stays in cluster {cluster}: {why}");
     engine.events.warn_about(&about, NAMESPACE_KEPT, &note).await;
 }
 
@@ -98,6 +104,9 @@ mod tests {
             assert_eq!(vacancy(found, Duration::from_secs(3)), Vacancy::Wait(RECHECK));
         }
         assert_eq!(vacancy(Contents::Empty, Duration::ZERO), Vacancy::Vacant);
+        let own = || Contents::Own("ConfigMap shop/settings".into());
+        assert_eq!(vacancy(own(), PATIENCE), Vacancy::Wait(RECHECK), "it may be one that is to stay");
+        assert_eq!(vacancy(own(), PATIENCE_WITH_OWN), Vacancy::Vacant);
         let words = |found| match vacancy(found, PATIENCE) {
             Vacancy::Occupied(why) => why,
             other => format!("{other:?}"),

@@ -277,8 +277,43 @@ fn a_namespace_made_for_applications_does_not_take_others_objects_along() {
             if told { Ok(()) } else { Err(format!("{} events", events.len())) }
         })
         .await;
-        for member in ["alpha", "beta"] {
-            for name in ["of-users", "of-applications"] {
+        // A member that leaves keeps what others have put into any namespace, and what is to be preserved.
+        let leaving = ["with-theirs", "with-preserved", "vacant"];
+        for name in leaving {
+            case.apply(made(name, json!({}))).await;
+            until("gamma", name, "is there", is_managed).await;
+        }
+        objects::apply(&case.clients["gamma"], theirs("with-theirs")).await;
+        let mut policy = case.policy("preserving", json!({"preserveResourcesOnDeletion": true}));
+        let mut kept = case.config("kept", "v");
+        for object in [&mut policy, &mut kept] {
+            object["metadata"]["namespace"] = json!("with-preserved");
+            case.apply(object.clone()).await;
+        }
+        let in_gamma =
+            async |name: &str| objects::get(&case.clients["gamma"], "v1", "ConfigMap", "with-preserved", name).await;
+        eventually("it is in gamma", SOON, async || in_gamma("kept").await.ok_or_else(|| "it is not".to_owned())).await;
+        objects::delete(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma").await;
+        eventually("gamma has left", Duration::from_secs(40), async || {
+            let left = objects::get(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma").await;
+            left.map_or(Ok(()), |cluster| Err(cluster["status"]["conditions"].to_string()))
+        })
+        .await;
+        let state = async |name: &str| {
+            let namespace = in_member("gamma", name).await;
+            (is_managed(&namespace), is_ending(&namespace))
+        };
+        assert_eq!(state("vacant").await, (true, true));
+        assert_eq!(state("with-theirs").await, (false, false));
+        assert_eq!(state("with-preserved").await, (false, false));
+        let kept = in_gamma("kept").await.unwrap();
+        assert!(kept["metadata"]["labels"]["karmada.io/managed"].is_null(), "{kept}");
+        objects::delete(&case.plane, "v1", "ConfigMap", "with-preserved", "kept").await;
+        objects::delete(&case.plane, POLICY.0, POLICY.1, "with-preserved", "preserving").await;
+        case.join("gamma").await;
+
+        for member in NAMES {
+            for name in ["of-users", "of-applications", "vacant"] {
                 if is_ending(&in_member(member, name).await) {
                     objects::finalize_namespace(&case.clients[member], name).await;
                 }

@@ -24,7 +24,6 @@ use super::observe::Access;
 use super::plan::{self, PlaneMark, WORK_NAMESPACE_ANNOTATION};
 use super::remaining::Remaining;
 use super::write::MemberWrite;
-use crate::api::CREATED_FOR_ANNOTATION;
 use crate::api::instance::Profile;
 use crate::api::member::MemberClusterJoin;
 use crate::engine::{ADOPTED_ANNOTATION, REMOVING_ANNOTATION, unstamp};
@@ -155,8 +154,6 @@ pub struct OwnedObject {
     pub uid: String,
     /// Whether it is being deleted.
     pub deleting: bool,
-    /// Whether it is a namespace that goes only when nothing of anybody else is in it.
-    pub only_if_vacant: bool,
 }
 
 impl fmt::Display for OwnedObject {
@@ -201,7 +198,6 @@ async fn list_owned(client: &Client, resource: ApiResource, mark: &PlaneMark) ->
             name: object.name_any(),
             uid: object.uid().unwrap_or_default(),
             deleting: object.meta().deletion_timestamp.is_some(),
-            only_if_vacant: is_namespace(&resource) && goes_only_if_vacant(object.annotations(), mark),
         })
         .collect())
 }
@@ -209,12 +205,6 @@ async fn list_owned(client: &Client, resource: ApiResource, mark: &PlaneMark) ->
 /// Whether a plane made an object. What it adopted, a namespace with other people's objects in it, was there before. *Pure.*
 fn is_owned(annotations: &BTreeMap<String, String>, mark: &PlaneMark) -> bool {
     mark.is_on(annotations) && !annotations.contains_key(ADOPTED_ANNOTATION)
-}
-
-/// Whether a namespace goes only when nothing of anybody else is in it: where applications made it, and where nobody knows
-/// whether it was there before (upstream's components do not write that down). *Pure.*
-fn goes_only_if_vacant(annotations: &BTreeMap<String, String>, mark: &PlaneMark) -> bool {
-    matches!(mark, PlaneMark::Works(_)) || annotations.contains_key(CREATED_FOR_ANNOTATION)
 }
 
 fn is_namespace(resource: &ApiResource) -> bool {
@@ -280,7 +270,8 @@ fn is_name_shared(mark: &PlaneMark, cluster: &str, others: &[(String, &BTreeMap<
 /// Deletes objects. One that is refused keeps none of the others.
 async fn delete(access: &Access, mark: &PlaneMark, objects: Vec<OwnedObject>, is_final: bool) -> Result<(), Error> {
     let deletions = objects.into_iter().map(|object| async move {
-        if object.only_if_vacant && !is_vacant(access, mark, &object.name).await? {
+        // What others have put into a namespace is not the plane's to remove.
+        if is_namespace(&object.resource) && !is_vacant(access, mark, &object.name).await? {
             return if is_final { let_go(access, &object).await } else { Ok(()) };
         }
         let namespace = object.namespace.as_deref();
@@ -301,7 +292,7 @@ fn has_had_its_time(join: &MemberClusterJoin, now: Timestamp) -> bool {
 async fn is_vacant(access: &Access, mark: &PlaneMark, namespace: &str) -> Result<bool, Error> {
     let is_own = |object: &ObjectMeta| object.annotations.as_ref().is_some_and(|all| mark.is_on(all));
     let found = contents(&access.client(), namespace, is_own).await.map_err(|e| access.failure(e))?;
-    Ok(found == Contents::Empty)
+    Ok(matches!(found, Contents::Empty | Contents::Own(_)))
 }
 
 /// Takes the plane's marks off a namespace, which stays with what others have put into it.
@@ -329,7 +320,7 @@ mod tests {
 
     fn object(group: &str, kind: &str, name: &str, deleting: bool) -> OwnedObject {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
-        OwnedObject { resource, namespace: None, name: name.into(), uid: name.into(), deleting, only_if_vacant: false }
+        OwnedObject { resource, namespace: None, name: name.into(), uid: name.into(), deleting }
     }
 
     #[test]
@@ -364,14 +355,6 @@ mod tests {
         ] {
             assert_eq!(is_owned(&annotations(&on), mark), owned, "{case}");
         }
-    }
-
-    #[test]
-    fn namespaces_that_others_may_use_go_only_when_they_are_vacant() {
-        let (plane, works) = (PlaneMark::Plane("plane".into()), PlaneMark::Works("karmada-es-eu".into()));
-        let made = annotations(&[(CREATED_FOR_ANNOTATION, "applications")]);
-        assert!(goes_only_if_vacant(&made, &plane) && !goes_only_if_vacant(&annotations(&[]), &plane));
-        assert!(goes_only_if_vacant(&annotations(&[]), &works), "nobody knows whether it was there before");
     }
 
     #[test]
