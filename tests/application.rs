@@ -396,6 +396,35 @@ async fn of_two_applications_that_want_an_object_one_has_it_and_the_other_inheri
     operator.kill();
 }
 
+/// What an application inherits goes when it does not want it any more by then.
+#[tokio::test]
+async fn an_heir_removes_what_it_does_not_want_any_more() {
+    let (env, client) = env().await;
+    instance(&env, "heirs", "fleet", json!({})).await;
+    let first = operator(&env.host, &Arc::new(FaultInjector::never()));
+    let apps = Api::<MultiCloudApp>::namespaced(client.clone(), "heirs");
+    let configs = Api::<ConfigMap>::namespaced(client.clone(), "heirs");
+    let of = |name: &str, more: Value| application("heirs", name, json!([config("shared")]), more);
+    put(&apps, of("owner", json!({}))).await;
+    until_ready(&apps, "owner", "Unknown", "waiting for the plane to place").await;
+    put(&apps, of("heir", json!({}))).await;
+    until_ready(&apps, "heir", "False", "belongs to MultiCloudApp heirs/owner").await;
+    // It is handed over while the heir does nothing, and then nobody looks.
+    put(&apps, of("heir", json!({"suspend": true}))).await;
+    until_ready(&apps, "heir", "False", "").await;
+    apps.delete("owner", &DeleteParams::default()).await.unwrap();
+    until_gone(&apps, "owner").await;
+    let heir = apps.get("heir").await.unwrap();
+    assert_eq!(owner(&configs.get("shared").await.unwrap()), heir.uid(), "handed over");
+    first.kill();
+    put(&apps, application("heirs", "heir", json!([config("own")]), json!({"suspend": false}))).await;
+    let second = operator(&env.host, &Arc::new(FaultInjector::never()));
+    until_gone(&configs, "shared").await;
+    until_ready(&apps, "heir", "Unknown", "waiting for the plane to place ConfigMap own").await;
+    assert_eq!(apps.get("heir").await.unwrap().status.unwrap().inventory.len(), 2);
+    second.kill();
+}
+
 #[tokio::test]
 async fn what_selects_nothing_is_named_beside_what_runs() {
     let (env, client) = env().await;
@@ -476,6 +505,59 @@ async fn an_application_that_cannot_be_read_stops_nobody() {
     }
 }
 
+/// A namespace that was made for applications goes with the last of them, and not with anything of somebody else in it.
+#[tokio::test]
+async fn a_namespace_goes_with_the_last_application_that_it_was_made_for() {
+    let (env, client) = env().await;
+    instance(&env, "leaving", "fleet", json!({})).await;
+    let operator = operator(&env.host, &Arc::new(FaultInjector::never()));
+    let apps = Api::<MultiCloudApp>::namespaced(client.clone(), "leaving");
+    let namespaces = Api::<Namespace>::all(client.clone());
+    let configs = Api::<ConfigMap>::namespaced(client.clone(), "left-shop");
+    let into = |name: &str, namespace: &str| {
+        application("leaving", name, json!([config(name)]), json!({"namespace": namespace}))
+    };
+    let install = async |name: &str, namespace: &str| {
+        put(&apps, into(name, namespace)).await;
+        until_ready(&apps, name, "Unknown", "waiting for the plane to place").await;
+    };
+    let uninstall = async |name: &str| {
+        apps.delete(name, &DeleteParams::default()).await.unwrap();
+        until_gone(&apps, name).await;
+    };
+    let is_ending =
+        async |namespace: &str| namespaces.get(namespace).await.unwrap().metadata.deletion_timestamp.is_some();
+    install("one", "left-shop").await;
+    install("two", "left-shop").await;
+    assert_eq!(namespaces.get("left-shop").await.unwrap().annotations()["airdock.dev/created-for"], "applications");
+    uninstall("one").await;
+    assert!(!is_ending("left-shop").await, "another application is there");
+    put(&configs, config("theirs")).await;
+    uninstall("two").await;
+    assert!(!is_ending("left-shop").await, "somebody's ConfigMap is there");
+    let events = Api::<k8s_openapi::api::events::v1::Event>::namespaced(client.clone(), "leaving");
+    let notes: Vec<String> =
+        events.list(&ListParams::default()).await.unwrap().items.into_iter().filter_map(|event| event.note).collect();
+    assert!(notes.iter().any(|note| note.contains("it holds ConfigMap left-shop/theirs")), "{notes:?}");
+    configs.delete("theirs", &DeleteParams::default()).await.unwrap();
+    install("three", "left-shop").await;
+    uninstall("three").await;
+    assert!(is_ending("left-shop").await, "nobody needs it");
+
+    // Applied again at once, it waits for the old namespace and no longer.
+    put(&apps, into("four", "left-shop")).await;
+    until_ready(&apps, "four", "False", "namespace left-shop of the plane is being deleted").await;
+    objects::finalize_namespace(&client, "left-shop").await;
+    until_ready(&apps, "four", "Unknown", "waiting for the plane to place").await;
+
+    // One that somebody else made stays.
+    objects::namespace(&client, "their-shop").await;
+    install("five", "their-shop").await;
+    uninstall("five").await;
+    assert!(!is_ending("their-shop").await);
+    operator.kill();
+}
+
 async fn send_merge(client: &Client, name: &str, patch: &Value) {
     let path = format!("/apis/airdock.dev/v1alpha1/namespaces/deep/multicloudapps/{name}");
     let request = http::Request::patch(path).header("content-type", "application/merge-patch+json");
@@ -541,6 +623,8 @@ async fn killed_at_any_write_it_ends_the_same() {
             assert_eq!(names::<ConfigMap>(&client, &shop).await.len(), 0, "leaked by {team}");
             assert_eq!(names::<PropagationPolicy>(&client, &shop).await.len(), 0, "leaked by {team}");
             assert_eq!(names::<OverridePolicy>(&client, &shop).await.len(), 0, "leaked by {team}");
+            let namespace = Api::<Namespace>::all(client.clone()).get(&shop).await.unwrap();
+            assert!(namespace.metadata.deletion_timestamp.is_some(), "namespace leaked by {team}");
         }
         if !reached {
             break;

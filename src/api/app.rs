@@ -347,6 +347,7 @@ pub struct InventoryEntry {
     pub namespace: Option<String>,
     /// Name of the object.
     pub name: String,
-    /// Identity of the object; only the very same object is ever deleted.
+    /// Identity of the object; only the very same object is ever deleted. Empty for one of another application, which this
+    /// one waits for and may inherit.
     pub uid: String,
 }

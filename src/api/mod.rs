@@ -36,6 +36,10 @@ pub const APP_NAMESPACE_LABEL: &str = "airdock.dev/app-namespace";
 /// the labels are for finding it.
 pub const OWNER_UID_ANNOTATION: &str = "airdock.dev/owner-uid";
 
+/// Annotation, in planes and members, on namespaces that Airdock made because an application needed them. Such a namespace is
+/// deleted when the last application has left it, if nothing of anybody else is in it.
+pub const CREATED_FOR_ANNOTATION: &str = "airdock.dev/created-for";
+
 /// Label that names the component of the [`MultiCloudApp`] behind [`APP_LABEL`].
 pub const COMPONENT_LABEL: &str = "airdock.dev/component";
 

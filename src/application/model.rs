@@ -6,7 +6,7 @@ use std::fmt;
 use kube::ResourceExt;
 use serde_json::Value;
 
-use crate::api::app::{Difference, MultiCloudApp};
+use crate::api::app::{Difference, InventoryEntry, MultiCloudApp};
 use crate::karmada::policy::ResourceSelector;
 use crate::karmada::{OverridePolicy, PropagationPolicy};
 
@@ -95,6 +95,12 @@ impl Identity {
     #[must_use]
     pub fn same(&self, other: &Self) -> bool {
         self.group() == other.group() && self.kind == other.kind && self.name == other.name
+    }
+}
+
+impl From<&InventoryEntry> for Identity {
+    fn from(entry: &InventoryEntry) -> Self {
+        Self { api_version: entry.api_version.clone(), kind: entry.kind.clone(), name: entry.name.clone() }
     }
 }
 

@@ -6,7 +6,9 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 
 use crate::api::app::{MultiCloudApp, ReplicaMode, TolerationOperator};
-use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
+use crate::api::{
+    APP_LABEL, APP_NAMESPACE_LABEL, COMPONENT_LABEL, CREATED_FOR_ANNOTATION, MANAGED_BY, MANAGED_BY_LABEL,
+};
 use crate::karmada::policy::{
     ClusterAffinity, ConflictResolution, OverridePolicySpec, OverrideSpec, Placement, PropagationPolicySpec,
     PropagationSpec, ReplicaDivisionPreference, ReplicaScheduling, ReplicaSchedulingType, ResourceSelector,
@@ -49,7 +51,11 @@ pub fn plan(app: &MultiCloudApp, application: &Application, clusters: &[Cluster]
         namespace: json!({
             "apiVersion": "v1",
             "kind": "Namespace",
-            "metadata": { "name": application.namespace, "labels": { MANAGED_BY_LABEL: MANAGED_BY } },
+            "metadata": {
+                "name": application.namespace,
+                "labels": { MANAGED_BY_LABEL: MANAGED_BY },
+                "annotations": { CREATED_FOR_ANNOTATION: "applications" },
+            },
         }),
         overrides,
         propagation: PropagationPolicy {

@@ -81,7 +81,7 @@ pub fn desired_state(index: &Index, cluster: &ClusterName, key: &Key) -> Desired
     };
     if let Some(binding) = index.binding(key) {
         if view.leaving {
-            return DesiredState::Remove { preserve: orphan };
+            return DesiredState::Remove { preserve: orphan || binding.preserves() };
         }
         if !binding.targets(cluster) {
             // What the binding never brought there is not its to preserve.

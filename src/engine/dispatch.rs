@@ -19,6 +19,7 @@ use super::member::Session;
 use super::model::{Live, unstamp};
 use super::queue::Outcome;
 use super::rest::{Target, is_kind_missing, is_namespace_missing, is_refused, is_unanswered, message};
+use super::vacate::{self, Vacancy};
 use crate::karmada::MANAGED_LABEL;
 use crate::runtime::error::is_conflict;
 
@@ -255,11 +256,24 @@ impl Write<'_> {
 async fn remove(engine: &Engine, session: &Session, key: &Key, live: &Live, preserve: bool) -> Outcome {
     let Some((resource, namespace)) = resource_of(engine, session, key) else { return Outcome::Stuck };
     let target = Target { resource: &resource, namespace, name: &key.name };
+    let vacancy = match vacate::look(engine, session, key, live, preserve).await {
+        Ok(vacancy) => vacancy,
+        Err(error) => return fail(engine, session, key, &error, Attempt::NotRemoved),
+    };
+    let (preserve, version) = match &vacancy {
+        Vacancy::NotAsked => (preserve, None),
+        Vacancy::Vacant => (false, Some(live.version)),
+        Vacancy::Occupied(_) => (true, None),
+        Vacancy::Wait(pause) => return Outcome::Again(*pause),
+    };
     let result = if preserve {
         session.rest.merge(&target, &unstamp(&live.uid)).await.map(|_| None)
     } else {
-        session.rest.delete(&target, &live.uid).await
+        session.rest.delete(&target, &live.uid, version).await
     };
+    if let (Vacancy::Occupied(why), Ok(_)) = (&vacancy, &result) {
+        vacate::tell(engine, session, key, why).await;
+    }
     match result {
         Ok(Some(object)) if is_named(&object, key) => {
             // On its way out; the watch tells when it is gone.

@@ -3,8 +3,9 @@
 //! A member that goes away costs nobody else anything: its watches and workers stop, its queue keeps what is to be done,
 //! and all is looked at again when it returns. Nothing is written as a sign of life; the plane hears of changes only.
 
+use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use http::{Request, Uri};
 use kube::Client;
@@ -17,7 +18,7 @@ use tokio::time::{sleep, timeout};
 
 use super::cluster::{MemberStatus, Readiness, write_status};
 use super::discovery::{Served, discover};
-use super::key::{ClusterName, KindKey};
+use super::key::{ClusterName, Key, KindKey};
 use super::member_kinds::{Nodes, Pods, follow_definitions, follow_kinds};
 use super::rest::{Rest, message};
 use super::watch::mirror;
@@ -61,6 +62,7 @@ pub struct Session {
     kind_missing: Notify,
     definitions_changed: Notify,
     discovered: Notify,
+    occupied: Mutex<HashMap<Key, Instant>>,
 }
 
 impl std::fmt::Debug for Session {
@@ -79,6 +81,7 @@ impl Session {
             kind_missing: Notify::new(),
             definitions_changed: Notify::new(),
             discovered: Notify::new(),
+            occupied: Mutex::default(),
         })
     }
 
@@ -90,6 +93,18 @@ impl Session {
     #[must_use]
     pub fn resource(&self, kind: &Arc<KindKey>) -> Option<(ApiResource, bool)> {
         self.served().kinds.get(kind).cloned()
+    }
+
+    /// For how long a namespace has been found in use that is to go.
+    #[must_use]
+    pub fn occupied_for(&self, namespace: &Key) -> Duration {
+        let mut occupied = self.occupied.lock();
+        occupied.entry(namespace.clone()).or_insert_with(Instant::now).elapsed()
+    }
+
+    /// Forgets that a namespace was found in use.
+    pub fn forget_occupied(&self, namespace: &Key) {
+        self.occupied.lock().remove(namespace);
     }
 
     /// Asks for a probe now: a request was not answered.

@@ -30,6 +30,7 @@ mod schedule;
 mod summary;
 mod templates;
 mod update;
+mod vacate;
 mod watch;
 
 use std::collections::HashMap;
@@ -59,10 +60,11 @@ use crate::karmada::CLUSTER_NAMESPACE;
 use crate::runtime::client::ClientFactory;
 use crate::runtime::kubeconfig::{Connection, Credentials};
 use crate::runtime::metrics::{KindLabel, Metrics};
+use crate::runtime::status::StatusWriter;
 
 pub use self::index::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
 pub use self::model::{
-    ADOPTED_ANNOTATION, BINDING_FINALIZER, CLUSTER_FINALIZER, PLANE_ANNOTATION, REMOVING_ANNOTATION,
+    ADOPTED_ANNOTATION, BINDING_FINALIZER, CLUSTER_FINALIZER, PLANE_ANNOTATION, REMOVING_ANNOTATION, unstamp,
 };
 
 /// Keys that wait at a moment when nothing much happens.
@@ -114,12 +116,15 @@ struct Engine {
     dispatch_depth: Gauge,
     members: Mutex<HashMap<ClusterName, MemberHandle>>,
     credentials: Mutex<HashMap<String, Credential>>,
+    // Clusters whose members must not be connected to, and why.
+    refused: Mutex<HashMap<ClusterName, String>>,
     plane_served: Mutex<HashMap<Arc<KindKey>, (ApiResource, bool)>>,
     kinds: channel::Sender<()>,
     unknown: AtomicUsize,
     known: Notify,
     unreadable: Family<KindLabel, Counter>,
     events: Events,
+    statuses: StatusWriter,
     this: Weak<Engine>,
 }
 
@@ -166,6 +171,7 @@ pub async fn run(plane: Client, options: Options) {
     let engine = Arc::new_cyclic(|this| Engine {
         plane: id.clone(),
         started: Instant::now(),
+        statuses: StatusWriter::new(plane.clone(), "engine"),
         rest: Rest::new(plane),
         factory,
         metrics: metrics.clone(),
@@ -178,6 +184,7 @@ pub async fn run(plane: Client, options: Options) {
         dispatch_depth: depth("engine-dispatch"),
         members: Mutex::default(),
         credentials: Mutex::default(),
+        refused: Mutex::default(),
         plane_served: Mutex::default(),
         kinds: channel::Sender::new(()),
         unknown: AtomicUsize::new(plane::MIRRORS),
@@ -328,6 +335,13 @@ impl Engine {
         }
     }
 
+    fn set_refused(&self, cluster: &ClusterName, why: Option<String>) {
+        match why {
+            Some(why) => self.refused.lock().insert(cluster.clone(), why),
+            None => self.refused.lock().remove(cluster),
+        };
+    }
+
     fn credential_names(&self) -> Vec<String> {
         self.credentials.lock().keys().cloned().collect()
     }
@@ -338,6 +352,9 @@ impl Engine {
         let Some(spec) = cluster.map(|cluster| cluster.spec.clone()) else {
             return Err(Readiness::unusable("ClusterNotFound", format!("there is no cluster {name}")));
         };
+        if let Some(why) = self.refused.lock().get(name) {
+            return Err(Readiness::unusable("FieldUnsupported", why.clone()));
+        }
         let endpoint = spec.api_endpoint.unwrap_or_default();
         let server: http::Uri = endpoint.parse().map_err(|_| {
             Readiness::unusable("EndpointInvalid", format!("spec.apiEndpoint {endpoint:?} is not an address"))

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use super::key::{ClusterName, ObjectKey};
 use super::update::has_foreign_fields;
+use crate::api::CREATED_FOR_ANNOTATION;
 use crate::interpret::{self, Health, TEMPLATE_GENERATION_ANNOTATION};
 use crate::karmada::MANAGED_LABEL;
 use crate::karmada::binding::{BindingSpec, BindingStatus};
@@ -250,6 +251,8 @@ pub struct Live {
     pub has_foreign_fields: bool,
     /// Whether it was there before the engine managed it.
     pub adopted: bool,
+    /// Whether it is a namespace that Airdock made for applications: it goes only when nobody else needs it.
+    pub created_for_applications: bool,
 }
 
 impl Live {
@@ -264,6 +267,8 @@ impl Live {
         let (manifest, template_generation) = (manifest_fingerprint(&object), template_generation(&object));
         let (uid, version, deleting) = (text(&object, "/metadata/uid"), version(&object), is_deleting(&object));
         let adopted = annotation(ADOPTED_ANNOTATION).is_some();
+        let is_namespace = text(&object, "/kind") == "Namespace" && text(&object, "/apiVersion") == "v1";
+        let created_for_applications = is_namespace && annotation(CREATED_FOR_ANNOTATION).is_some();
         let has_foreign_fields = has_foreign_fields(&object);
         let (status, health) = (interpret::reflect(&object), interpret::health(&object));
         strip(&mut object);
@@ -283,6 +288,7 @@ impl Live {
             health,
             has_foreign_fields,
             adopted,
+            created_for_applications,
         }
     }
 
@@ -370,6 +376,7 @@ pub fn unstamp(uid: &str) -> Value {
         PLANE_ANNOTATION,
         MANIFEST_ANNOTATION,
         ADOPTED_ANNOTATION,
+        CREATED_FOR_ANNOTATION,
         TEMPLATE_UID_ANNOTATION,
         TEMPLATE_GENERATION_ANNOTATION,
         BINDING_NAMESPACE_ANNOTATION,

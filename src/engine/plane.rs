@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
-use super::index::{PolicyKey, Requeues};
+use super::index::PolicyKey;
 use super::key::{ClusterName, Key};
 use super::mirror::{Mirror, Source};
 use super::model::{Binding, identity, text};
@@ -21,6 +21,7 @@ use super::rest::message;
 use super::schedule::binding_key;
 use super::watch::mirror_json;
 use super::{Credential, Engine};
+use crate::karmada::compatibility::{Kind, refusal_among};
 use crate::karmada::{
     CLUSTER_NAMESPACE, CLUSTER_POLICY_PERMANENT_ID_LABEL, Cluster, ClusterOverridePolicy, ClusterPropagationPolicy,
     ClusterResourceBinding, OverridePolicy, POLICY_PERMANENT_ID_LABEL, PropagationPolicy, ResourceBinding,
@@ -124,6 +125,7 @@ impl Mirror for Clusters {
     }
 
     fn apply(&mut self, name: ClusterName, object: Value, source: Source) {
+        self.0.set_refused(&name, refused_connection(&object));
         if let Some(cluster) = parsed::<Cluster>(object) {
             self.0.change(|index| index.put_cluster(cluster, source.is_list()));
             self.0.connection_changed(&name);
@@ -132,7 +134,16 @@ impl Mirror for Clusters {
 
     fn delete(&mut self, name: &ClusterName, last: Option<&Value>) {
         self.0.change(|index| index.remove_cluster(name, last.map(identity)));
+        if !self.0.index().clusters.contains_key(name) {
+            self.0.set_refused(name, None);
+        }
     }
+}
+
+/// Why a member must not be connected to: its Cluster asks for a way there that is not carried out.
+fn refused_connection(cluster: &Value) -> Option<String> {
+    const WAY: [&str; 3] = ["spec.insecureSkipTLSVerification", "spec.proxyURL", "spec.proxyHeader"];
+    refusal_among(Kind::Cluster, &WAY, cluster)
 }
 
 fn policy_key(object: &Value) -> PolicyKey {
@@ -199,11 +210,8 @@ impl<K> Mirror for Policies<K> {
             Ok(spec) => engine.change(|index| index.set_policy(key, Some(spec))),
             // One that is not understood is not one that is gone: what it placed must not be removed.
             Err(why) => {
-                warn(events, resource, &object, why);
-                engine.change(|index| {
-                    index.mark_policy_unreadable(key);
-                    Requeues::default()
-                });
+                warn(events, resource, &object, why.clone());
+                engine.change(|index| index.mark_policy_unreadable(key, why));
             }
         }
     }
@@ -329,4 +337,24 @@ pub(super) fn credential(secret: &Value) -> Credential {
         STANDARD.decode(encoded).ok().filter(|bytes| !bytes.is_empty())
     };
     Credential { token: get("token").and_then(|bytes| String::from_utf8(bytes).ok()), authority: get("caBundle") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_way_to_a_member_that_is_not_carried_out_is_named() {
+        for (spec, field) in [
+            (json!({"insecureSkipTLSVerification": false, "proxyURL": "", "proxyHeader": {}, "zone": "a"}), None),
+            (json!({"insecureSkipTLSVerification": true}), Some("spec.insecureSkipTLSVerification")),
+            (json!({"proxyURL": "http://proxy"}), Some("spec.proxyURL")),
+            (json!({"proxyHeader": {"X": "y"}}), Some("spec.proxyHeader")),
+        ] {
+            let refused = refused_connection(&json!({ "spec": spec }));
+            assert_eq!(refused.is_some(), field.is_some(), "{spec}");
+            assert!(refused.unwrap_or_default().contains(field.unwrap_or_default()), "{spec}");
+        }
+    }
 }

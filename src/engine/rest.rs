@@ -117,13 +117,23 @@ impl Rest {
         self.send(Method::PATCH, &path, Some("application/json-patch+json"), body).await
     }
 
-    /// Deletes an object if it still is the one with this uid. Answers with what is left of it, if anything.
-    pub async fn delete(&self, target: &Target<'_>, uid: &str) -> Result<Option<Value>, kube::Error> {
+    /// Deletes an object if it still is the one with this uid, and in this version if one is given. Answers with what is
+    /// left of it, if anything.
+    pub async fn delete(
+        &self,
+        target: &Target<'_>,
+        uid: &str,
+        version: Option<u64>,
+    ) -> Result<Option<Value>, kube::Error> {
+        let mut preconditions = json!({ "uid": uid });
+        if let Some(version) = version {
+            preconditions["resourceVersion"] = json!(version.to_string());
+        }
         let options = json!({
             "apiVersion": "v1", "kind": "DeleteOptions",
             // Jobs would otherwise leave their pods behind.
             "propagationPolicy": "Background",
-            "preconditions": {"uid": uid},
+            "preconditions": preconditions,
         });
         let body = options.to_string().into_bytes();
         match self.send(Method::DELETE, &target.object(), Some("application/json"), body).await {

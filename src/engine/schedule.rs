@@ -10,12 +10,13 @@ use sha2::{Digest, Sha256};
 
 use super::Engine;
 use super::events::Reason;
-use super::index::{ScheduleInputs, as_policy};
+use super::index::{BoundOtherwise, ScheduleInputs, as_policy};
 use super::key::{ClusterName, Key, ObjectKey};
 use super::model::{
     BINDING_FINALIZER, Binding, CLUSTER_POLICY_NAME_ANNOTATION, Cascade, POLICY_NAME_ANNOTATION,
     POLICY_NAMESPACE_ANNOTATION, REMOVING_ANNOTATION, SELECTORS_ANNOTATION, Template, text,
 };
+use super::policy::UNREADABLE;
 use super::queue::Outcome;
 use super::rest::{Target, message};
 use crate::distribute;
@@ -80,8 +81,9 @@ pub fn plan(inputs: &ScheduleInputs) -> Plan {
         (true, Cascade::Background) if binding.is_none_or(|binding| binding.deleting) => return keep(Step::Nothing),
         _ => {}
     }
-    if inputs.is_policy_unreadable {
-        return Plan { step: Step::Nothing, refusal: None, wanted: None };
+    let unreadable = || inputs.unreadable_policy.as_ref().map(|policy| (UNREADABLE, policy.message.clone()));
+    if inputs.unreadable_policy.as_ref().is_some_and(|policy| !policy.was_understood) {
+        return Plan { step: Step::Nothing, refusal: unreadable(), wanted: None };
     }
     let object = template.parsed();
     let current = binding.and_then(Binding::policy);
@@ -94,9 +96,14 @@ pub fn plan(inputs: &ScheduleInputs) -> Plan {
         // Somebody deleted the binding of a template that is still claimed: it is let go and made anew, and the members
         // notice nothing.
         (Some(_), Some(binding)) if binding.deleting => keep(release(binding)),
+        (Some(_), None) if inputs.bound_otherwise.as_ref().is_some_and(|other| is_held_by(other, &object)) => {
+            keep(Step::Nothing)
+        }
         (Some(claim), binding) => {
+            // Claimed by this version alone now, the object takes its binding along.
+            let binding = binding.or_else(|| inputs.bound_otherwise.as_ref().map(|other| &*other.binding));
             let (step, refusal) = place(inputs, &object, template, &claim, binding);
-            Plan { step, refusal, wanted: Some(true) }
+            Plan { step, refusal: refusal.or_else(unreadable), wanted: Some(true) }
         }
         (None, Some(binding)) if !binding.deleting && !is_of_another(binding, template) => {
             stay(inputs, binding, Some(&Claimant::None))
@@ -128,6 +135,15 @@ fn stay(inputs: &ScheduleInputs, binding: &Binding, claimant: Option<&Claimant<'
     let refusal = bound.refusal.map(|refusal| (refusal.reason(), refusal.to_string()));
     let step = rewrite(inputs, binding, &bound.spec, claimant, None);
     Plan { step, refusal, wanted: Some(true) }
+}
+
+/// Whether an object's binding by another version of its kind stays that version's: it is claimed by it, or was by a policy
+/// that is not understood, or is on its way out.
+fn is_held_by(other: &BoundOtherwise, object: &Value) -> bool {
+    let mut object = object.clone();
+    object["apiVersion"] = json!(other.api_version);
+    let claim = placement::claim(&object, other.policies.iter().map(as_policy), other.binding.policy());
+    other.binding.deleting || other.is_policy_unreadable || claim.is_some()
 }
 
 /// Whether a binding belongs to an object that had the template's name before it.
@@ -343,10 +359,10 @@ pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
     // The lock is held for the look-ups alone: eight workers decide at the same time.
     let inputs = engine.index().schedule_inputs(&key);
     let plan = plan(&inputs);
-    if let Some(wanted) = plan.wanted {
+    if plan.wanted.is_some() || plan.refusal.is_some() {
         let content = inputs.template.as_deref().map(Template::content);
         let now = engine.now();
-        engine.change(|index| index.decided(&key, content, wanted, plan.refusal.clone(), now));
+        engine.change(|index| index.decided(&key, content, plan.wanted, plan.refusal.clone(), now));
     }
     if let (Some(template), Some((_, why))) = (&inputs.template, &plan.refusal) {
         engine.events.send(&key, &template.uid, Reason::ScheduleBindingFailed, why.clone());
@@ -361,7 +377,7 @@ pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
         Step::Change { version, operations, .. } => {
             engine.rest.patch(&target, *version, operations.clone()).await.map(Some)
         }
-        Step::Delete { uid } => match engine.rest.delete(&target, uid).await {
+        Step::Delete { uid } => match engine.rest.delete(&target, uid, None).await {
             Ok(None) => {
                 engine.change(|index| index.remove_binding(&key, Some((uid, u64::MAX))));
                 return Outcome::Done;
@@ -406,22 +422,17 @@ async fn is_there(engine: &Engine, key: &Key, uid: &str) -> bool {
 async fn look_again(engine: &Engine, key: &Key, target: &Target<'_>) -> Outcome {
     match engine.rest.get(target).await {
         Ok(Some(object)) => {
-            let ours = binding_key(&object).is_some_and(|found| found == *key);
-            if !ours {
-                let (name, template) = (target.name, engine.index().template(key).cloned());
-                let of = text(&object, "/spec/resource/apiVersion");
-                tracing::error!(object = %key, binding = name, of, "the name of the binding is taken by another object's");
-                if let Some(template) = template {
-                    let note = format!(
-                        "binding {name} exists for this name in version {of}; nothing follows from policies that select \
-                         version {}: select {of}",
-                        key.kind.api_version
-                    );
-                    engine.events.send(key, &template.uid, Reason::ScheduleBindingFailed, note);
-                }
+            let is_same = |found: &Key| {
+                found == key
+                    || (found.kind.is_other_version_of(&key.kind)
+                        && (&found.namespace, &found.name) == (&key.namespace, &key.name))
+            };
+            let Some(found) = binding_key(&object).filter(is_same) else {
+                let name = target.name;
+                tracing::error!(object = %key, binding = name, "the name of the binding is taken by another object's");
                 return Outcome::Stuck;
-            }
-            ingest(engine, key, object, true);
+            };
+            ingest(engine, &found, object, true);
         }
         Ok(None) => {
             engine.change(|index| index.remove_binding(key, None));

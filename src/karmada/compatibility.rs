@@ -89,6 +89,13 @@ pub fn refusal(kind: Kind, object: &Value) -> Option<String> {
     fields::of(kind).iter().find(|field| field.is_asked_for(object)).map(Field::refusal)
 }
 
+/// The same, among some fields of the kind.
+#[must_use]
+pub fn refusal_among(kind: Kind, paths: &[&str], object: &Value) -> Option<String> {
+    let mut fields = fields::of(kind).iter().filter(|field| paths.contains(&field.path.as_str()));
+    fields.find(|field| field.is_asked_for(object)).map(Field::refusal)
+}
+
 /// A definition with all of upstream's fields, and rules that refuse what is not carried out.
 #[must_use]
 pub fn completed(kind: Kind, mut definition: CustomResourceDefinition) -> CustomResourceDefinition {

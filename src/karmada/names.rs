@@ -22,6 +22,12 @@ pub fn binding_name(kind: &str, name: &str) -> String {
     format!("{}-{kind}", name.replace(':', ".")).to_lowercase()
 }
 
+/// Namespace, in a plane, of the `Work` objects of a member.
+#[must_use]
+pub fn execution_namespace(cluster: &str) -> String {
+    format!("{EXECUTION_NAMESPACE_PREFIX}{cluster}")
+}
+
 /// Whether nothing in a namespace of a plane is propagated: it belongs to Kubernetes or to Karmada itself.
 #[must_use]
 pub fn is_reserved_namespace(namespace: &str) -> bool {

@@ -5,6 +5,7 @@ pub mod backoff;
 pub mod client;
 pub mod conditions;
 pub mod contains;
+pub mod contents;
 pub mod controller;
 pub mod error;
 pub mod guarded;

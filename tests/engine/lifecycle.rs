@@ -1,12 +1,14 @@
 //! How long what runs in members lives: longer than its policy, as long as its template, and where it is.
 
+use std::time::Duration;
+
 use airdock::karmada::POLICY_PERMANENT_ID_LABEL;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
-use crate::env::{Case, NAMES, with_env};
-use crate::harness::objects;
+use crate::env::{Case, NAMES, SOON, with_env};
+use crate::harness::{eventually, objects};
 
 const BINDING: (&str, &str) = ("work.karmada.io/v1alpha2", "ResourceBinding");
 const POLICY: (&str, &str) = ("policy.karmada.io/v1alpha1", "PropagationPolicy");
@@ -228,5 +230,102 @@ fn a_definition_that_is_deleted_takes_its_objects_along() {
         case.start_counted();
         case.until_gone("alpha", kind.0, kind.1, "w").await;
         case.until(BINDING.0, BINDING.1, "w-widget", Value::is_null).await;
+    });
+}
+
+/// What members' users have put into a namespace that Airdock made for applications stays, and the namespace with it. One
+/// that the plane's users made goes with all that is in it, as with Karmada.
+#[test]
+fn a_namespace_made_for_applications_does_not_take_others_objects_along() {
+    with_env("namespaces", async |case| {
+        case.start_counted();
+        let made = |name: &str, annotations: Value| json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "annotations": annotations}});
+        let theirs = |namespace: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "theirs", "namespace": namespace}});
+        let in_member = async |member: &str, name: &str| {
+            objects::get(&case.clients[member], "v1", "Namespace", "", name).await.unwrap_or_default()
+        };
+        let until = async |member: &str, name: &str, what: &str, holds: fn(&Value) -> bool| {
+            eventually(&format!("namespace {name} in {member} {what}"), Duration::from_secs(40), async || {
+                let namespace = in_member(member, name).await;
+                if holds(&namespace) { Ok(()) } else { Err(namespace.to_string()) }
+            })
+            .await;
+        };
+        let is_managed = |namespace: &Value| namespace["metadata"]["labels"]["karmada.io/managed"] == "true";
+        let is_ending = |namespace: &Value| namespace["metadata"]["deletionTimestamp"].is_string();
+        let for_applications = json!({"airdock.dev/created-for": "applications"});
+        for (name, annotations) in [("of-applications", for_applications), ("of-users", json!({}))] {
+            case.apply(made(name, annotations)).await;
+            for member in ["alpha", "beta"] {
+                until(member, name, "is there", is_managed).await;
+            }
+            objects::apply(&case.clients["alpha"], theirs(name)).await;
+            objects::delete(&case.plane, "v1", "Namespace", "", name).await;
+            objects::finalize_namespace(&case.plane, name).await;
+        }
+        until("alpha", "of-users", "goes", is_ending).await;
+        until("beta", "of-users", "goes", is_ending).await;
+        until("beta", "of-applications", "goes", is_ending).await;
+        until("alpha", "of-applications", "is let go", |namespace| {
+            namespace["metadata"]["labels"]["karmada.io/managed"].is_null()
+                && namespace["metadata"]["deletionTimestamp"].is_null()
+        })
+        .await;
+        let annotations = in_member("alpha", "of-applications").await["metadata"]["annotations"].clone();
+        assert!(annotations["airdock.dev/plane"].is_null() && annotations["airdock.dev/created-for"].is_null());
+        let found = objects::get(&case.clients["alpha"], "v1", "ConfigMap", "of-applications", "theirs").await;
+        assert!(found.is_some_and(|found| found["metadata"]["deletionTimestamp"].is_null()));
+        eventually("it is told", SOON, async || {
+            let events = objects::api(&case.plane, "events.k8s.io/v1", "Event", "default");
+            let events = events.list(&Default::default()).await.unwrap().items;
+            let told = events.iter().any(|event| {
+                event.data["reason"] == "NamespaceKept"
+                    && event.data["note"].as_str().is_some_and(|note| note.contains("ConfigMap of-applications/theirs"))
+            });
+            if told { Ok(()) } else { Err(format!("{} events", events.len())) }
+        })
+        .await;
+        // A member that leaves keeps what others have put into any namespace, and what is to be preserved.
+        let leaving = ["with-theirs", "with-preserved", "vacant"];
+        for name in leaving {
+            case.apply(made(name, json!({}))).await;
+            until("gamma", name, "is there", is_managed).await;
+        }
+        objects::apply(&case.clients["gamma"], theirs("with-theirs")).await;
+        let mut policy = case.policy("preserving", json!({"preserveResourcesOnDeletion": true}));
+        let mut kept = case.config("kept", "v");
+        for object in [&mut policy, &mut kept] {
+            object["metadata"]["namespace"] = json!("with-preserved");
+            case.apply(object.clone()).await;
+        }
+        let in_gamma =
+            async |name: &str| objects::get(&case.clients["gamma"], "v1", "ConfigMap", "with-preserved", name).await;
+        eventually("it is in gamma", SOON, async || in_gamma("kept").await.ok_or_else(|| "it is not".to_owned())).await;
+        objects::delete(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma").await;
+        eventually("gamma has left", Duration::from_secs(40), async || {
+            let left = objects::get(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma").await;
+            left.map_or(Ok(()), |cluster| Err(cluster["status"]["conditions"].to_string()))
+        })
+        .await;
+        let state = async |name: &str| {
+            let namespace = in_member("gamma", name).await;
+            (is_managed(&namespace), is_ending(&namespace))
+        };
+        assert_eq!(state("vacant").await, (true, true));
+        assert_eq!(state("with-theirs").await, (false, false));
+        assert_eq!(state("with-preserved").await, (false, false));
+        let kept = in_gamma("kept").await.unwrap();
+        assert!(kept["metadata"]["labels"]["karmada.io/managed"].is_null(), "{kept}");
+        objects::delete(&case.plane, "v1", "ConfigMap", "with-preserved", "kept").await;
+        objects::delete(&case.plane, POLICY.0, POLICY.1, "with-preserved", "preserving").await;
+        case.join("gamma").await;
+
+        for member in NAMES {
+            for name in ["of-users", "of-applications", "vacant"] {
+                if is_ending(&in_member(member, name).await) {
+                    objects::finalize_namespace(&case.clients[member], name).await;
+                }
+            }
+        }
     });
 }

@@ -5,7 +5,7 @@ use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomRe
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
-use crate::env::{SOON, with_env};
+use crate::env::{Case, SOON, with_env};
 use crate::harness::{eventually, objects};
 
 const POLICY: (&str, &str) = ("policy.karmada.io/v1alpha1", "PropagationPolicy");
@@ -22,27 +22,61 @@ fn upstreams_finalizers_do_not_hold_a_policy() {
     });
 }
 
+/// Stores an object as if an earlier release had let it in.
+async fn store(case: &Case<'_>, definition: &str, object: &Value) {
+    let api = Api::<CustomResourceDefinition>::all(case.plane.clone());
+    let all = karmada::definitions();
+    let wanted = all.iter().find(|found| found.metadata.name.as_deref() == Some(definition)).unwrap();
+    // Created by another manager, whose rules would stay.
+    let mut current = api.get(definition).await.unwrap();
+    current.spec = objects::without_rules(wanted).spec;
+    api.replace(definition, &Default::default(), &current).await.unwrap();
+    let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default();
+    let kind = objects::api(&case.plane, text("/apiVersion"), text("/kind"), text("/metadata/namespace"));
+    let params = PatchParams::apply("test").force();
+    eventually("the rules are gone", SOON, async || {
+        kind.patch(text("/metadata/name"), &params, &Patch::Apply(object)).await.map(drop).map_err(|e| e.to_string())
+    })
+    .await;
+    api.patch(definition, &params, &Patch::Apply(wanted)).await.unwrap();
+}
+
+/// As if the field were not there, the engine would take another way to the member than was asked for.
+#[test]
+fn a_member_behind_a_stored_proxy_is_not_called_without_it() {
+    with_env("behind-proxy", async |case| {
+        let server = case.server("gamma");
+        let (url, authority) = (server.url(), server.authority.clone());
+        objects::join(&case.plane, "gamma-2", &url, &authority, "us").await;
+        let reference = json!({"namespace": "karmada-cluster", "name": "gamma-2"});
+        let spec = json!({"syncMode": "Push", "apiEndpoint": url, "secretRef": reference, "proxyURL": "http://proxy"});
+        let cluster = json!({"apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster", "metadata": {"name": "gamma-2"}, "spec": spec});
+        store(case, "clusters.cluster.karmada.io", &cluster).await;
+        case.start_counted();
+        let stored = case.until_ready("gamma-2", "False", SOON).await;
+        let ready = stored["status"]["conditions"].as_array().unwrap().iter().find(|c| c["type"] == "Ready").unwrap();
+        assert_eq!(ready["reason"], "FieldUnsupported");
+        assert!(ready["message"].as_str().unwrap().contains("spec.proxyURL"), "{ready}");
+        assert!(stored["status"]["kubernetesVersion"].is_null(), "it was called all the same");
+        let patch = json!({"spec": {"proxyURL": null}});
+        objects::merge(&case.plane, "cluster.karmada.io/v1alpha1", "Cluster", "", "gamma-2", patch).await;
+        case.until_ready("gamma-2", "True", SOON).await;
+        objects::delete(&case.plane, "cluster.karmada.io/v1alpha1", "Cluster", "", "gamma-2").await;
+        eventually("it has left", SOON, async || {
+            let left = objects::get(&case.plane, "cluster.karmada.io/v1alpha1", "Cluster", "", "gamma-2").await;
+            left.map_or(Ok(()), |cluster| Err(cluster["status"]["conditions"].to_string()))
+        })
+        .await;
+    });
+}
+
 #[test]
 fn a_stored_policy_with_a_refused_field_places_nothing() {
     with_env("stored", async |case| {
-        let api = Api::<CustomResourceDefinition>::all(case.plane.clone());
-        let name = "propagationpolicies.policy.karmada.io";
-        let definition = karmada::definitions().into_iter().find(|d| d.metadata.name.as_deref() == Some(name)).unwrap();
-        let params = PatchParams::apply("test").force();
-        // Created by another manager, whose rules would stay.
-        let lax = objects::without_rules(&definition);
-        let mut current = api.get(name).await.unwrap();
-        current.spec = lax.spec;
-        api.replace(name, &Default::default(), &current).await.unwrap();
         let spec = json!({"suspension": {"dispatching": true},
             "resourceSelectors": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "held"}]});
-        let policy = case.policy("held", spec);
+        store(case, "propagationpolicies.policy.karmada.io", &case.policy("held", spec)).await;
         let policies = objects::api(&case.plane, POLICY.0, POLICY.1, &case.namespace);
-        eventually("the rules are gone", SOON, async || {
-            policies.patch("held", &params, &Patch::Apply(&policy)).await.map(drop).map_err(|e| e.to_string())
-        })
-        .await;
-        api.patch(name, &params, &Patch::Apply(&definition)).await.unwrap();
 
         case.start_counted();
         case.apply(case.config("held", "1")).await;

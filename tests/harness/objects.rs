@@ -141,6 +141,14 @@ pub async fn watches(client: &Client) -> BTreeMap<String, i64> {
     watches
 }
 
+/// Does what the namespace controller does with an empty namespace that is being deleted: lets it go.
+pub async fn finalize_namespace(client: &Client, name: &str) {
+    let path = format!("/api/v1/namespaces/{name}/finalize");
+    let body = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}, "spec": {"finalizers": []}});
+    let request = http::Request::put(path).header("content-type", "application/json");
+    client.request_text(request.body(body.to_string().into_bytes()).unwrap()).await.unwrap();
+}
+
 /// Text as a Secret's `data` has it.
 pub fn encoded(text: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(text)

@@ -44,7 +44,9 @@ pub struct Access {
 }
 
 impl Access {
-    fn client(&self) -> Client {
+    /// The plane's client.
+    #[must_use]
+    pub fn client(&self) -> Client {
         self.plane.client.clone()
     }
 
@@ -65,6 +67,20 @@ impl Access {
         let found = Kind { resource, namespaced: capabilities.scope == Scope::Namespaced };
         self.kinds.lock().insert(key, found.clone());
         Ok(Some(found))
+    }
+
+    /// How the plane serves a kind in another version than this one; nothing when it serves none. Its objects are the same.
+    pub async fn kind_otherwise(&self, api_version: &str, kind: &str) -> Result<Option<Kind>, Error> {
+        let Some((group, _)) = api_version.split_once('/') else { return Ok(None) };
+        let found = match discovery::group(&self.client(), group).await {
+            Ok(found) => found,
+            Err(kube::Error::Discovery(_)) => return Ok(None),
+            Err(error) if is_not_found(&error) => return Ok(None),
+            Err(source) => return Err(Error::Read { what: format!("the kinds of {group}"), source }),
+        };
+        let mut kinds = found.resources_by_stability().into_iter();
+        let kind = kinds.find(|(resource, _)| resource.kind == kind);
+        Ok(kind.map(|(resource, capabilities)| Kind { resource, namespaced: capabilities.scope == Scope::Namespaced }))
     }
 
     /// Forgets how kinds are served, so that the next look finds a definition that was changed.

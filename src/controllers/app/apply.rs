@@ -9,11 +9,12 @@ use crate::api::app::InventoryEntry;
 use crate::application::model::Plan;
 use crate::controllers::stamp::{APPLIED_ANNOTATION, digest};
 use crate::karmada::{OverridePolicy, PropagationPolicy};
-use crate::runtime::apply::{Change, anybodys};
+use crate::runtime::apply::Change;
 use crate::runtime::guarded::omitted;
 
 use super::access::{Access, each};
 use super::error::Error;
+use super::namespace;
 use super::observe::{Live, Observed, resource};
 use super::ownership::Claims;
 
@@ -64,11 +65,7 @@ async fn write_all(
         }
         Some(_) => {}
         None => {
-            let resource = resource::<k8s_openapi::api::core::v1::Namespace>();
-            let name = plan.namespace.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
-            let namespace = plan.namespace.clone();
-            let applied = access.applier.apply_over(&resource, None, name, namespace, None, anybodys).await?;
-            access.record(&resource, &applied.object);
+            namespace::create(access, &plan.namespace).await?;
             outcome.changed = true;
         }
     }
@@ -100,12 +97,12 @@ async fn write_all(
         outcome.changed = true;
     }
     if let Some(policy) = observed.propagation.as_ref().filter(|_| !selects_anything(plan)) {
-        delete_object(access, &resource::<PropagationPolicy>(), policy).await?;
+        delete_object(access, claims, &resource::<PropagationPolicy>(), policy).await?;
         outcome.changed = true;
     }
     for policy in &observed.overrides {
         if !plan.overrides.iter().any(|wanted| wanted.name_any() == policy.name_any()) {
-            delete_object(access, &resource::<OverridePolicy>(), policy).await?;
+            delete_object(access, claims, &resource::<OverridePolicy>(), policy).await?;
             outcome.changed = true;
         }
     }
@@ -219,16 +216,29 @@ pub async fn release(access: &Access, claims: &Claims<'_>, live: &Live) -> Resul
             access.record(&live.resource, &object);
             Ok(())
         }
-        None => delete_object(access, &live.resource, object).await,
+        None => delete_object(access, claims, &live.resource, object).await,
     }
 }
 
-/// Deletes this very object.
-pub async fn delete_object(access: &Access, resource: &ApiResource, object: &DynamicObject) -> Result<(), Error> {
-    if object.metadata.deletion_timestamp.is_some() {
-        return Ok(());
+/// Deletes an object of the application's. When it was changed since it was seen, its owner is looked at again.
+pub async fn delete_object(
+    access: &Access,
+    claims: &Claims<'_>,
+    resource: &ApiResource,
+    object: &DynamicObject,
+) -> Result<(), Error> {
+    let mut seen = object.clone();
+    let mut attempt = 1;
+    while seen.metadata.deletion_timestamp.is_none() && claims.is_ours(&seen) {
+        match access.applier.delete_seen(resource, &seen).await {
+            Err(error) if error.is_conflict() && attempt < ATTEMPTS => {
+                let now = access.get(resource, seen.namespace().as_deref(), &seen.name_any()).await?;
+                let Some(now) = now else { return Ok(()) };
+                seen = now;
+                attempt += 1;
+            }
+            deleted => return Ok(deleted?),
+        }
     }
-    let (namespace, uid) = (object.namespace(), object.uid().unwrap_or_default());
-    access.applier.delete(resource, namespace.as_deref(), &object.name_any(), &uid).await?;
     Ok(())
 }

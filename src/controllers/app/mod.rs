@@ -8,6 +8,7 @@
 pub mod access;
 pub mod apply;
 pub mod error;
+mod namespace;
 pub mod observe;
 pub mod ownership;
 mod remove;
@@ -27,10 +28,10 @@ use self::ownership::Claims;
 use self::status::RolloutStatus;
 use super::watch::instance;
 use super::{Context, finalizer};
-use crate::api::app::MultiCloudAppStatus;
+use crate::api::app::{InventoryEntry, MultiCloudAppStatus};
 use crate::api::common::condition::SELECTORS_MATCHED;
 use crate::api::{KarmadaInstance, MultiCloudApp as App};
-use crate::application::model::{Application, Tenancy};
+use crate::application::model::{Application, Identity, Tenancy};
 use crate::application::plan::plan;
 use crate::application::selectors::{NOTHING_SELECTED, render_unmatched, unmatched};
 use crate::application::validate::validate;
@@ -153,10 +154,18 @@ impl AppReconciler {
         let mut generations: Vec<Option<i64>> =
             observed.templates.iter().map(|live| live.object.as_ref()?.metadata.generation).collect();
         let mut changed = false;
-        if !app.spec.suspend {
+        let awaited: Vec<InventoryEntry> =
+            observed.awaited.iter().map(|identity| claims.awaited_entry(identity.clone())).collect();
+        if app.spec.suspend {
+            // What was awaited may be its own by now: it stays listed until the application is written again.
+            status.inventory.extend(awaited.into_iter().filter(|entry| !claims.awaits(&Identity::from(entry))));
+            status.inventory.sort();
+        } else {
             let outcome = apply::apply(access, claims, &plan, &observed).await;
             if outcome.failure.is_none() {
                 status.inventory = outcome.inventory;
+                status.inventory.extend(awaited);
+                status.inventory.sort();
             }
             (generations, changed) = (outcome.generations, outcome.changed);
             match outcome.failure {

@@ -19,7 +19,7 @@ use crate::karmada::{Cluster, OverridePolicy, PropagationPolicy, ResourceBinding
 
 use super::access::{Access, each};
 use super::error::Error;
-use super::ownership::Claims;
+use super::ownership::{Claims, Ownership};
 
 /// An object of an app, or the place where it will be.
 #[derive(Clone, Debug)]
@@ -53,6 +53,8 @@ pub struct Observed {
     pub templates: Vec<Live>,
     /// Objects that the app had, and should have no more.
     pub stale: Vec<Live>,
+    /// Objects of others that the app wants, or wanted when they were last seen: it may inherit them at any moment.
+    pub awaited: Vec<Identity>,
 }
 
 /// Label selector for everything of an app.
@@ -99,7 +101,15 @@ pub async fn observe(access: &Arc<Access>, claims: &Claims<'_>, application: App
     let past: Vec<Identity> =
         known.into_iter().filter(|identity| !wanted.iter().any(|wanted| wanted.same(identity))).collect();
     let mut stale = read(access, Source::Plane, namespace, past).await?;
-    stale.retain(|live| live.object.as_ref().is_some_and(|object| claims.is_ours(object)));
+    let mut awaited = Vec::new();
+    stale.retain(|live| match live.object.as_ref().map(|object| claims.ownership(object)) {
+        Some(Ownership::Ours) => true,
+        Some(Ownership::Theirs(..)) if claims.awaits(&live.identity) => {
+            awaited.push(live.identity.clone());
+            false
+        }
+        _ => false,
+    });
     let mut observed = Observed {
         application: Application { templates: Vec::new(), ..application.clone() },
         refused: None,
@@ -109,6 +119,7 @@ pub async fn observe(access: &Arc<Access>, claims: &Claims<'_>, application: App
         overrides,
         templates: Vec::new(),
         stale,
+        awaited,
     };
     // What belongs to somebody else is left out of everything, policies included.
     for (template, live) in application.templates.iter().zip(templates) {
@@ -117,7 +128,12 @@ pub async fn observe(access: &Arc<Access>, claims: &Claims<'_>, application: App
                 observed.application.templates.push(template.clone());
                 observed.templates.push(live);
             }
-            Err(error) => observed.refused = observed.refused.or(Some(error)),
+            Err(error) => {
+                if matches!(error, Error::Claimed { .. }) {
+                    observed.awaited.push(template.identity());
+                }
+                observed.refused = observed.refused.or(Some(error));
+            }
         }
     }
     Ok(observed)
@@ -135,8 +151,11 @@ pub async fn remains(access: &Arc<Access>, claims: &Claims<'_>, application: App
     )?;
     let propagation = propagation.filter(|policy| claims.is_ours(policy));
     overrides.retain(|policy| claims.is_ours(policy));
-    let stale =
-        read(access, Source::Plane, namespace, known(claims, propagation.as_ref()).into_iter().collect()).await?;
+    let known = known(claims, propagation.as_ref()).into_iter().collect();
+    let mut stale = read(access, Source::Plane, namespace, known).await?;
+    // What was another's is of no concern, unless it was inherited meanwhile.
+    let is_ours = |live: &Live| live.object.as_ref().is_some_and(|object| claims.is_ours(object));
+    stale.retain(|live| is_ours(live) || !claims.awaits(&live.identity));
     Ok(Observed {
         refused: None,
         clusters: Vec::new(),
@@ -145,6 +164,7 @@ pub async fn remains(access: &Arc<Access>, claims: &Claims<'_>, application: App
         overrides,
         templates: Vec::new(),
         stale,
+        awaited: Vec::new(),
         application,
     })
 }
@@ -162,7 +182,11 @@ async fn served(access: &Access, application: &Application) -> Result<Served, Er
 /// Reads objects and their bindings. Kinds that are not served have no objects.
 async fn read(access: &Access, source: Source, namespace: &str, identities: Vec<Identity>) -> Result<Vec<Live>, Error> {
     let reads = identities.into_iter().map(|identity| async move {
-        let Some(kind) = access.kind(&identity.api_version, &identity.kind).await? else { return Ok(None) };
+        let mut kind = access.kind(&identity.api_version, &identity.kind).await?;
+        if kind.is_none() && source == Source::Plane {
+            kind = access.kind_otherwise(&identity.api_version, &identity.kind).await?;
+        }
+        let Some(kind) = kind else { return Ok(None) };
         let binding_name = binding_name(&identity.kind, &identity.name);
         let (resource, name) = (&kind.resource, &identity.name);
         let (object, binding) = match source {
@@ -187,11 +211,7 @@ async fn read(access: &Access, source: Source, namespace: &str, identities: Vec<
 /// The objects that an app is known to have had: those in its status, and those in its policy, which is written
 /// before them and so names them even when the process was killed before the status was.
 fn known(claims: &Claims<'_>, propagation: Option<&DynamicObject>) -> BTreeSet<Identity> {
-    let listed = claims.inventory().iter().filter(|entry| !is_policy(entry)).map(|entry| Identity {
-        api_version: entry.api_version.clone(),
-        kind: entry.kind.clone(),
-        name: entry.name.clone(),
-    });
+    let listed = claims.inventory().iter().filter(|entry| !is_policy(entry)).map(Identity::from);
     let selectors = propagation
         .filter(|policy| claims.is_ours(policy))
         .and_then(|policy| policy.data.pointer("/spec/resourceSelectors"))

@@ -18,6 +18,7 @@ use crate::controllers::stamp::APPLIED_ANNOTATION;
 use crate::runtime::controller::Guarded;
 use crate::runtime::planes::InstanceKey;
 
+use super::FINALIZER;
 use super::error::Error;
 
 /// An application among all others, which may want the same objects.
@@ -112,6 +113,21 @@ impl<'a> Claims<'a> {
         self.app.status.as_ref().map(|status| status.inventory.as_slice()).unwrap_or_default()
     }
 
+    /// Whether the status lists an object as another's that the application waits for.
+    #[must_use]
+    pub fn awaits(&self, identity: &Identity) -> bool {
+        self.inventory().iter().any(|entry| entry.uid.is_empty() && Identity::from(entry).same(identity))
+    }
+
+    /// What is written down of an object of another application that this one waits for: should it inherit the object, and
+    /// not want it any more by then, it knows of it all the same.
+    #[must_use]
+    pub fn awaited_entry(&self, identity: Identity) -> InventoryEntry {
+        let Identity { api_version, kind, name } = identity;
+        let namespace = Some(Application::without_templates(self.app).namespace);
+        InventoryEntry { api_version, kind, namespace, name, uid: String::new() }
+    }
+
     /// An object of the application's with the mark of its owner.
     #[must_use]
     pub fn marked(&self, mut object: Value) -> Value {
@@ -121,7 +137,8 @@ impl<'a> Claims<'a> {
         object
     }
 
-    /// The application that gets an object when this one lets it go: of those that want it and may have it, the oldest.
+    /// The application that gets an object when this one lets it go: of those that want it, have written that down and may
+    /// have it, the oldest.
     #[must_use]
     pub fn heir(&self, identity: &Identity) -> Option<Heir> {
         let instance = self.instance?;
@@ -130,6 +147,8 @@ impl<'a> Claims<'a> {
             let namespace = other.namespace().unwrap_or_default();
             other.metadata.uid != self.app.metadata.uid
                 && other.metadata.deletion_timestamp.is_none()
+                // One that never wrote anything would not be asked to take it away again.
+                && other.finalizers().iter().any(|held| held == FINALIZER)
                 && (namespace == host || instance.admits(&namespace))
         };
         let parsed =
@@ -137,6 +156,8 @@ impl<'a> Claims<'a> {
         let mut heirs: Vec<(_, Heir)> = parsed
             .filter(wants)
             .filter_map(|other| {
+                let inventory = other.status.iter().flat_map(|status| &status.inventory);
+                inventory.map(Identity::from).find(|listed| listed.same(identity))?;
                 let namespace = other.namespace().unwrap_or_default();
                 let application = validate(other, Tenancy::of(&host, &namespace)).ok()?;
                 let template = application.templates.iter().find(|template| template.identity().same(identity))?;
@@ -148,6 +169,18 @@ impl<'a> Claims<'a> {
             .collect();
         heirs.sort_by(|(a, _), (b, _)| a.cmp(b));
         heirs.into_iter().map(|(_, heir)| heir).next()
+    }
+
+    /// Whether another application may have something in the application's namespace of the plane, and stays.
+    #[must_use]
+    pub fn is_namespace_shared(&self) -> bool {
+        self.others.iter().any(|other| {
+            let metadata = other.meta();
+            metadata.uid != self.app.metadata.uid
+                && metadata.deletion_timestamp.is_none()
+                && other.finalizers().iter().any(|held| held == FINALIZER)
+                && self.shares_plane(other)
+        })
     }
 
     /// Whether another application has its objects in the same namespace of the same plane. One that does not parse may.
@@ -192,7 +225,7 @@ mod tests {
     fn app(namespace: &str, name: &str, uid: &str, more: Value) -> MultiCloudApp {
         let mut app = json!({
             "apiVersion": "airdock.dev/v1alpha1", "kind": "MultiCloudApp",
-            "metadata": {"name": name, "namespace": namespace, "uid": uid, "creationTimestamp": "2026-01-02T00:00:00Z"},
+            "metadata": {"name": name, "namespace": namespace, "uid": uid, "creationTimestamp": "2026-01-02T00:00:00Z", "finalizers": [FINALIZER]},
             "spec": {
                 "instanceRef": {"name": "fleet", "namespace": "platform"},
                 "components": [{"name": "web", "manifests": [
@@ -200,6 +233,7 @@ mod tests {
                 ]}],
                 "namespace": "shop",
             },
+            "status": {"inventory": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "conf", "uid": ""}]},
         });
         json_patch::merge(&mut app, &more);
         serde_json::from_value(app).unwrap()
@@ -287,6 +321,18 @@ mod tests {
             ("a tenant without consent", json!([]), vec![app("shop", "b", "b", json!({}))], None),
             ("a tenant with consent", json!(["shop"]), vec![app("shop", "b", "b", json!({}))], Some("b")),
             ("a tenant of another name", json!(["team"]), vec![app("team", "b", "b", json!({}))], None),
+            (
+                "one that was suspended from the start",
+                json!([]),
+                vec![app("platform", "b", "b", json!({"metadata": {"finalizers": []}}))],
+                None,
+            ),
+            (
+                "one that has not written it down",
+                json!([]),
+                vec![app("platform", "b", "b", json!({"status": {"inventory": []}}))],
+                None,
+            ),
             (
                 "the oldest, then by name",
                 json!([]),

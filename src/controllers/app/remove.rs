@@ -1,4 +1,5 @@
-//! The end of an app: templates first, then, once the members are clean of them, the policies.
+//! The end of an app: templates first, then, once the members are clean of them, the policies; and last the namespace, if
+//! it was made for applications and nobody needs it.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use super::access::{self, Access};
 use super::error::Error;
 use super::observe::{self, Observed};
 use super::ownership::Claims;
-use super::{AppReconciler, FINALIZER, ReconcileState, apply};
+use super::{AppReconciler, FINALIZER, ReconcileState, apply, namespace};
 use crate::api::MultiCloudApp as App;
 use crate::api::instance::Phase;
 use crate::application::model::Application;
@@ -60,7 +61,17 @@ impl AppReconciler {
             result => result?,
         };
         match clean(&access, &claims, &remains).await? {
-            None => self.let_go(app, &key).await,
+            None => {
+                match namespace::release(&access, &claims, &remains.application.namespace).await {
+                    Ok(Some(why)) => {
+                        let note = format!("namespace {} stays in the plane: {why}", remains.application.namespace);
+                        self.writer.warn(app, "NamespaceKept", &note).await;
+                    }
+                    Err(error) if !is_given_up => return Err(error),
+                    _ => {}
+                }
+                self.let_go(app, &key).await
+            }
             Some(message) => {
                 let verdict = Verdict::Progressing { reason: "Deleting", message };
                 Ok(ReconcileState { verdict: Some(verdict), next: Next::After(DELETION_RECHECK) })
@@ -95,10 +106,10 @@ async fn clean(access: &Access, claims: &Claims<'_>, remains: &Observed) -> Resu
         }
     }
     for policy in &remains.overrides {
-        apply::delete_object(access, &observe::resource::<OverridePolicy>(), policy).await?;
+        apply::delete_object(access, claims, &observe::resource::<OverridePolicy>(), policy).await?;
     }
     if let Some(policy) = &remains.propagation {
-        apply::delete_object(access, &observe::resource::<PropagationPolicy>(), policy).await?;
+        apply::delete_object(access, claims, &observe::resource::<PropagationPolicy>(), policy).await?;
     }
     let policies_left = remains.propagation.is_some() || !remains.overrides.is_empty();
     Ok(policies_left.then(|| "waiting until the policies are removed".to_owned()))

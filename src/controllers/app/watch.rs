@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 use kube::runtime::Controller;
@@ -41,6 +42,12 @@ fn concerned(apps: &Store<App>, event: &PlaneEvent<'_>) -> Vec<ObjectRef<App>> {
         let (namespace, name) = (event.object.namespace().unwrap_or_default(), event.object.name_any());
         return matching(apps, |app| uses(app, event.instance) && binds(app, &namespace, &name));
     }
+    if event.is_of::<Namespace>() {
+        // Who found it being deleted makes it anew.
+        let name = event.object.name_any();
+        let waits = |app: &MultiCloudApp| uses(app, event.instance) && namespace_of(app) == Some(&name);
+        return if event.deleted { matching(apps, waits) } else { Vec::new() };
+    }
     event.before.into_iter().chain([event.object]).filter_map(owner).collect()
 }
 
@@ -59,13 +66,17 @@ fn users(apps: &Store<App>, key: &InstanceKey) -> Vec<ObjectRef<App>> {
     matching(apps, |app| uses(app, key))
 }
 
+/// The namespace of an app in its plane.
+fn namespace_of(app: &MultiCloudApp) -> Option<&String> {
+    app.spec.namespace.as_ref().or(app.metadata.namespace.as_ref())
+}
+
 /// Bindings carry no label of the app, but their names follow from its manifests.
 fn binds(app: &MultiCloudApp, namespace: &str, binding: &str) -> bool {
-    let own = app.spec.namespace.as_deref().or(app.metadata.namespace.as_deref());
     let text = |value: Option<&serde_json::Value>| value.and_then(|value| value.as_str()).map(str::to_owned);
     let mut manifests = app.spec.components.iter().flat_map(|component| &component.manifests);
     let mut inventory = app.status.iter().flat_map(|status| &status.inventory);
-    own == Some(namespace)
+    namespace_of(app).is_some_and(|own| own == namespace)
         && (manifests.any(|manifest| {
             let kind = text(manifest.0.get("kind")).unwrap_or_default();
             let name = text(manifest.0.get("metadata").and_then(|metadata| metadata.get("name"))).unwrap_or_default();

@@ -1,9 +1,9 @@
 //! Writing in the plane what a membership wants there, and taking it away. *IO.*
 
 use k8s_openapi::api::core::v1::{Namespace, Secret};
-use kube::ResourceExt;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::core::ApiResource;
+use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::error::Error;
@@ -13,10 +13,11 @@ use super::plan::{self, Tokens};
 use super::remaining::Remaining;
 use super::write::remove_own;
 use crate::api::member::MemberClusterJoin;
+use crate::karmada::names::execution_namespace;
 use crate::karmada::{CLUSTER_NAMESPACE, Cluster, SYSTEM_LABEL};
 use crate::runtime::apply::{Applier, anybodys, labelled, typed};
 use crate::runtime::error::{is_conflict, is_not_found};
-use crate::runtime::guarded::{self, Guarded};
+use crate::runtime::guarded::{self, Guarded, omitted};
 use crate::runtime::planes::Plane;
 
 /// What the finalizers of upstream's own controllers begin with.
@@ -94,11 +95,12 @@ impl Works {
             kind: "Work".to_owned(),
             plural: "works".to_owned(),
         };
-        Self(Api::namespaced_with(plane.client.clone(), &format!("karmada-es-{cluster}"), &resource))
+        Self(Api::namespaced_with(plane.client.clone(), &execution_namespace(cluster), &resource))
     }
 
+    /// Of one that cannot be read, its metadata.
     async fn list(&self) -> Result<Vec<DynamicObject>, kube::Error> {
-        match guarded::list(&self.0, &ListParams::default()).await {
+        match guarded::list_known(&self.0, &ListParams::default()).await {
             Ok(list) => Ok(list),
             Err(error) if is_not_found(&error) => Ok(Vec::new()),
             Err(error) => Err(error),
@@ -107,17 +109,33 @@ impl Works {
 
     /// Names of those that take their objects with them when they go.
     pub async fn unpreserved(&self) -> Result<Vec<String>, kube::Error> {
-        let works = self.list().await?;
-        let preserved = |work: &DynamicObject| {
-            work.data.pointer("/spec/preserveResourcesOnDeletion").and_then(Value::as_bool) == Some(true)
-        };
-        Ok(works.iter().filter(|work| !preserved(work)).map(ResourceExt::name_any).collect())
+        let mut names = Vec::new();
+        for work in self.list().await? {
+            let is_preserved = match omitted(&work.data) {
+                None => work.data.pointer("/spec/preserveResourcesOnDeletion").and_then(Value::as_bool) == Some(true),
+                Some(_) => self.is_preserved_unread(&work).await?,
+            };
+            if !is_preserved {
+                names.push(work.name_any());
+            }
+        }
+        Ok(names)
+    }
+
+    /// Whether a Work that cannot be read leaves its objects: then telling it to would not make another generation of it.
+    async fn is_preserved_unread(&self, work: &DynamicObject) -> Result<bool, kube::Error> {
+        let params = PatchParams { dry_run: true, ..PatchParams::default() };
+        match self.0.patch(&work.name_any(), &params, &Patch::Merge(&preserving())).await {
+            Ok(patched) => Ok(patched.meta().generation == work.metadata.generation),
+            Err(error) if is_not_found(&error) => Ok(true),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes them leave their objects.
     pub async fn preserve(&self) -> Result<(), kube::Error> {
         for name in self.unpreserved().await? {
-            self.patch(&name, json!({"spec": {"preserveResourcesOnDeletion": true}})).await?;
+            self.patch(&name, preserving()).await?;
         }
         Ok(())
     }
@@ -146,6 +164,11 @@ impl Works {
             Err(error) => Err(error),
         }
     }
+}
+
+/// What makes a Work leave its objects. *Pure.*
+fn preserving() -> Value {
+    json!({"spec": {"preserveResourcesOnDeletion": true}})
 }
 
 /// A Work, the objects that it carries and who holds it. *Pure.*

@@ -9,15 +9,18 @@ use tokio::time::Instant;
 use super::apply;
 use super::error::Error;
 use super::observe::{self, Access, Holder, LiveCluster, Verified};
-use super::plan::Membership;
+use super::plan::{Membership, PlaneMark};
 use super::status::{Progress, StatusInputs};
 use super::validate::{self, instance_key};
 use super::write::{Issued, MemberWrite};
-use super::{FINALIZER, Known, Members, VERIFY_EVERY, VERIFY_UNREADY_EVERY, inventory, plan, plane_finds_ready};
+use super::{
+    FINALIZER, Known, Members, VERIFY_EVERY, VERIFY_UNREADY_EVERY, credential, inventory, plan, plane_finds_ready,
+};
 use crate::api::KarmadaInstance;
 use crate::api::instance::Profile;
 use crate::api::member::MemberClusterJoin;
 use crate::controllers::finalizer;
+use crate::karmada::names::execution_namespace;
 use crate::runtime::instance_ref::{InstanceRefError, not_ready};
 use crate::runtime::planes::{InstanceKey, Plane};
 
@@ -43,6 +46,9 @@ impl Members {
             return Err(InstanceRefError::NotReady { instance: key, message }.into());
         }
         let access = self.access(join).await?;
+        if access.secret_ending {
+            self.release_credentials(join, None).await;
+        }
         let work = self.verified(join, instance.spec.profile, &plane, live.as_ref(), &access);
         let verified = within_deadline(&access, work).await?;
         inputs.endpoint = Some(access.endpoint.clone());
@@ -155,12 +161,13 @@ impl Members {
         finalizer::add(&self.context.host.0, join, FINALIZER)
             .await
             .map_err(|source| Error::Host { what: "set the finalizer", source })?;
+        credential::hold(&self.context.host.0, join).await?;
+        self.release_credentials(join, None).await;
         let mark = match profile {
-            Profile::Compact => Some(inventory::plane_id(plane).await?),
-            // Upstream's components do not mark what they make.
-            Profile::Full => None,
+            Profile::Compact => PlaneMark::Plane(inventory::plane_id(plane).await?),
+            Profile::Full => PlaneMark::Works(execution_namespace(&join.spec.cluster_name)),
         };
-        let of = Membership { instance: &plane.key, plane_mark: mark.as_deref() };
+        let of = Membership { instance: &plane.key, mark: Some(&mark) };
         let tokens = match (MemberWrite { access, join }).identity(&of).await? {
             Issued::Tokens(tokens) => tokens,
             Issued::NotYet => return Ok(Err(Progress::AwaitingTokens)),

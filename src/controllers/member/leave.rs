@@ -118,7 +118,7 @@ impl Members {
                 }
             }
             let step = unjoin::next(&seen);
-            let of = Membership { instance: &key, plane_mark: None };
+            let of = Membership { instance: &key, mark: None };
             match (step, &look.plane, &look.cluster, &access) {
                 (Step::Wait { reason, message, normal }, ..) => {
                     return Ok(Some(Progress::Leaving { reason, message, normal }));
@@ -165,6 +165,7 @@ impl Members {
                     if let Some(note) = left_behind {
                         self.status.warn(join, "LeftBehind", &note).await;
                     }
+                    self.release_credentials(join, join.uid().as_deref()).await;
                     finalizer::remove(&self.context.host.0, join, FINALIZER)
                         .await
                         .map_err(|source| Error::Host { what: "remove the finalizer", source })?;

@@ -7,6 +7,7 @@
 //! backoff.
 
 pub mod apply;
+pub mod credential;
 pub mod error;
 pub mod inventory;
 mod join;
@@ -37,6 +38,7 @@ use crate::api::member::MemberClusterJoin;
 use crate::karmada::Cluster;
 use crate::runtime::conditions::is_true;
 use crate::runtime::controller::{self, Failure, Guarded, Next, Reconcile};
+use crate::runtime::error::chain;
 use crate::runtime::status::StatusWriter;
 
 /// Finalizer of every membership that may have written something.
@@ -108,7 +110,12 @@ impl Reconcile for Members {
                 Err(error) => Err(error),
             }
         } else {
-            self.join(&join, &mut inputs).await
+            let joined = self.join(&join, &mut inputs).await;
+            if joined.is_err() {
+                // What went wrong must not hold a Secret that somebody replaces.
+                self.release_credentials(&join, None).await;
+            }
+            joined
         };
         let status = status::status(&join, &inputs, outcome.as_ref());
         let written = self.status.write(join.as_ref(), status).await;
@@ -146,6 +153,16 @@ impl Members {
         let live: HashSet<String> = self.joins.state().iter().filter_map(|join| join.uid()).collect();
         known.retain(|uid, _| live.contains(uid));
         known.insert(join.uid().unwrap_or_default(), what);
+    }
+
+    /// Lets go of the Secrets of a membership's namespace that nobody needs any more; not counted is the one that `leaves`.
+    async fn release_credentials(&self, join: &MemberClusterJoin, leaves: Option<&str>) {
+        let mut joins = self.joins.state();
+        joins.retain(|join| leaves.is_none() || join.uid().as_deref() != leaves);
+        let namespace = join.namespace().unwrap_or_default();
+        if let Err(error) = credential::release_unneeded(&self.context.host.0, &namespace, &joins).await {
+            tracing::warn!(error = chain(&error), namespace, "Secrets with kubeconfigs are still held");
+        }
     }
 
     fn forget(&self, join: &MemberClusterJoin) {

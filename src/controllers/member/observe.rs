@@ -121,6 +121,8 @@ pub struct Access {
     pub authority: Option<Vec<u8>>,
     /// Name of the Secret behind it.
     pub secret: String,
+    /// Whether that Secret is being deleted.
+    pub secret_ending: bool,
     /// Stands for the kubeconfig.
     pub digest: [u8; 32],
     /// What it was made from.
@@ -235,6 +237,7 @@ pub async fn access(
         endpoint,
         authority: connection.certificate_authority,
         secret: reference.name.clone(),
+        secret_ending: secret.metadata.deletion_timestamp.is_some(),
         digest,
         source: AccessSource::of(&secret, join),
     })

@@ -10,8 +10,9 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
 
 pub use self::identity::{
-    IMPERSONATOR, INSTANCE_ANNOTATION, IdentityObjects, MEMBER_LABEL, MEMBER_NAMESPACE_LABEL, Membership, Rights,
-    USER_ANNOTATION_PREFIX, identity, identity_name, impersonator_token_name, label_of, labels, user_annotation,
+    IMPERSONATOR, INSTANCE_ANNOTATION, IdentityObjects, MEMBER_LABEL, MEMBER_NAMESPACE_LABEL, Membership, PlaneMark,
+    Rights, USER_ANNOTATION_PREFIX, WORK_NAMESPACE_ANNOTATION, WORKS_ANNOTATION, identity, identity_name,
+    impersonator_token_name, label_of, labels, user_annotation,
 };
 use crate::api::member::{MemberClusterJoin, TaintEffect, UnjoinPolicy};
 use crate::controllers::stamp;
@@ -201,8 +202,12 @@ mod tests {
         InstanceKey { namespace: "team".into(), name: "fleet".into() }
     }
 
-    fn membership(instance: &InstanceKey) -> Membership<'_> {
-        Membership { instance, plane_mark: Some("plane-uid") }
+    fn membership<'a>(instance: &'a InstanceKey, mark: &'a PlaneMark) -> Membership<'a> {
+        Membership { instance, mark: Some(mark) }
+    }
+
+    fn mark() -> PlaneMark {
+        PlaneMark::Plane("plane-uid".into())
     }
 
     #[test]
@@ -218,7 +223,7 @@ mod tests {
     #[test]
     fn the_identity_is_complete_and_labelled() {
         let IdentityObjects { account, role, binding, token, impersonator_token } =
-            identity(&join(json!({})), &membership(&fleet()), Rights::Full);
+            identity(&join(json!({})), &membership(&fleet(), &mark()), Rights::Full);
         let name = identity_name(&join(json!({})));
         for labels in [account.labels(), role.labels(), binding.labels(), token.labels(), impersonator_token.labels()] {
             assert_eq!(labels[MANAGED_BY_LABEL], "airdock");
@@ -235,7 +240,7 @@ mod tests {
 
     #[test]
     fn without_delete_nothing_can_be_deleted() {
-        let role = identity(&join(json!({})), &membership(&fleet()), Rights::WithoutDelete).role;
+        let role = identity(&join(json!({})), &membership(&fleet(), &mark()), Rights::WithoutDelete).role;
         for rule in role.rules.unwrap() {
             assert!(!rule.verbs.iter().any(|verb| verb == "*" || verb.starts_with("delete")), "{rule:?}");
         }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::super::key::{ClusterName, Key, ObjectKey};
 use super::super::model::{Binding, Template};
-use super::{Attempt, Decision, Index, PolicyKey};
+use super::{Attempt, Decision, Index, PolicyKey, UnreadablePolicy};
 use crate::interpret::Health;
 use crate::karmada::policy::PropagationSpec;
 use crate::placement::ClusterView;
@@ -28,8 +28,10 @@ pub struct ScheduleInputs {
     pub is_kind_synced: bool,
     /// Its binding.
     pub binding: Option<Arc<Binding>>,
-    /// Whether the binding was made for a policy that is there and not understood.
-    pub is_policy_unreadable: bool,
+    /// The policy that the binding was made for, when it is there and not understood.
+    pub unreadable_policy: Option<UnreadablePolicy>,
+    /// Its binding by another version of its kind: there is one name for both.
+    pub bound_otherwise: Option<BoundOtherwise>,
     /// Policies that may claim it.
     pub policies: Vec<(PolicyKey, Arc<PropagationSpec>)>,
     /// Permanent ids of these policies.
@@ -38,6 +40,19 @@ pub struct ScheduleInputs {
     pub views: Views,
     /// Clusters of the binding that may contain the object, or of which that is not known.
     pub may_be_in: Vec<ClusterName>,
+}
+
+/// An object's binding by another version of its kind.
+#[derive(Clone, Debug)]
+pub struct BoundOtherwise {
+    /// The other version.
+    pub api_version: String,
+    /// The binding.
+    pub binding: Arc<Binding>,
+    /// Policies that may claim the object in that version.
+    pub policies: Vec<(PolicyKey, Arc<PropagationSpec>)>,
+    /// Whether the binding was made for a policy that is there and not understood.
+    pub is_policy_unreadable: bool,
 }
 
 /// What is known when the status of a binding and its template is computed.
@@ -79,7 +94,9 @@ impl Index {
     #[must_use]
     pub fn schedule_inputs(&self, key: &Key) -> ScheduleInputs {
         let binding = self.bindings.get(key);
-        let may_be_in = binding.into_iter().flat_map(|binding| binding.inventory());
+        let bound_otherwise = self.bound_otherwise(key).next();
+        let inventory = binding.or(bound_otherwise.map(|(_, binding)| binding));
+        let may_be_in = inventory.into_iter().flat_map(|binding| binding.inventory());
         let policies = self.policies_of(key);
         let id =
             |(key, _): &(PolicyKey, _)| self.permanent_ids.get_key_value(key).map(|(k, id)| (k.clone(), id.clone()));
@@ -88,7 +105,13 @@ impl Index {
             template: self.templates.get(key).cloned(),
             is_template_unreadable: self.is_template_unreadable(key),
             is_kind_synced: self.is_synced(&key.kind),
-            is_policy_unreadable: binding.is_some_and(|binding| self.is_policy_unreadable(binding)),
+            unreadable_policy: binding.and_then(|binding| self.unreadable_policy(binding)),
+            bound_otherwise: bound_otherwise.map(|(other, binding)| BoundOtherwise {
+                api_version: other.kind.api_version.clone(),
+                binding: binding.clone(),
+                policies: self.policies_of(other),
+                is_policy_unreadable: self.unreadable_policy(binding).is_some(),
+            }),
             permanent_ids: policies.iter().filter_map(id).collect(),
             policies,
             views: self.views.clone(),

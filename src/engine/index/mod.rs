@@ -28,10 +28,10 @@ use crate::placement::ClusterView;
 pub type PolicyKey = (Option<String>, String);
 
 use self::bound::BoundObjects;
-pub use self::inputs::{ReportInputs, ScheduleInputs, TargetState, Views};
+pub use self::inputs::{BoundOtherwise, ReportInputs, ScheduleInputs, TargetState, Views};
 use self::intern::{Interner, Texts};
 use self::policies::PolicySet;
-pub use self::policies::{as_override, as_policy};
+pub use self::policies::{UnreadablePolicy, as_override, as_policy};
 pub use crate::karmada::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
 
 /// Keys that must be looked at.
@@ -76,8 +76,8 @@ pub struct Repair {
 /// What was decided about a template.
 #[derive(Clone, Debug)]
 pub struct Decision {
-    /// Whether it is claimed, and not on its way out.
-    pub wanted: bool,
+    /// Whether it is claimed, and not on its way out; nothing while that is not known.
+    pub wanted: Option<bool>,
     /// Why it goes nowhere.
     pub refusal: Option<(&'static str, String)>,
     /// When that was first decided, counted from the engine's start.
@@ -164,7 +164,8 @@ pub struct Index {
     /// The same as placement sees them; copied when a cluster changes, as decisions under way look at it.
     pub views: Views,
     policies: PolicySet<PropagationSpec>,
-    unreadable_policies: BTreeSet<PolicyKey>,
+    // Why they are not understood.
+    unreadable_policies: BTreeMap<PolicyKey, String>,
     permanent_ids: BTreeMap<PolicyKey, Arc<str>>,
     overrides: PolicySet<OverrideSpec>,
     namespaces: BTreeMap<String, Namespace>,
@@ -274,7 +275,7 @@ impl Index {
     #[must_use]
     pub fn is_wanted(&self, key: &ObjectKey) -> Option<bool> {
         if self.templates.contains_key(key) {
-            self.decisions.get(key).map(|decision| decision.wanted)
+            self.decisions.get(key).and_then(|decision| decision.wanted)
         } else if self.unreadable_templates.contains(key) {
             None
         } else {
@@ -285,8 +286,14 @@ impl Index {
     /// Whether an object is bound by another version of its kind. Who watches both versions sees it twice.
     #[must_use]
     pub fn is_bound_otherwise(&self, key: &ObjectKey) -> bool {
-        let mut versions = self.bound_kinds.keys().filter(|kind| kind.is_other_version_of(&key.kind));
-        versions.any(|kind| self.bindings.contains_key(&ObjectKey { kind: kind.clone(), ..key.clone() }))
+        self.bound_otherwise(key).next().is_some()
+    }
+
+    /// The bindings of an object by other versions of its kind.
+    fn bound_otherwise<'a>(&'a self, key: &'a ObjectKey) -> impl Iterator<Item = (&'a Key, &'a Arc<Binding>)> {
+        let versions = self.bound_kinds.keys().filter(|kind| kind.is_other_version_of(&key.kind));
+        let keys = versions.map(|kind| ObjectKey { kind: kind.clone(), ..key.clone() });
+        keys.filter_map(|key| self.bindings.get_key_value(&key))
     }
 
     /// Whether a cluster may contain an object; nothing while that is not known.

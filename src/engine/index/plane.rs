@@ -217,6 +217,18 @@ impl Index {
         if !relist && self.tombstones.covers(&binding.uid, binding.version) {
             return requeues;
         }
+        // It was the object's by another version of its kind: there is one binding for all of them.
+        let otherwise: Vec<Key> = self
+            .bound_otherwise(&key)
+            .filter(|(_, other)| other.uid == binding.uid)
+            .map(|(key, _)| key.clone())
+            .collect();
+        if otherwise.iter().any(|other| self.bindings[other].version > binding.version) {
+            return requeues;
+        }
+        for other in &otherwise {
+            requeues.merge(self.remove_binding(other, None));
+        }
         let before = self.bindings.get(&key);
         if let Some(known) = before {
             if !relist && known.uid == binding.uid && binding.version <= known.version {
@@ -260,7 +272,11 @@ impl Index {
         if self.tombstones.insert_for(self.bindings.get(key).map(|known| known.uid.as_str()), deleted) {
             return Requeues::default();
         }
-        let mut requeues = Requeues { schedule: vec![key.clone()], kinds: true, ..Requeues::default() };
+        // By another version of its kind, the object may have waited for the name.
+        let versions = self.synced.iter().filter(|kind| kind.is_other_version_of(&key.kind));
+        let versions = versions.map(|kind| Key::new(ObjectKey { kind: kind.clone(), ..(**key).clone() }));
+        let schedule = versions.filter(|other| self.templates.contains_key(other)).chain([key.clone()]).collect();
+        let mut requeues = Requeues { schedule, kinds: true, ..Requeues::default() };
         if let Some(binding) = self.bindings.remove(key) {
             self.bound.replace(key, Some(&binding), None);
             if let Some(count) = self.bound_kinds.get_mut(&key.kind) {
@@ -294,7 +310,7 @@ impl Index {
         &mut self,
         key: &Key,
         content: Option<u64>,
-        wanted: bool,
+        wanted: Option<bool>,
         refusal: Option<(&'static str, String)>,
         now: Duration,
     ) -> Requeues {

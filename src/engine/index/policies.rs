@@ -30,6 +30,15 @@ fn is_bound_by(binding: &Binding, (namespace, name): &PolicyKey) -> bool {
     binding.policy() == Some((namespace.as_deref(), name))
 }
 
+/// A policy that is there and not understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct UnreadablePolicy {
+    /// Which one, and why, for people.
+    pub message: String,
+    /// Whether it was understood before: that holds.
+    pub was_understood: bool,
+}
+
 /// What selects objects by kind, and maybe more.
 pub(super) trait SelectsKinds {
     /// Whether all kinds are selected where none is named.
@@ -152,7 +161,7 @@ impl Index {
 
     /// A propagation policy is there, changed, or gone.
     pub fn set_policy(&mut self, key: PolicyKey, spec: Option<PropagationSpec>) -> Requeues {
-        let was_unreadable = self.unreadable_policies.remove(&key);
+        let was_unreadable = self.unreadable_policies.remove(&key).is_some();
         let after = spec.map(Arc::new);
         let before = self.policies.set(&key, after.clone());
         // What it bound was left as it is; now that can be decided.
@@ -162,9 +171,12 @@ impl Index {
             return Requeues { schedule, ..Requeues::default() };
         }
         let namespace = key.0;
+        // An object whose binding is by another version of its kind waits for the policy that claims it so.
+        let selects = |kind: &KindKey| [&before, &after].into_iter().flatten().any(|spec| spec.selects(kind));
+        let bound: Vec<&Arc<KindKey>> = self.bound_kinds.keys().filter(|kind| selects(kind)).collect();
         let touched = |object: &Key| {
             (namespace.is_none() || namespace == object.namespace)
-                && [&before, &after].into_iter().flatten().any(|spec| spec.selects(&object.kind))
+                && (selects(&object.kind) || bound.iter().any(|kind| kind.is_other_version_of(&object.kind)))
         };
         schedule.extend(self.templates.keys().filter(|key| touched(key)).cloned());
         Requeues { schedule, kinds: true, ..Requeues::default() }
@@ -184,24 +196,33 @@ impl Index {
     }
 
     /// A propagation policy is there, but not understood. One that was understood before stays what it was; of others
-    /// nobody knows what they want, and what they bound is left as it is.
-    pub fn mark_policy_unreadable(&mut self, key: PolicyKey) {
-        if !self.policies.specs.contains_key(&key) {
-            self.unreadable_policies.insert(key);
-        }
+    /// nobody knows what they want, and what they bound is left as it is. Its bindings tell.
+    pub fn mark_policy_unreadable(&mut self, key: PolicyKey, why: String) -> Requeues {
+        let bound = self.bindings.iter().filter(|(_, binding)| is_bound_by(binding, &key));
+        let schedule = bound.map(|(key, _)| key.clone()).collect();
+        self.unreadable_policies.insert(key, why);
+        Requeues { schedule, ..Requeues::default() }
     }
 
-    /// Whether a binding was made for a policy that is there and not understood.
+    /// The policy that a binding was made for, when it is there and not understood.
     #[must_use]
-    pub fn is_policy_unreadable(&self, binding: &Binding) -> bool {
-        self.unreadable_policies.iter().any(|policy| is_bound_by(binding, policy))
+    pub fn unreadable_policy(&self, binding: &Binding) -> Option<UnreadablePolicy> {
+        let (namespace, name) = binding.policy()?;
+        let key = (namespace.map(str::to_owned), name.to_owned());
+        let why = self.unreadable_policies.get(&key)?;
+        let named = match namespace {
+            Some(namespace) => format!("PropagationPolicy {namespace}/{name}"),
+            None => format!("ClusterPropagationPolicy {name}"),
+        };
+        let message = format!("{named} cannot be acted on ({why}); what is placed stays as it is");
+        Some(UnreadablePolicy { message, was_understood: self.policies.specs.contains_key(&key) })
     }
 
     /// Names of the policies of one kind that are known.
     #[must_use]
     pub fn policy_keys(&self, namespaced: bool) -> Vec<PolicyKey> {
-        let all = self.policies.keys().chain(&self.unreadable_policies);
-        all.filter(|(namespace, _)| namespace.is_some() == namespaced).cloned().collect()
+        let all: BTreeSet<&PolicyKey> = self.policies.keys().chain(self.unreadable_policies.keys()).collect();
+        all.into_iter().filter(|(namespace, _)| namespace.is_some() == namespaced).cloned().collect()
     }
 
     /// An override policy is there, changed, or gone.

@@ -3,11 +3,12 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::ResourceExt;
-use kube::api::{DynamicObject, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::ApiResource;
 use serde_json::{Value, json};
 
-use super::{Applied, Applier, ApplyError, Change, api_error, full_name, typed_value};
+use super::{Applied, Applier, ApplyError, Change, api_error, full_name, settled_key, typed_value};
+use crate::runtime::error::is_not_found;
 
 impl Applier {
     /// Applies an object over the state that was seen in the API server (`None`: it was not there). What a cache has is
@@ -79,6 +80,25 @@ impl Applier {
             .patch(&name, &params, &Patch::Merge(&json!({ "metadata": metadata })))
             .await
             .map_err(|source| api_error("patch", resource, namespace.as_deref(), &name, source))
+    }
+
+    /// Deletes the object as it was seen: for decisions that rest on what it says. One that is gone is no error.
+    ///
+    /// # Errors
+    /// The object was changed or made anew since ([`ApplyError::is_conflict`]), or the API server refuses.
+    pub async fn delete_seen(&self, resource: &ApiResource, seen: &DynamicObject) -> Result<(), ApplyError> {
+        let preconditions = Preconditions { uid: seen.uid(), resource_version: seen.resource_version() };
+        let params = DeleteParams { preconditions: Some(preconditions), ..DeleteParams::background() };
+        let (namespace, name) = (seen.namespace(), seen.name_any());
+        match self.api(resource, namespace.as_deref()).delete(&name, &params).await {
+            // A serialization error is about the object in the answer, which cannot be read.
+            Ok(_) | Err(kube::Error::SerdeError(_)) => {
+                self.settled.lock().remove(&settled_key(resource, namespace.as_deref(), &name));
+                Ok(())
+            }
+            Err(error) if is_not_found(&error) => Ok(()),
+            Err(source) => Err(api_error("delete", resource, namespace.as_deref(), &name, source)),
+        }
     }
 
     /// The object, whose fields the manager owns as if they had been applied from the start: fields that were created and

@@ -23,6 +23,12 @@ pub const MEMBER_NAMESPACE_LABEL: &str = "airdock.dev/member-namespace";
 /// Annotation, in members, that names the instance an object was made for.
 pub const INSTANCE_ANNOTATION: &str = "airdock.dev/instance";
 
+/// Annotation, on the plane's identity in a member: the namespace of upstream's `Work` objects for the member.
+pub const WORKS_ANNOTATION: &str = "airdock.dev/execution-namespace";
+
+/// Annotation that upstream's components put on objects in members: the namespace of the `Work` that they come from.
+pub const WORK_NAMESPACE_ANNOTATION: &str = "work.karmada.io/namespace";
+
 /// Prefix of the annotations by which memberships hold on to what they share in a member.
 pub const USER_ANNOTATION_PREFIX: &str = "users.airdock.dev/";
 
@@ -44,8 +50,44 @@ pub enum Rights {
 pub struct Membership<'a> {
     /// The instance.
     pub instance: &'a InstanceKey,
-    /// What its plane marks its objects in members with, if it does.
-    pub plane_mark: Option<&'a str>,
+    /// By what its plane's objects in members are told, where that is to be written down.
+    pub mark: Option<&'a PlaneMark>,
+}
+
+/// By what a plane's objects in a member are told from all others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PlaneMark {
+    /// Profile Compact: they carry the plane's identity.
+    Plane(String),
+    /// Profile Full: they name the namespace of the `Work` that they come from, which is named after the cluster.
+    Works(String),
+}
+
+impl PlaneMark {
+    /// The annotation of the plane's identity in the member that says it.
+    fn annotation(&self) -> (String, String) {
+        let (key, value) = match self {
+            Self::Plane(id) => (PLANE_ANNOTATION, id),
+            Self::Works(namespace) => (WORKS_ANNOTATION, namespace),
+        };
+        (key.to_owned(), value.clone())
+    }
+
+    /// The mark that the plane's identity in a member names, if it does.
+    #[must_use]
+    pub fn of_account(annotations: &BTreeMap<String, String>) -> Option<Self> {
+        let plane = annotations.get(PLANE_ANNOTATION).cloned().map(Self::Plane);
+        plane.or_else(|| annotations.get(WORKS_ANNOTATION).cloned().map(Self::Works))
+    }
+
+    /// Whether an object with these annotations is the plane's.
+    #[must_use]
+    pub fn is_on(&self, annotations: &BTreeMap<String, String>) -> bool {
+        match self {
+            Self::Plane(id) => annotations.get(PLANE_ANNOTATION) == Some(id),
+            Self::Works(namespace) => annotations.get(WORK_NAMESPACE_ANNOTATION) == Some(namespace),
+        }
+    }
 }
 
 /// A membership's own objects in the member; the namespace and the impersonator are shared with others.
@@ -102,8 +144,7 @@ pub fn identity(join: &MemberClusterJoin, of: &Membership<'_>, rights: Rights) -
     };
     // By it the plane's objects are found when the plane itself is gone.
     let mut account = metadata(&name, true);
-    let mark = of.plane_mark.map(|mark| (PLANE_ANNOTATION.to_owned(), mark.to_owned()));
-    account.annotations.get_or_insert_default().extend(mark);
+    account.annotations.get_or_insert_default().extend(of.mark.map(PlaneMark::annotation));
     IdentityObjects {
         account: ServiceAccount { metadata: account, ..ServiceAccount::default() },
         role: ClusterRole { metadata: metadata(&name, false), rules: Some(rules(rights)), ..ClusterRole::default() },

@@ -1,6 +1,7 @@
 //! How long a binding lives, and what members have meanwhile.
 
 use super::super::super::desired::{Manifest, keeps_last_manifest};
+use super::super::super::report::report;
 use super::*;
 
 fn shop_policy() -> PolicyKey {
@@ -327,10 +328,10 @@ fn objects_without_a_binding_wait_for_a_decision() {
     assert_eq!(index.kind_synced(&key.kind).dispatch, held);
     assert!(matches!(desired_state(&index, &a, &key), DesiredState::Keep));
     let content = index.template(&key).map(|template| template.content());
-    assert_eq!(index.decided(&key, content, false, None, Duration::ZERO).dispatch, held);
+    assert_eq!(index.decided(&key, content, Some(false), None, Duration::ZERO).dispatch, held);
     assert!(matches!(desired_state(&index, &a, &key), DesiredState::Remove { preserve: false }));
     // A binding that does not mean the cluster has it looked at too.
-    index.decided(&key, content, true, None, Duration::ZERO);
+    index.decided(&key, content, Some(true), None, Duration::ZERO);
     let only_b = json!({"placement": {"clusterAffinity": {"clusterNames": ["b"]}}});
     index.set_policy((Some("shop".into()), "p".into()), Some(policy(only_b)));
     let Step::Create(mut body) = plan(&index.schedule_inputs(&key)).step else { panic!("no binding is made") };
@@ -341,7 +342,7 @@ fn objects_without_a_binding_wait_for_a_decision() {
     // A template that goes with nobody having heard of it leaves nothing behind.
     index.remove_binding(&key, None);
     index.remove_template(&key, Some(("t", 20)));
-    assert_eq!(index.decided(&key, None, false, None, Duration::ZERO).dispatch, held);
+    assert_eq!(index.decided(&key, None, Some(false), None, Duration::ZERO).dispatch, held);
     assert!(index.decision(&key).is_none());
 }
 
@@ -349,18 +350,27 @@ fn objects_without_a_binding_wait_for_a_decision() {
 fn a_policy_that_is_not_understood_takes_nothing_away() {
     let (mut index, key) = converged();
     let (a, policy_key) = (name("a"), (Some("shop".to_owned()), "p".to_owned()));
+    let told = |index: &Index| {
+        let status = report(&index.report_inputs(&key).unwrap()).unwrap().binding.unwrap();
+        let scheduled = status.conditions.into_iter().find(|condition| condition.type_ == "Scheduled").unwrap();
+        format!("{} {}: {}", scheduled.status, scheduled.reason, scheduled.message)
+    };
+    let want = "False PolicyUnsupported: PropagationPolicy shop/p cannot be acted on (is nested 200 levels deep); what is \
+                placed stays as it is";
     // It was understood before: that holds.
-    index.mark_policy_unreadable(policy_key.clone());
+    let requeues = index.mark_policy_unreadable(policy_key.clone(), "is nested 200 levels deep".into());
+    assert_eq!(requeues.schedule, std::slice::from_ref(&key));
     assert!(matches!(carry_out(&mut index, &key, 11), Step::Nothing));
     assert!(matches!(desired_state(&index, &a, &key), DesiredState::Apply(_)));
+    assert_eq!(told(&index), want);
     // The same after a start.
     index.set_policy(policy_key.clone(), None);
     index.decisions.clear();
-    index.mark_policy_unreadable(policy_key.clone());
+    index.mark_policy_unreadable(policy_key.clone(), "is nested 200 levels deep".into());
     assert_eq!(index.policy_keys(true), std::slice::from_ref(&policy_key), "its end would not be noticed in a list");
     assert!(matches!(carry_out(&mut index, &key, 12), Step::Nothing));
     assert!(matches!(desired_state(&index, &a, &key), DesiredState::Keep));
-    assert!(index.decision(&key).is_none());
+    assert_eq!((told(&index).as_str(), index.is_wanted(&key)), (want, None));
     // A template that goes needs no policy; and when the policy is gone, its binding stays.
     let template = Template::clone(index.template(&key).unwrap());
     index.remove_template(&key, None);
@@ -429,4 +439,21 @@ fn a_template_that_cannot_be_read_is_not_one_that_is_gone() {
     index.mark_template_unreadable(key.clone());
     index.remove_template(&key, None);
     assert!(matches!(plan(&index.schedule_inputs(&key)).step, Step::Delete { .. }));
+}
+
+#[test]
+fn what_is_to_be_preserved_stays_in_a_cluster_that_leaves() {
+    for preserve in [false, true] {
+        let (mut index, key) = converged();
+        let mut binding = index.binding(&key).unwrap().clone();
+        let mut spec = (*binding.spec).clone();
+        spec.preserve_resources_on_deletion = Some(preserve);
+        (binding.spec, binding.version) = (Arc::new(spec), 60);
+        index.put_binding(key.clone(), binding, false);
+        let mut leaving = at_version(cluster("a", "True"), 2);
+        leaving.metadata.deletion_timestamp = Some(from_value(json!("2026-01-01T00:00:00Z")).unwrap());
+        index.put_cluster(leaving, false);
+        let state = desired_state(&index, &name("a"), &key);
+        assert!(matches!(state, DesiredState::Remove { preserve: found } if found == preserve), "{state:?}");
+    }
 }

@@ -10,6 +10,7 @@ use crate::placement;
 mod adoption;
 mod lifecycle;
 mod requeues;
+mod versions;
 
 const PLANE: &str = "plane-uid";
 
@@ -61,11 +62,11 @@ fn name(text: &str) -> ClusterName {
 fn carry_out(index: &mut Index, key: &Key, version: u64) -> Step {
     let inputs = index.schedule_inputs(key);
     let plan = plan(&inputs);
-    if let Some(wanted) = plan.wanted {
+    if plan.wanted.is_some() || plan.refusal.is_some() {
         index.decided(
             key,
             inputs.template.as_deref().map(Template::content),
-            wanted,
+            plan.wanted,
             plan.refusal.clone(),
             Duration::ZERO,
         );
@@ -85,7 +86,8 @@ fn carry_out(index: &mut Index, key: &Key, version: u64) -> Step {
             return plan.step;
         }
         Step::Change { operations, .. } => {
-            let binding = index.binding(key).unwrap();
+            let other = inputs.bound_otherwise.as_ref().map(|other| &*other.binding);
+            let binding = index.binding(key).or(other).unwrap();
             let mut object = json!({"metadata": {"uid": binding.uid, "finalizers": *binding.finalizers, "annotations": *binding.annotations,
                 "labels": *binding.labels, "ownerReferences": binding.owners}, "spec": *binding.spec, "status": binding.status});
             if binding.deleting {

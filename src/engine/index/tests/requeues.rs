@@ -77,7 +77,7 @@ fn a_decision_that_is_repeated_looks_at_no_member() {
     let (mut index, key) = converged();
     let decide = |index: &mut Index, wanted: bool| {
         let content = index.template(&key).map(|template| template.content());
-        index.decided(&key, content, wanted, None, Duration::ZERO).dispatch.len()
+        index.decided(&key, content, Some(wanted), None, Duration::ZERO).dispatch.len()
     };
     assert_eq!(decide(&mut index, true), 0);
     index.put_template(key.clone(), template("x", "t", "2"), false);

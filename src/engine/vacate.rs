@@ -1,0 +1,116 @@
+//! The end of namespaces in members: of those that Airdock made for applications, and of all when a member leaves. What
+//! others have put there stays, and the namespace with it: it loses the engine's marks. Namespaces that a plane's users
+//! make and delete themselves go as Karmada's do, with all that is in them.
+
+use std::time::Duration;
+
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::Resource;
+
+use super::Engine;
+use super::key::Key;
+use super::member::Session;
+use super::model::{Live, PLANE_ANNOTATION};
+use crate::karmada::Cluster;
+use crate::runtime::contents::{Contents, contents};
+
+/// How long a namespace may be in use before it is taken to be needed: controllers need a moment to remove what they made.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long objects of the plane are waited for, which are on their way out of the namespace, or are to outlive it.
+const PATIENCE_WITH_OWN: Duration = Duration::from_secs(60);
+
+/// How soon it is looked at again meanwhile.
+const RECHECK: Duration = Duration::from_secs(1);
+
+/// Reason of the event about a namespace that stays.
+const NAMESPACE_KEPT: &str = "NamespaceKept";
+
+/// Whether a namespace may be deleted.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Vacancy {
+    /// It goes, or stays, whatever is in it.
+    NotAsked,
+    /// Nothing of anybody else is in it.
+    Vacant,
+    /// Something was in it for some time, and what.
+    Occupied(String),
+    /// Something is in it; it is looked at again after a while.
+    Wait(Duration),
+}
+
+/// Looks whether a namespace that is to go may be deleted. IO, no writes.
+pub(super) async fn look(
+    engine: &Engine,
+    session: &Session,
+    key: &Key,
+    live: &Live,
+    preserve: bool,
+) -> Result<Vacancy, kube::Error> {
+    let leaves = engine.index().views.get(&session.cluster).is_some_and(|view| view.leaving);
+    if preserve || !key.kind.is_namespace() || !(live.created_for_applications || leaves) {
+        return Ok(Vacancy::NotAsked);
+    }
+    let is_own = |object: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
+        object.annotations.as_ref().and_then(|all| all.get(PLANE_ANNOTATION)) == Some(&engine.plane)
+    };
+    let found = contents(session.rest.client(), &key.name, is_own).await?;
+    let occupied_for = if found == Contents::Empty { Duration::ZERO } else { session.occupied_for(key) };
+    let vacancy = vacancy(found, occupied_for);
+    if !matches!(vacancy, Vacancy::Wait(_)) {
+        session.forget_occupied(key);
+    }
+    Ok(vacancy)
+}
+
+/// What follows from what is in a namespace, and has been for some time. Pure.
+fn vacancy(found: Contents, occupied_for: Duration) -> Vacancy {
+    match found {
+        Contents::Empty => Vacancy::Vacant,
+        Contents::Own(_) if occupied_for < PATIENCE_WITH_OWN => Vacancy::Wait(RECHECK),
+        Contents::Own(_) => Vacancy::Vacant,
+        Contents::Holds(_) | Contents::Unknown(_) if occupied_for < PATIENCE => Vacancy::Wait(RECHECK),
+        Contents::Holds(object) => Vacancy::Occupied(format!("it holds {object}, which is not the plane's")),
+        Contents::Unknown(why) => Vacancy::Occupied(why),
+    }
+}
+
+/// Tells of a namespace that stays in a member.
+pub(super) async fn tell(engine: &Engine, session: &Session, key: &Key, why: &str) {
+    let cluster = &session.cluster;
+    let uid = engine.index().clusters.get(cluster).and_then(|cluster| cluster.metadata.uid.clone());
+    let about = ObjectReference {
+        api_version: Some(Cluster::api_version(&()).into_owned()),
+        kind: Some(Cluster::kind(&()).into_owned()),
+        name: Some(cluster.to_string()),
+        uid,
+        ..ObjectReference::default()
+    };
+    let namespace = &key.name;
+    tracing::info!(%cluster, namespace, why, "namespace stays in the member");
+    let note = format!("namespace {namespace} stays in cluster {cluster}: {why}");
+    engine.statuses.warn_about(&about, NAMESPACE_KEPT, &note).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_namespace_that_stays_in_use_stays() {
+        let holds = || Contents::Holds("ConfigMap shop/theirs".into());
+        let unknown = || Contents::Unknown("x cannot be listed".into());
+        for found in [holds(), unknown()] {
+            assert_eq!(vacancy(found, Duration::from_secs(3)), Vacancy::Wait(RECHECK));
+        }
+        assert_eq!(vacancy(Contents::Empty, Duration::ZERO), Vacancy::Vacant);
+        let own = || Contents::Own("ConfigMap shop/settings".into());
+        assert_eq!(vacancy(own(), PATIENCE), Vacancy::Wait(RECHECK), "it may be one that is to stay");
+        assert_eq!(vacancy(own(), PATIENCE_WITH_OWN), Vacancy::Vacant);
+        let words = |found| match vacancy(found, PATIENCE) {
+            Vacancy::Occupied(why) => why,
+            other => format!("{other:?}"),
+        };
+        assert!(words(holds()).contains("ConfigMap shop/theirs") && words(unknown()).contains("cannot be listed"));
+    }
+}
