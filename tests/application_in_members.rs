@@ -38,7 +38,7 @@ async fn fleet(host: &ApiServer, members: &[ApiServer]) {
             &client,
             json!({
                 "apiVersion": "v1", "kind": "Secret", "metadata": {"name": member.name, "namespace": CLUSTER_NAMESPACE},
-                "data": {"token": objects::encoded(ADMIN), "caBundle": objects::encoded(&member.authority)},
+                "data": {"token": objects::encoded(ADMIN), "caBundle": objects::encoded(&member.ca)},
             }),
         )
         .await;

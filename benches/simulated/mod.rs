@@ -46,7 +46,7 @@ pub struct Profile {
     groups: Bytes,
     certificate: CertificateDer<'static>,
     key: Vec<u8>,
-    /// Certificate authority of all of them, in PEM.
+    /// CA certificate of all of them, in PEM.
     pub ca: String,
 }
 

@@ -47,7 +47,7 @@ impl Fleet {
         let mut servers: Vec<ApiServer> = MEMBERS.iter().map(|name| ApiServer::start(&plane.etcd, name)).collect();
         for server in &mut servers {
             server.ready().await;
-            objects::join(&plane.client, &server.name, &server.url(), &server.authority, "soak").await;
+            objects::join(&plane.client, &server.name, &server.url(), &server.ca, "soak").await;
         }
         for namespace in NAMESPACES {
             objects::namespace(&plane.client, namespace).await;

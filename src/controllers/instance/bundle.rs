@@ -186,12 +186,10 @@ impl Bundle {
         &self,
         webhook: &str,
         namespace: &str,
-        authority_base64: &str,
+        ca_base64: &str,
     ) -> Result<Vec<CustomResourceDefinition>, BundleError> {
         let fill = |text: &str| {
-            text.replace("{{name}}", webhook)
-                .replace("{{namespace}}", namespace)
-                .replace("{{caBundle}}", authority_base64)
+            text.replace("{{name}}", webhook).replace("{{namespace}}", namespace).replace("{{caBundle}}", ca_base64)
         };
         let mut definitions = Vec::with_capacity(self.definitions.len());
         for (name, definition) in &self.definitions {

@@ -140,7 +140,7 @@ pub fn lifetimes(instance: &KarmadaInstance) -> Lifetimes {
 pub fn secret(instance: &KarmadaInstance, entry: &Entry, data: &Data) -> Secret {
     let names = Names::of(instance);
     let type_ = match entry.content {
-        Content::Authority { .. } | Content::Certificate { .. } => "kubernetes.io/tls",
+        Content::Ca { .. } | Content::Certificate { .. } => "kubernetes.io/tls",
         Content::TokenKey | Content::Kubeconfig { .. } => "Opaque",
     };
     let labels = [
@@ -169,14 +169,14 @@ pub fn secret(instance: &KarmadaInstance, entry: &Entry, data: &Data) -> Secret 
 pub fn roots(instance: &KarmadaInstance) -> [Entry; 4] {
     let names = Names::of(instance);
     let entry = |purpose: &str, content| Entry { name: names.object(purpose), purpose: purpose.to_owned(), content };
-    let authority = |purpose: &str, issuer| {
+    let ca = |purpose: &str, issuer| {
         let common_name = format!("{}/{} {purpose}", names.namespace, names.instance);
-        entry(purpose, Content::Authority { issuer, common_name })
+        entry(purpose, Content::Ca { issuer, common_name })
     };
     [
-        authority("ca", Issuer::Main),
-        authority("front-proxy-ca", Issuer::FrontProxy),
-        authority("etcd-ca", Issuer::Etcd),
+        ca("ca", Issuer::Main),
+        ca("front-proxy-ca", Issuer::FrontProxy),
+        ca("etcd-ca", Issuer::Etcd),
         entry("service-account", Content::TokenKey),
     ]
 }
@@ -191,9 +191,7 @@ pub fn data(secret: &Secret) -> Data {
 #[must_use]
 pub fn data_keys(entry: &Entry) -> &'static [&'static str] {
     match entry.content {
-        Content::Authority { .. } | Content::Certificate { .. } => {
-            &[key::AUTHORITY, key::CERTIFICATE, key::PRIVATE_KEY]
-        }
+        Content::Ca { .. } | Content::Certificate { .. } => &[key::CA, key::CERTIFICATE, key::PRIVATE_KEY],
         Content::TokenKey => &[key::TOKEN_SIGNING_KEY, key::TOKEN_PUBLIC_KEY],
         Content::Kubeconfig { .. } => &[key::KUBECONFIG],
     }

@@ -6,7 +6,7 @@ use crate::api::KarmadaInstance;
 use crate::chart::{self, Component, Inputs, Manifest};
 
 use super::error::InstanceError;
-use super::{keys, plane};
+use super::{keys, plane_plan};
 
 /// Stands for what only an installation makes.
 const LATER: &str = "(made by the controller)";
@@ -23,8 +23,7 @@ pub struct Rendered {
 /// Renders an instance by the functions that the controller uses.
 pub fn render(instance: &KarmadaInstance, engine_image: &str) -> Result<Rendered, InstanceError> {
     let secret_digests = BTreeMap::new();
-    let inputs =
-        Inputs { instance, engine_image, secret_digests: &secret_digests, authority: LATER, etcd_addresses: &[] };
+    let inputs = Inputs { instance, engine_image, secret_digests: &secret_digests, ca: LATER, etcd_addresses: &[] };
     let workloads = chart::host(&inputs)?;
     let mut host: Vec<Manifest> = keys::entries(instance, &[])?
         .iter()
@@ -38,7 +37,7 @@ pub fn render(instance: &KarmadaInstance, engine_image: &str) -> Result<Rendered
     if Component::Engine.is_enabled(instance) {
         objects.splice(0..0, crate::karmada::definitions().into_iter().map(Manifest::from));
     }
-    plane::mark(&mut objects);
+    plane_plan::mark(&mut objects);
     Ok(Rendered { host, plane: objects })
 }
 

@@ -14,12 +14,13 @@ use crate::runtime::error::Class;
 use crate::runtime::error::Classified as _;
 use crate::runtime::planes::ADMIN_KUBECONFIG;
 
-use super::apply::ReconcileState;
 use super::caches::Host;
 use super::error::InstanceError;
+use super::install::ReconcileState;
+use super::install_steps::Step;
 use super::observe::Api;
-use super::plan::{Step, rollout_status};
-use super::remove::{Removal, render_names};
+use super::removal_steps::{Removal, render_names};
+use super::rollout::rollout_status;
 
 /// What a status is made of.
 pub struct StatusInputs<'a> {

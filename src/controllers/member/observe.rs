@@ -117,8 +117,8 @@ pub struct Access {
     pub server: String,
     /// Address by which the plane reaches it.
     pub endpoint: String,
-    /// Authority that the kubeconfig names, PEM.
-    pub authority: Option<Vec<u8>>,
+    /// CA that the kubeconfig names, PEM.
+    pub ca: Option<Vec<u8>>,
     /// Name of the Secret behind it.
     pub secret: String,
     /// Stands for the kubeconfig.
@@ -209,7 +209,7 @@ pub async fn access(
         applier,
         server,
         endpoint,
-        authority: connection.certificate_authority,
+        ca: connection.certificate_authority,
         secret: reference.name.clone(),
         digest,
     })

@@ -72,7 +72,7 @@ impl MemberWrite<'_> {
             tokio::try_join!(applier.apply(&token, labelled), applier.apply(&impersonator_token, labelled))
                 .map_err(|e| self.access.write_failure(e))?;
         let (token, impersonator_token) = (self.secret(token)?, self.secret(impersonator_token)?);
-        Ok(plan::tokens(&token, &impersonator_token, self.access.authority.as_deref()))
+        Ok(plan::tokens(&token, &impersonator_token, self.access.ca.as_deref()))
     }
 
     fn secret(&self, applied: Applied) -> Result<Secret, Error> {
