@@ -13,7 +13,7 @@ use airdock::api::MultiCloudApp;
 use airdock::controllers::app;
 use airdock::engine;
 use airdock::karmada::CLUSTER_NAMESPACE;
-use airdock::runtime::conditions::find;
+use airdock::machinery::conditions::find;
 use airdock::runtime::metrics::Metrics;
 use harness::crash::FaultInjector;
 use harness::operator::Operator;

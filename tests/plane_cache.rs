@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use airdock::api::{MANAGED_BY, MANAGED_BY_LABEL, MultiCloudApp, PermissionBinding};
 use airdock::controllers::{app, permission};
+use airdock::machinery::conditions::find;
+use airdock::machinery::error::is_not_found;
 use airdock::runtime::client::{RequestHook, is_write};
-use airdock::runtime::conditions::find;
-use airdock::runtime::error::is_not_found;
 use airdock::runtime::metrics::Metrics;
 use futures::future::BoxFuture;
 use harness::operator::Operator;

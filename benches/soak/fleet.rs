@@ -24,7 +24,7 @@ const NAMESPACES: [&str; 3] = ["soak-a", "soak-b", "soak-c"];
 /// Names of templates, by kind and namespace.
 const NAMES: u32 = 50;
 
-/// How soon all must be right after everything is well.
+/// How soon all must be right after everything is ready.
 const RIGHT_WITHIN: Duration = Duration::from_secs(180);
 
 /// Kind, namespace and name of a template.

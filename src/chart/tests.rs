@@ -141,7 +141,7 @@ fn no_field_of_a_template_is_lost() {
                 for document in render_template(template, &values).unwrap() {
                     let typed = Manifest::from_value(document.clone()).unwrap().to_value().unwrap();
                     assert!(
-                        crate::runtime::contains::contains(&typed, &document),
+                        crate::machinery::contains::contains(&typed, &document),
                         "{template} has a field that its kind does not:\n{document:#}\n{typed:#}"
                     );
                 }

@@ -198,7 +198,7 @@ impl MemberStatus {
 
 /// Sets a condition. The API server keeps whole seconds; what comes back must equal what was sent.
 pub fn set_condition(all: &mut Vec<Condition>, type_: &str, status: &str, reason: &str, message: &str) {
-    conditions::set(all, type_, status, reason, message, None);
+    conditions::set(all, type_, status, reason, message, None, Timestamp::now());
     if let Some(condition) = all.iter_mut().find(|condition| condition.type_ == type_) {
         condition.last_transition_time = Time(seconds(condition.last_transition_time.0));
     }

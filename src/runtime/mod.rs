@@ -1,12 +1,9 @@
-//! What every controller stands on: clients, apply and prune, conditions, backoff, leadership, metrics.
+//! What every controller stands on: clients, apply and prune, backoff, leadership, metrics.
 
 pub mod apply;
 pub mod backoff;
 pub mod client;
-pub mod conditions;
-pub mod contains;
 pub mod controller;
-pub mod error;
 pub mod guarded;
 pub mod hosts;
 pub mod http;
@@ -18,3 +15,5 @@ pub mod ownership;
 pub mod planes;
 pub mod status;
 pub mod telemetry;
+
+pub use crate::machinery::{conditions, contains, error};

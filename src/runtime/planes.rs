@@ -25,13 +25,8 @@ use super::client::ClientFactory;
 use super::error::{Class, Classified};
 use super::metrics::Metrics;
 use super::ownership::Shard;
+use crate::api::OPERATOR_KUBECONFIG;
 use crate::api::common::InstanceRef;
-
-/// Value of the purpose label on Secrets with the operator's kubeconfig for a plane.
-pub const OPERATOR_KUBECONFIG: &str = "operator-kubeconfig";
-
-/// Value of the purpose label on Secrets with the administrator's kubeconfig for a plane.
-pub const ADMIN_KUBECONFIG: &str = "admin-kubeconfig";
 
 /// Key of kubeconfigs in Secrets.
 pub const KUBECONFIG_KEY: &str = "kubeconfig";

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 
@@ -92,7 +93,7 @@ impl Reconcile for AppReconciler {
             Ok(ReconcileState { verdict: Some(verdict), next }) => (verdict, Ok(next)),
             Err(error) => (error.verdict(), Err(error)),
         };
-        verdict.write(&mut status.conditions, app.metadata.generation);
+        verdict.write(&mut status.conditions, app.metadata.generation, Timestamp::now());
         status.observed_generation = app.metadata.generation;
         let written = self.writer.write(app.as_ref(), status).await;
         let next = next?;
@@ -232,5 +233,5 @@ fn tell_unmatched(app: &App, clusters: &[Cluster], conditions: &mut Vec<Conditio
     let unmatched = unmatched(app, clusters);
     let message = (!unmatched.is_empty()).then(|| render_unmatched(&unmatched));
     let problem = message.as_deref().map(|message| (NOTHING_SELECTED, message));
-    set_false_or_remove(conditions, SELECTORS_MATCHED, problem, app.metadata.generation);
+    set_false_or_remove(conditions, SELECTORS_MATCHED, problem, app.metadata.generation, Timestamp::now());
 }

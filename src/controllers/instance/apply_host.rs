@@ -10,12 +10,12 @@ use serde::Serialize;
 
 use crate::api::instance::{DeletionPolicy, KarmadaInstance};
 use crate::chart::Manifest;
+use crate::instance::keys;
 use crate::runtime::apply::{Applied, Change, anybodys};
 
 use super::InstanceController;
 use super::caches::{Host, Named};
 use super::error::InstanceError;
-use super::keys;
 use super::observe::Observed;
 use super::ownership::{Ownership, RETAINED_ANNOTATION, owner, ownership};
 

@@ -21,7 +21,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 
 use crate::api::{INSTANCE_LABEL, KarmadaInstance};
-use crate::runtime::error::chain;
+use crate::machinery::error::chain;
 use crate::runtime::guarded::{Guarded, PAGE};
 use crate::runtime::planes::PromptBackoff;
 

@@ -9,6 +9,7 @@ use kube::core::ApiResource;
 
 use crate::api::KarmadaInstance;
 use crate::chart::{self, Component, Inputs, Names, Stage};
+use crate::instance::{keys, plane};
 use crate::pki::{Entry, Keyring};
 use crate::runtime::planes::Plane;
 
@@ -18,7 +19,7 @@ use super::install_steps::{Progress, Step, next_step};
 use super::observe::Observed;
 use super::plan::{self, Addresses, DesiredHost};
 use super::rollout::{all_available, rollout_status};
-use super::{apply_plane, keys, observe_plane, plane_plan};
+use super::{apply_plane, observe_plane, plane_plan};
 
 /// What a round has found and done.
 #[derive(Clone, Debug)]
@@ -150,7 +151,7 @@ impl InstanceController {
             return Ok(Vec::new());
         }
         let definitions = self.observe_definitions(instance, &plane).await?;
-        let desired = plan::plane_manifests(&inputs, &definitions)?;
+        let desired = plane::manifests(&inputs, &definitions)?;
         let verification = self.plane_records.begin(&plane, &inputs_digest, &desired);
 
         let live = observe_plane::objects(&plane.cache, &desired).await?;

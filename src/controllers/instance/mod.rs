@@ -5,14 +5,12 @@
 
 mod apply_host;
 mod apply_plane;
-pub mod bundle;
 mod bundles;
 mod caches;
 mod error;
 mod fleet;
 mod install;
 mod install_steps;
-mod keys;
 mod observe;
 mod observe_plane;
 mod overview;
@@ -22,7 +20,6 @@ mod plane_plan;
 mod plane_record;
 mod removal_steps;
 mod remove;
-mod render;
 mod rollout;
 mod status;
 
@@ -35,15 +32,14 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinSet;
 
 use crate::api::KarmadaInstance;
+use crate::machinery::error::{Class, Classified as _};
 use crate::runtime::apply::Applier;
 use crate::runtime::controller::{self, Failure, Next, Reconcile};
-use crate::runtime::error::{Class, Classified as _};
 use crate::runtime::guarded::{Guarded, PAGE};
 use crate::runtime::planes::InstanceKey;
 use crate::runtime::status::StatusWriter;
 
 pub use error::InstanceError;
-pub use render::{Rendered, render};
 
 use super::{Context, finalizer};
 use caches::Caches;

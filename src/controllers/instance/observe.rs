@@ -181,7 +181,7 @@ async fn probe(client: &Client) -> Api {
         Ok(Err(kube::Error::Api(status))) => {
             Api::Unreachable(format!("/readyz answers {}: {}", status.code, first_line(&status.message)))
         }
-        Ok(Err(error)) => Api::Unreachable(first_line(&crate::runtime::error::chain(&error))),
+        Ok(Err(error)) => Api::Unreachable(first_line(&crate::machinery::error::chain(&error))),
         Err(_) => Api::Unreachable(format!("/readyz does not answer within {} s", PROBE_TIMEOUT.as_secs())),
     }
 }

@@ -9,14 +9,14 @@ use kube::{Client, ResourceExt as _};
 
 use crate::api::KarmadaInstance;
 use crate::chart::{Component, Manifest};
-use crate::runtime::error::chain;
+use crate::instance::plane::{BUNDLE_ANNOTATION, Definitions, INSTALLATION_LABEL};
+use crate::machinery::error::chain;
 use crate::runtime::planes::Plane;
 use crate::runtime::planes::cache::PlaneCache;
 
 use super::InstanceController;
 use super::error::InstanceError;
-use super::plan::Definitions;
-use super::plane_plan::{BUNDLE_ANNOTATION, INSTALLATION_LABEL, Live, definitions_of, id};
+use super::plane_plan::{Live, definitions_of, id};
 
 /// The API that a plane of profile Full forwards to a component, and its resource.
 const FORWARDED_API: (&str, &str) = ("cluster.karmada.io/v1alpha1", "clusters");

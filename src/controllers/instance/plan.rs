@@ -1,8 +1,7 @@
-//! What is to be written for an instance, in its host cluster and in its plane: from what was observed. Pure.
+//! What is to be written in the host cluster for an instance: from what was observed. Pure.
 
 use std::collections::BTreeMap;
 
-use base64::Engine as _;
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret, Service};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
@@ -11,16 +10,14 @@ use kube::core::ApiResource;
 
 use crate::api::{INSTANCE_LABEL, KarmadaInstance};
 use crate::chart::{self, Component, ETCD_CLIENT_SERVICE, Inputs, Manifest, Names, Stage, component_of};
+use crate::instance::keys;
 use crate::pki::secrets::Data;
 use crate::pki::{Entry, Issuer, Keyring};
 use crate::runtime::apply::typed;
 
-use super::bundles::Sourced;
 use super::caches::Host;
 use super::error::InstanceError;
-use super::keys;
 use super::ownership::{Ownership, owned, ownership};
-use super::plane_plan;
 
 /// What is wanted in the host cluster, once all that it depends on is known.
 pub struct DesiredHost {
@@ -169,47 +166,11 @@ pub fn superfluous(
     owned.filter(|(resource, name, _)| !is_desired(&resource.kind, name)).collect()
 }
 
-/// Where Karmada's definitions come from.
-pub enum Definitions {
-    /// Those of profile Compact.
-    BuiltIn,
-    /// Those of a bundle.
-    Bundle(Sourced),
-    /// The plane goes on with those that it has.
-    Kept,
-}
-
 /// Changes whenever the objects inside the plane might, apart from the bundle behind a ConfigMap.
 #[must_use]
 pub fn inputs_digest(inputs: &Inputs<'_>) -> String {
     let spec = serde_json::to_string(&inputs.instance.spec).unwrap_or_default();
     chart::digest([spec.as_bytes(), inputs.engine_image.as_bytes(), inputs.ca.as_bytes()])
-}
-
-/// The objects inside the plane.
-pub fn plane_manifests(inputs: &Inputs<'_>, definitions: &Definitions) -> Result<Vec<Manifest>, InstanceError> {
-    let mut manifests = match definitions {
-        Definitions::BuiltIn => crate::karmada::definitions().into_iter().map(Manifest::from).collect(),
-        Definitions::Bundle(sourced) => bundled(inputs, sourced)?,
-        Definitions::Kept => Vec::new(),
-    };
-    manifests.append(&mut chart::plane(inputs)?);
-    plane_plan::mark(&mut manifests);
-    chart::seal(&mut manifests)?;
-    Ok(manifests)
-}
-
-/// The definitions of a bundle, each with the version of the bundle.
-fn bundled(inputs: &Inputs<'_>, sourced: &Sourced) -> Result<Vec<Manifest>, InstanceError> {
-    let names = Names::of(inputs.instance);
-    let webhook = names.component(Component::Webhook);
-    let ca = base64::engine::general_purpose::STANDARD.encode(inputs.ca);
-    let definitions = sourced.bundle.definitions(&webhook, names.namespace, &ca)?;
-    let mut manifests: Vec<Manifest> = definitions.into_iter().map(Manifest::from).collect();
-    for manifest in &mut manifests {
-        manifest.annotate(plane_plan::BUNDLE_ANNOTATION, sourced.version.clone());
-    }
-    Ok(manifests)
 }
 
 #[cfg(test)]

@@ -8,15 +8,9 @@ use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use kube::core::ApiResource;
 
-use crate::api::{MANAGED_BY, MANAGED_BY_LABEL};
 use crate::chart::{self, Manifest};
+use crate::instance::plane::INSTALLATION_LABEL;
 use crate::runtime::planes::PlaneEvent;
-
-/// Label on what belongs to the plane's installation itself; value `true`.
-pub const INSTALLATION_LABEL: &str = "airdock.dev/installation";
-
-/// Annotation on definitions with the bundle that they come from.
-pub const BUNDLE_ANNOTATION: &str = "airdock.dev/bundle";
 
 /// Annotation with the time at which the plane was last asked to establish a definition.
 pub const ESTABLISH_ANNOTATION: &str = "airdock.dev/establish-requested-at";
@@ -29,15 +23,6 @@ pub type Live = BTreeMap<String, (ApiResource, DynamicObject)>;
 
 /// Version at which each object was last verified, by [`id`].
 pub type Verified = HashMap<String, String>;
-
-/// Marks objects as part of a plane's installation.
-pub fn mark(manifests: &mut [Manifest]) {
-    for manifest in manifests {
-        let labels = manifest.metadata_mut().labels.get_or_insert_default();
-        labels.insert(MANAGED_BY_LABEL.to_owned(), MANAGED_BY.to_owned());
-        labels.insert(INSTALLATION_LABEL.to_owned(), "true".to_owned());
-    }
-}
 
 /// What is missing, or has changed since it was verified: namespaces first, since others live in them; the order within
 /// each of the two groups does not matter.

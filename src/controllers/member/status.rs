@@ -1,6 +1,7 @@
 //! What a membership says of itself. Pure.
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::jiff::Timestamp;
 
 use super::error::Error;
 use crate::api::common::{Capacity, ReadyCount};
@@ -65,7 +66,7 @@ pub fn status(
         Ok(progress) => verdict(progress, cluster.as_ref()),
         Err(error) => Verdict::of_error(error),
     };
-    verdict.write(&mut status.conditions, generation);
+    verdict.write(&mut status.conditions, generation, Timestamp::now());
     status
 }
 

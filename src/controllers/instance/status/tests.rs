@@ -2,9 +2,9 @@ use super::*;
 use crate::api::common::condition::{READY, RECONCILING, STALLED};
 use crate::chart::ChartError;
 use crate::chart::tests::instance;
-use crate::controllers::instance::bundle::BundleError;
 use crate::controllers::instance::observe::Observed;
-use crate::runtime::conditions::{find, is_true};
+use crate::instance::bundle::BundleError;
+use crate::machinery::conditions::{find, is_true};
 use serde_json::json;
 use std::sync::Arc;
 

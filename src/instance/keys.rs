@@ -7,12 +7,11 @@ use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::api::instance::{KarmadaInstance, Profile};
-use crate::api::{INSTANCE_LABEL, MANAGED_BY, MANAGED_BY_LABEL, PURPOSE_LABEL};
+use crate::api::{ADMIN_KUBECONFIG, INSTANCE_LABEL, MANAGED_BY, MANAGED_BY_LABEL, OPERATOR_KUBECONFIG, PURPOSE_LABEL};
 use crate::chart::{ADMIN_USER, Component, ENGINE_USER, ETCD_CLIENT_SERVICE, Names, enabled, service_address};
 use crate::karmada::SYSTEM_NAMESPACE;
 use crate::pki::secrets::{Data, key};
 use crate::pki::{Content, Entry, Issuer, Leaf, Lifetimes, PkiError};
-use crate::runtime::planes::{ADMIN_KUBECONFIG, OPERATOR_KUBECONFIG};
 
 /// The group that may do everything in a plane. Upstream's components need it: they are tested with nothing less.
 const MASTERS: Option<&str> = Some("system:masters");
