@@ -12,7 +12,7 @@ use std::time::Duration;
 use airdock::api::MultiCloudApp;
 use airdock::controllers::app;
 use airdock::karmada::{OverridePolicy, PropagationPolicy, ResourceBinding};
-use airdock::runtime::conditions::find;
+use airdock::machinery::conditions::find;
 use harness::crash::{FaultInjector, Moment};
 use harness::operator::Operator;
 use harness::{ApiServer, Etcd, eventually, objects};

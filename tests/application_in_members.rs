@@ -13,7 +13,7 @@ use airdock::api::MultiCloudApp;
 use airdock::controllers::app;
 use airdock::engine;
 use airdock::karmada::CLUSTER_NAMESPACE;
-use airdock::runtime::conditions::find;
+use airdock::machinery::conditions::find;
 use airdock::runtime::metrics::Metrics;
 use harness::crash::FaultInjector;
 use harness::operator::Operator;
@@ -38,7 +38,7 @@ async fn fleet(host: &ApiServer, members: &[ApiServer]) {
             &client,
             json!({
                 "apiVersion": "v1", "kind": "Secret", "metadata": {"name": member.name, "namespace": CLUSTER_NAMESPACE},
-                "data": {"token": objects::encoded(ADMIN), "caBundle": objects::encoded(&member.authority)},
+                "data": {"token": objects::encoded(ADMIN), "caBundle": objects::encoded(&member.ca)},
             }),
         )
         .await;

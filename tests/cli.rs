@@ -20,10 +20,10 @@ fn command(arguments: &[&str]) -> Command {
 }
 
 fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
-    told(command(arguments).output().unwrap())
+    captured(command(arguments).output().unwrap())
 }
 
-fn told(output: Output) -> (Option<i32>, String, String) {
+fn captured(output: Output) -> (Option<i32>, String, String) {
     let text = |bytes| String::from_utf8(bytes).unwrap();
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
@@ -97,7 +97,11 @@ fn a_reader_that_has_seen_enough_is_no_error() {
         let (reader, writer) = std::io::pipe().unwrap();
         drop(reader);
         let output = command(arguments).stdout(writer).stderr(Stdio::piped()).spawn().unwrap();
-        assert_eq!(told(output.wait_with_output().unwrap()), (Some(0), String::new(), String::new()), "{arguments:?}");
+        assert_eq!(
+            captured(output.wait_with_output().unwrap()),
+            (Some(0), String::new(), String::new()),
+            "{arguments:?}"
+        );
     }
 }
 
@@ -112,7 +116,7 @@ fn people_get_text_and_programs_json() {
     ] {
         let mut command = command(arguments);
         let (_, _, errors) =
-            told(command.env("AIRDOCK_LOG", "a=b=c").env("KUBECONFIG", "no-such-file").output().unwrap());
+            captured(command.env("AIRDOCK_LOG", "a=b=c").env("KUBECONFIG", "no-such-file").output().unwrap());
         let first = errors.lines().find(|line| line.contains("not understood")).unwrap_or_else(|| panic!("{errors}"));
         assert_eq!(serde_json::from_str::<serde_json::Value>(first).is_ok(), json, "{arguments:?}: {first}");
     }
@@ -120,7 +124,8 @@ fn people_get_text_and_programs_json() {
 
 #[test]
 fn kubectl_finds_it_as_a_plugin() {
-    let (code, help, _) = told(command(&["plan", "--help"]).arg0("/usr/local/bin/kubectl-airdock").output().unwrap());
+    let (code, help, _) =
+        captured(command(&["plan", "--help"]).arg0("/usr/local/bin/kubectl-airdock").output().unwrap());
     assert_eq!(code, Some(0));
     assert!(help.contains("Usage: kubectl airdock plan "), "{help}");
 }

@@ -31,7 +31,7 @@ async fn issue_tokens(member: &Client, join: &MemberClusterJoin) {
             found.map(|_| ()).ok_or_else(|| "is not there".to_owned())
         })
         .await;
-        let data = json!({"token": objects::encoded("token"), "ca.crt": objects::encoded("authority")});
+        let data = json!({"token": objects::encoded("token"), "ca.crt": objects::encoded("ca")});
         objects::merge(member, "v1", "Secret", CLUSTER_NAMESPACE, &name, json!({ "data": data })).await;
     }
 }

@@ -33,7 +33,7 @@ pub async fn run(report: &mut Report) {
         let client = server.client();
         objects::define(&client, &definition).await;
         objects::namespace(&client, FLOOR_NAMESPACE).await;
-        objects::join(&plane.client, &server.name, &server.url(), &server.authority, "bench").await;
+        objects::join(&plane.client, &server.name, &server.url(), &server.ca, "bench").await;
         members.push(client);
     }
     plane.propagate(&[("bench.airdock.dev/v1", "Widget")]).await;

@@ -35,8 +35,8 @@ pub async fn run(report: &mut Report) {
     let at_rest = (engine.cpu() - before).as_secs_f64() / REST.as_secs_f64();
     report.note(&format!("{what}: engine CPU at rest"), format!("{:.1} ms in a second", 1000.0 * at_rest));
     fleet.forget_writes();
-    for (well, ready) in [(false, "False"), (true, "True")].repeat(FLIPS) {
-        let spent = flip(&fleet, &engine, well, ready, at_rest).await;
+    for (answers, ready) in [(false, "False"), (true, "True")].repeat(FLIPS) {
+        let spent = flip(&fleet, &engine, answers, ready, at_rest).await;
         report.add(&format!("{what}: engine CPU for one cluster's Ready={ready}"), spent);
     }
     for ready in ["False", "True"] {
@@ -47,11 +47,11 @@ pub async fn run(report: &mut Report) {
     report.note(&format!("{what}: writes to members in {} flips", 2 * FLIPS), fleet.writes().to_string());
 }
 
-/// Makes a cluster well or not; tells what the engine spent until it was quiet, without what it spends at rest.
-async fn flip(fleet: &Fleet, engine: &EngineProcess, well: bool, ready: &str, at_rest: f64) -> Duration {
+/// Makes a cluster ready or not; returns what the engine spent until it was quiet, without what it spends at rest.
+async fn flip(fleet: &Fleet, engine: &EngineProcess, answers: bool, ready: &str, at_rest: f64) -> Duration {
     let (started, before) = (Instant::now(), engine.cpu());
     let member = &fleet.members[0];
-    member.set_well(well);
+    member.set_ready(answers);
     eventually(&format!("cluster {} is Ready={ready}", member.name), Duration::from_secs(60), async || {
         let api = objects::api(&fleet.plane.client, "cluster.karmada.io/v1alpha1", "Cluster", "");
         let cluster = serde_json::to_value(api.get(&member.name).await.unwrap()).unwrap();

@@ -46,7 +46,7 @@ pub struct Profile {
     groups: Bytes,
     certificate: CertificateDer<'static>,
     key: Vec<u8>,
-    /// Certificate authority of all of them, in PEM.
+    /// CA certificate of all of them, in PEM.
     pub ca: String,
 }
 
@@ -89,7 +89,7 @@ pub struct SimulatedMember {
 struct Server {
     profile: Arc<Profile>,
     store: Mutex<Store>,
-    well: AtomicBool,
+    ready: AtomicBool,
     writes: AtomicUsize,
     named: Mutex<Vec<String>>,
 }
@@ -109,7 +109,7 @@ impl SimulatedMember {
         let state = Arc::new(Server {
             profile: profile.clone(),
             store: Mutex::new(store),
-            well: AtomicBool::new(true),
+            ready: AtomicBool::new(true),
             writes: AtomicUsize::new(0),
             named: Mutex::default(),
         });
@@ -153,8 +153,8 @@ impl SimulatedMember {
     }
 
     /// Makes its health endpoint answer, or refuse.
-    pub fn set_well(&self, well: bool) {
-        self.state.well.store(well, Ordering::SeqCst);
+    pub fn set_ready(&self, ready: bool) {
+        self.state.ready.store(ready, Ordering::SeqCst);
     }
 }
 
@@ -227,7 +227,7 @@ async fn serve(State(server): State<Arc<Server>>, request: Request) -> Response 
         server.named.lock().unwrap().push(format!("{} {path}", parts.method));
     }
     match path {
-        "/readyz" | "/livez" | "/healthz" if server.well.load(Ordering::SeqCst) => return "ok".into_response(),
+        "/readyz" | "/livez" | "/healthz" if server.ready.load(Ordering::SeqCst) => return "ok".into_response(),
         "/readyz" | "/livez" | "/healthz" => {
             let text = "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed";
             return (StatusCode::INTERNAL_SERVER_ERROR, text).into_response();

@@ -24,7 +24,7 @@ const NAMESPACES: [&str; 3] = ["soak-a", "soak-b", "soak-c"];
 /// Names of templates, by kind and namespace.
 const NAMES: u32 = 50;
 
-/// How soon all must be right after everything is well.
+/// How soon all must be right after everything is ready.
 const RIGHT_WITHIN: Duration = Duration::from_secs(180);
 
 /// Kind, namespace and name of a template.
@@ -47,7 +47,7 @@ impl Fleet {
         let mut servers: Vec<ApiServer> = MEMBERS.iter().map(|name| ApiServer::start(&plane.etcd, name)).collect();
         for server in &mut servers {
             server.ready().await;
-            objects::join(&plane.client, &server.name, &server.url(), &server.authority, "soak").await;
+            objects::join(&plane.client, &server.name, &server.url(), &server.ca, "soak").await;
         }
         for namespace in NAMESPACES {
             objects::namespace(&plane.client, namespace).await;

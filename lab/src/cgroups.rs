@@ -126,7 +126,7 @@ fn groups() -> Vec<PathBuf> {
 pub fn processes() -> BTreeSet<u32> {
     let mut pids = BTreeSet::new();
     for group in groups() {
-        visit(&group, &mut |dir| {
+        walk(&group, &mut |dir| {
             let text = fs::read_to_string(dir.join("cgroup.procs")).unwrap_or_default();
             pids.extend(text.lines().filter_map(|line| line.parse::<u32>().ok()));
         });
@@ -143,7 +143,7 @@ pub fn remove() -> Result<()> {
     for group in groups() {
         while group.exists() {
             let mut failed = Ok(());
-            visit(&group, &mut |dir| {
+            walk(&group, &mut |dir| {
                 let removed = fs::remove_dir(dir).during(format!("removing the control group {}", dir.display()));
                 if failed.is_ok() && dir.exists() {
                     failed = removed;
@@ -159,10 +159,10 @@ pub fn remove() -> Result<()> {
 }
 
 /// Children before parents, the order in which groups can be removed.
-fn visit(dir: &Path, each: &mut dyn FnMut(&Path)) {
+fn walk(dir: &Path, each: &mut dyn FnMut(&Path)) {
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
         if entry.file_type().is_ok_and(|t| t.is_dir()) {
-            visit(&entry.path(), each);
+            walk(&entry.path(), each);
         }
     }
     each(dir);

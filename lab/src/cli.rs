@@ -37,7 +37,7 @@ enum Command {
         #[arg(long)]
         purge: bool,
     },
-    /// Show the parts of the lab; fails when one is not well.
+    /// Show the parts of the lab; fails when one is not ready.
     Status {
         /// How to print it.
         #[arg(short, long, value_enum, default_value_t)]
@@ -151,7 +151,7 @@ impl Cli {
         matches!(self.command, Command::Exporter)
     }
 
-    /// Does what was asked. `Ok(false)` means: done, but all is not well.
+    /// Does what was asked. `Ok(false)` means: done, but not everything is ready.
     pub async fn run(self) -> Result<bool> {
         let layout = Layout::new(&self.dir)?;
         let progress = Progress::new();

@@ -9,13 +9,13 @@ use crate::failure::{During, Failure, Result};
 use crate::pki::Pair;
 
 /// A kubeconfig with everything inlined.
-pub fn inline(cluster: &str, server: &str, authority: &str, client: &Pair) -> Result<String> {
+pub fn inline(cluster: &str, server: &str, ca: &str, client: &Pair) -> Result<String> {
     let config = json!({
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": cluster, "cluster": {
             "server": server,
-            "certificate-authority-data": STANDARD.encode(authority),
+            "certificate-authority-data": STANDARD.encode(ca),
         }}],
         "users": [{"name": "admin", "user": {
             "client-certificate-data": STANDARD.encode(&client.cert),

@@ -1,4 +1,4 @@
-//! The clusters' certificates: an authority per cluster and leaves for its
+//! The clusters' certificates: a CA per cluster and leaves for its
 //! parts. They last as long as the lab, so nothing here renews.
 
 use std::net::IpAddr;
@@ -31,22 +31,22 @@ pub struct Subject<'a> {
     pub addresses: &'a [IpAddr],
 }
 
-/// Makes a new authority.
-pub fn authority(name: &str) -> Result<Pair> {
-    let key = KeyPair::generate().during("making an authority's key")?;
+/// Makes a new CA.
+pub fn ca(name: &str) -> Result<Pair> {
+    let key = KeyPair::generate().during("making a CA's key")?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
-    let cert = params.self_signed(&key).during("signing an authority")?;
+    let cert = params.self_signed(&key).during("signing a CA")?;
     Ok(Pair { cert: cert.pem(), key: key.serialize_pem() })
 }
 
 /// Signs a leaf that serves and calls.
-pub fn leaf(authority: &Pair, subject: &Subject<'_>) -> Result<Pair> {
-    let signer = KeyPair::from_pem(&authority.key).during("reading the authority's key")?;
-    let issuer = Issuer::from_ca_cert_pem(&authority.cert, signer).during("reading the authority")?;
+pub fn leaf(ca: &Pair, subject: &Subject<'_>) -> Result<Pair> {
+    let signer = KeyPair::from_pem(&ca.key).during("reading the CA's key")?;
+    let issuer = Issuer::from_ca_cert_pem(&ca.cert, signer).during("reading the CA")?;
     let key = KeyPair::generate().during("making a key")?;
     let mut params = CertificateParams::new(subject.names.to_vec()).during("naming a certificate")?;
     params.subject_alt_names.extend(subject.addresses.iter().map(|ip| SanType::IpAddress(*ip)));
@@ -74,8 +74,8 @@ mod tests {
     use x509_parser::prelude::*;
 
     #[test]
-    fn a_leaf_carries_its_subject_and_verifies_against_its_authority() {
-        let ca = authority("lab").unwrap();
+    fn a_leaf_carries_its_subject_and_verifies_against_its_ca() {
+        let ca = ca("lab").unwrap();
         let pair = leaf(
             &ca,
             &Subject {

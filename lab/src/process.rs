@@ -2,7 +2,7 @@
 //! network namespace, remembered by pid file, logging to a file.
 //!
 //! A pid file holds the pid and the process's start time, so that a stale file
-//! never points at a stranger that inherited the number.
+//! never points at another process that has got the number since.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};

@@ -51,3 +51,9 @@ pub const PERMISSION_NAMESPACE_LABEL: &str = "airdock.dev/permission-namespace";
 
 /// Label that tells what a Secret holds, for example `admin-kubeconfig`.
 pub const PURPOSE_LABEL: &str = "airdock.dev/purpose";
+
+/// Value of the purpose label on Secrets with the operator's kubeconfig for a plane.
+pub const OPERATOR_KUBECONFIG: &str = "operator-kubeconfig";
+
+/// Value of the purpose label on Secrets with the administrator's kubeconfig for a plane.
+pub const ADMIN_KUBECONFIG: &str = "admin-kubeconfig";

@@ -37,8 +37,8 @@ pub const RENDERED_ANNOTATION: &str = "airdock.dev/rendered";
 /// Annotation on pods with a digest of the Secrets they mount, so that they roll when one changes.
 pub const SECRETS_ANNOTATION: &str = "airdock.dev/secrets";
 
-/// Annotation on etcd's pods with a digest of their authority: members under different authorities shut each other out.
-pub const AUTHORITY_ANNOTATION: &str = "airdock.dev/authority";
+/// Annotation on etcd's pods with a digest of their CA: members under different CAs shut each other out.
+pub const CA_ANNOTATION: &str = "airdock.dev/authority";
 
 static TEMPLATES: Dir<'static> = include_dir!("$CARGO_MANIFEST_DIR/manifests/instance");
 
@@ -101,8 +101,8 @@ pub struct Inputs<'a> {
     pub engine_image: &'a str,
     /// Digest of each Secret's data, by name.
     pub secret_digests: &'a BTreeMap<String, String>,
-    /// Certificate of the main authority, PEM.
-    pub authority: &'a str,
+    /// Certificate of the main CA, PEM.
+    pub ca: &'a str,
     /// Addresses of the Service by which clients reach etcd, once it is there.
     pub etcd_addresses: &'a [String],
 }

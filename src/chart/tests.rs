@@ -27,7 +27,7 @@ fn rendered(instance: &KarmadaInstance) -> Result<Vec<Manifest>, ChartError> {
         instance,
         engine_image: "airdock:test",
         secret_digests: &secret_digests,
-        authority: "CA",
+        ca: "CA",
         etcd_addresses: &[],
     };
     let mut manifests = host(&inputs)?;
@@ -124,7 +124,7 @@ fn no_field_of_a_template_is_lost() {
             instance: &instance,
             engine_image: "airdock:test",
             secret_digests: &secret_digests,
-            authority: "CA",
+            ca: "CA",
             etcd_addresses: &["10.0.0.7".to_owned()],
         };
         let values = Values::new(&inputs);
@@ -141,7 +141,7 @@ fn no_field_of_a_template_is_lost() {
                 for document in render_template(template, &values).unwrap() {
                     let typed = Manifest::from_value(document.clone()).unwrap().to_value().unwrap();
                     assert!(
-                        crate::runtime::contains::contains(&typed, &document),
+                        crate::machinery::contains::contains(&typed, &document),
                         "{template} has a field that its kind does not:\n{document:#}\n{typed:#}"
                     );
                 }
@@ -231,7 +231,7 @@ fn clients_of_etcd_are_told_its_address() {
         instance: &i,
         engine_image: "a:1",
         secret_digests: &secret_digests,
-        authority: "CA",
+        ca: "CA",
         etcd_addresses: &addresses,
     };
     let manifests = host(&inputs).unwrap();
@@ -263,7 +263,7 @@ fn a_changed_secret_or_a_removed_field_shows() {
     let (none, some) = (digests(), BTreeMap::from([("east-apiserver".to_owned(), "x".to_owned())]));
     let render = |digests| {
         let inputs =
-            Inputs { instance: &i, engine_image: "a:1", secret_digests: digests, authority: "CA", etcd_addresses: &[] };
+            Inputs { instance: &i, engine_image: "a:1", secret_digests: digests, ca: "CA", etcd_addresses: &[] };
         host(&inputs).unwrap()
     };
     let changed: Vec<String> =

@@ -54,7 +54,7 @@ pub fn mounts(component: Component, profile: Profile) -> Vec<Mount> {
             mount("service-account", "service-account", "/etc/airdock/pki/service-account", &[]),
         ],
         Component::KubeControllerManager => {
-            // Compact signs no certificates, so the authority's key stays out of its pods.
+            // Compact signs no certificates, so the CA's key stays out of its pods.
             let keys: &[&str] = if profile == Profile::Full { &["tls.crt", "tls.key"] } else { &["tls.crt"] };
             vec![
                 kubeconfig(),
@@ -116,7 +116,7 @@ impl<'a> Values<'a> {
         values["adminUser"] = json!(ADMIN_USER);
         values["clusterInfo"] = json!(self.cluster_info());
         values["clusterNamespace"] = json!(crate::karmada::CLUSTER_NAMESPACE);
-        values["authorityBase64"] = json!(STANDARD.encode(self.inputs.authority));
+        values["caBase64"] = json!(STANDARD.encode(self.inputs.ca));
         values["webhookUrl"] = json!(format!("https://{}:443", self.names.host("webhook")));
         values
     }
@@ -142,7 +142,7 @@ impl<'a> Values<'a> {
                 "service": self.names.object("etcd"),
                 "clientService": self.names.object(ETCD_CLIENT_SERVICE),
                 "initialCluster": self.initial_cluster(),
-                "authorityDigest": self.inputs.secret_digests.get(&self.names.object("etcd-ca")).map_or("", String::as_str),
+                "caDigest": self.inputs.secret_digests.get(&self.names.object("etcd-ca")).map_or("", String::as_str),
                 "ephemeral": storage.type_ == StorageType::Ephemeral,
                 "size": storage.size,
                 "storageClass": storage.storage_class_name,
@@ -152,9 +152,9 @@ impl<'a> Values<'a> {
 
     /// Where the plane is, as members learn it before they have credentials.
     fn cluster_info(&self) -> String {
-        let authority = STANDARD.encode(self.inputs.authority);
+        let ca = STANDARD.encode(self.inputs.ca);
         format!(
-            "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: {authority}\n    server: {}\n  \
+            "apiVersion: v1\nclusters:\n- cluster:\n    certificate-authority-data: {ca}\n    server: {}\n  \
              name: \"\"\ncontexts: []\ncurrent-context: \"\"\nkind: Config\npreferences: {{}}\nusers: []\n",
             self.names.api_url()
         )

@@ -16,7 +16,7 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use crate::runtime::error::full;
+use crate::machinery::error::full;
 use crate::runtime::telemetry::{self, LogArgs, LogFormat};
 
 /// Image of the engine of Compact instances, unless another is named: this version's.

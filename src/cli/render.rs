@@ -9,7 +9,7 @@ use super::input::{self, InputError};
 use super::output::{self, Form, OutputError};
 use crate::api::KarmadaInstance;
 use crate::chart::Manifest;
-use crate::controllers::instance::{InstanceError, render};
+use crate::instance::{ManifestError, render};
 
 /// Flags of `airdock render`.
 #[derive(Args, Clone, Debug)]
@@ -39,7 +39,7 @@ pub enum RenderError {
     NoInstance,
     /// An instance cannot be rendered.
     #[error("KarmadaInstance {0}")]
-    Instance(String, #[source] InstanceError),
+    Instance(String, #[source] ManifestError),
     /// The objects could not be printed.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -65,7 +65,7 @@ pub fn run(args: &RenderArgs) -> Result<(), RenderError> {
     Ok(())
 }
 
-fn rendered(args: &RenderArgs, instance: &KarmadaInstance) -> Result<Vec<Value>, InstanceError> {
+fn rendered(args: &RenderArgs, instance: &KarmadaInstance) -> Result<Vec<Value>, ManifestError> {
     let rendered = render(instance, &args.image)?;
     let manifests = if args.plane { rendered.plane } else { rendered.host };
     Ok(manifests.iter().map(Manifest::to_value).collect::<Result<_, _>>()?)

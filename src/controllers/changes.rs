@@ -9,7 +9,7 @@ use serde::Serialize;
 use super::stamp;
 use crate::api::KarmadaInstance;
 use crate::api::common::condition::READY;
-use crate::runtime::conditions::is_true;
+use crate::machinery::conditions::is_true;
 use crate::runtime::host_cache::HostEvent;
 use crate::runtime::planes::InstanceKey;
 

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::api::KarmadaInstance;
-use crate::runtime::error::{is_conflict, is_not_found};
+use crate::machinery::error::{is_conflict, is_not_found};
 
 /// How long the plane of an instance that is being deleted is tried. The instance waits for those who have something in
 /// it, so that they can take it out; a plane that is broken for good must not hold all of them for ever.

@@ -8,7 +8,6 @@ pub mod changes;
 pub mod finalizer;
 pub mod instance;
 pub mod member;
-pub mod names;
 pub mod permission;
 pub mod stamp;
 pub mod watch;

@@ -19,7 +19,7 @@ use super::rest::{Target, message};
 use super::summary::Capacity;
 use crate::karmada::cluster::{ApiEnablement, ClusterStatus, SyncMode};
 use crate::karmada::{Cluster, DRAINED_CONDITION};
-use crate::runtime::conditions;
+use crate::machinery::conditions;
 
 /// How long changes of nodes and pods are gathered before they are reported.
 const GATHER: Duration = Duration::from_secs(2);
@@ -204,7 +204,7 @@ impl MemberStatus {
 
 /// Sets a condition. The API server keeps whole seconds; what comes back must equal what was sent.
 pub fn set_condition(all: &mut Vec<Condition>, type_: &str, status: &str, reason: &str, message: &str) {
-    conditions::set(all, type_, status, reason, message, None);
+    conditions::set(all, type_, status, reason, message, None, Timestamp::now());
     if let Some(condition) = all.iter_mut().find(|condition| condition.type_ == type_) {
         condition.last_transition_time = Time(seconds(condition.last_transition_time.0));
     }

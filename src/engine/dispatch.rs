@@ -21,7 +21,7 @@ use super::queue::Outcome;
 use super::rest::{Target, is_kind_missing, is_namespace_missing, is_refused, is_unanswered, message};
 use super::vacate::{self, Vacancy};
 use crate::karmada::MANAGED_LABEL;
-use crate::runtime::error::is_conflict;
+use crate::machinery::error::is_conflict;
 
 /// How long an object is left alone that must not be adopted: nothing tells when it goes.
 const CONFLICT_RECHECK: Duration = Duration::from_secs(60);

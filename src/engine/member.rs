@@ -141,7 +141,7 @@ pub(super) async fn run_member(engine: Arc<Engine>, cluster: ClusterName, change
         let session = match &connection {
             Ok(connection) => match engine.factory.connect(connection) {
                 Ok(client) => Ok(Session::new(cluster.clone(), client)),
-                Err(error) => Err(Readiness::unusable("CredentialsInvalid", crate::runtime::error::chain(&error))),
+                Err(error) => Err(Readiness::unusable("CredentialsInvalid", crate::machinery::error::chain(&error))),
             },
             Err(problem) => Err(problem.clone()),
         };

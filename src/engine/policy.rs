@@ -11,7 +11,7 @@ use super::rest::{Rest, Target, is_object_missing, message};
 use crate::karmada::POLICY_FINALIZERS;
 use crate::karmada::compatibility::{Kind, refusal};
 use crate::karmada::policy::{OverrideSpec, PropagationSpec};
-use crate::runtime::error::is_conflict;
+use crate::machinery::error::is_conflict;
 use crate::runtime::guarded::omitted;
 
 /// Reason of the event about a policy that cannot be acted on.

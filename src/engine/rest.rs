@@ -6,7 +6,7 @@ use kube::core::{ApiResource, Status};
 use serde_json::{Value, json};
 
 /// What people read of an error.
-pub use crate::runtime::error::chain as message;
+pub use crate::machinery::error::chain as message;
 use crate::runtime::guarded::read_any;
 
 /// Field manager of everything that the engine writes.

@@ -25,8 +25,8 @@ use crate::karmada::policy::ResourceSelector;
 use crate::karmada::{
     CLUSTER_POLICY_PERMANENT_ID_LABEL, ClusterResourceBinding, POLICY_PERMANENT_ID_LABEL, ResourceBinding,
 };
+use crate::machinery::error::is_conflict;
 use crate::placement::{self, Claim, ClusterView, Previous};
-use crate::runtime::error::is_conflict;
 
 /// What is to be done about a binding.
 #[derive(Debug)]

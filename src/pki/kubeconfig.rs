@@ -15,8 +15,8 @@ pub struct Kubeconfig<'a> {
     pub user: &'a str,
     /// Address of the API server.
     pub server: &'a str,
-    /// Certificate of the authority that the API server's is checked with.
-    pub authority: &'a str,
+    /// Certificate of the CA that the API server's is checked with.
+    pub ca: &'a str,
     /// The client's certificate and key.
     pub client: &'a Pair,
 }
@@ -31,7 +31,7 @@ impl Kubeconfig<'_> {
                 "name": self.context,
                 "cluster": {
                     "server": self.server,
-                    "certificate-authority-data": STANDARD.encode(self.authority),
+                    "certificate-authority-data": STANDARD.encode(self.ca),
                 },
             }],
             "users": [{
@@ -69,7 +69,7 @@ mod tests {
             context: "east",
             user: "admin",
             server: "https://east-apiserver.ns.svc:5443",
-            authority: "CA",
+            ca: "CA",
             client: &pair,
         }
         .render()

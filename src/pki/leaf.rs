@@ -1,4 +1,4 @@
-//! Certificates that authorities issue, and when they are to be replaced.
+//! Certificates that CAs issue, and when they are to be replaced.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use rcgen::{
 use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{Authority, Pair, PkiError};
+use super::{Ca, Pair, PkiError};
 
 /// What a certificate is to say.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -34,8 +34,8 @@ pub struct Leaf {
 pub enum Replacement {
     /// It is not there, or cannot be read, or the key is not its own.
     Unusable,
-    /// Its authority is another.
-    Authority,
+    /// Its CA is another.
+    Ca,
     /// It is about to end.
     Expiring,
     /// It would outlive what is now allowed.
@@ -112,7 +112,7 @@ impl Leaf {
     pub fn replacement(
         &self,
         pair: Option<&Pair>,
-        authority: &Authority,
+        ca: &Ca,
         now: Timestamp,
         hours: i64,
         renew_before_hours: i64,
@@ -125,16 +125,16 @@ impl Leaf {
         if !own_key {
             return Some(Replacement::Unusable);
         }
-        let issuer = CertificateDetails::read(authority.certificate());
+        let issuer = CertificateDetails::read(ca.certificate());
         let same_issuer = issuer.is_some_and(|issuer| {
             details.authority_key_id.is_some() && details.authority_key_id == issuer.subject_key_id
         });
         if !same_issuer {
-            return Some(Replacement::Authority);
+            return Some(Replacement::Ca);
         }
-        // A certificate that ends with its authority gains nothing from being renewed.
+        // A certificate that ends with its CA gains nothing from being renewed.
         let renew_at = details.not_after.saturating_sub(renew_before_hours.hours()).unwrap_or(Timestamp::MIN);
-        if now >= renew_at && details.not_after < authority.not_after() {
+        if now >= renew_at && details.not_after < ca.not_after() {
             return Some(Replacement::Expiring);
         }
         // A minute's grace, for the time between reading the clock and signing.
@@ -161,7 +161,7 @@ fn is_dns_name(name: &str) -> bool {
 /// What a certificate says.
 pub(super) struct CertificateDetails {
     pub leaf: Leaf,
-    pub is_authority: bool,
+    pub is_ca: bool,
     pub not_after: Timestamp,
     pub public_key: Vec<u8>,
     subject_key_id: Option<Vec<u8>>,
@@ -175,7 +175,7 @@ impl CertificateDetails {
         let (_, certificate) = X509Certificate::from_der(&block.contents).ok()?;
         let mut details = Self {
             leaf: Leaf::default(),
-            is_authority: certificate.is_ca(),
+            is_ca: certificate.is_ca(),
             not_after: Timestamp::from_second(certificate.validity().not_after.timestamp()).ok()?,
             public_key: certificate.public_key().subject_public_key.data.to_vec(),
             subject_key_id: None,
@@ -242,51 +242,48 @@ mod tests {
     #[test]
     fn a_fresh_certificate_says_what_was_asked() {
         let now = at("2026-01-01T00:00:00Z");
-        let authority = Authority::create("ca", now).unwrap();
+        let ca = Ca::create("ca", now).unwrap();
         for leaf in [serving(), serving().and_client(), Leaf::client("u", Some("g"))] {
-            let pair = authority.issue(&leaf, now, YEAR).unwrap();
+            let pair = ca.issue(&leaf, now, YEAR).unwrap();
             let details = CertificateDetails::read(&pair.certificate).unwrap();
             assert_eq!(details.leaf, leaf);
             assert_eq!(details.not_after, at("2027-01-01T00:00:00Z"));
-            assert_eq!(leaf.replacement(Some(&pair), &authority, now, YEAR, MONTH), None);
+            assert_eq!(leaf.replacement(Some(&pair), &ca, now, YEAR, MONTH), None);
         }
     }
 
     #[test]
     fn is_replaced_when_and_only_when_needed() {
         let now = at("2026-01-01T00:00:00Z");
-        let authority = Authority::create("ca", now).unwrap();
-        let pair = authority.issue(&serving(), now, YEAR).unwrap();
-        let replacement = |leaf: &Leaf, pair: &Pair, authority: &Authority, at: Timestamp, hours| {
-            leaf.replacement(Some(pair), authority, at, hours, MONTH)
+        let ca = Ca::create("ca", now).unwrap();
+        let pair = ca.issue(&serving(), now, YEAR).unwrap();
+        let replacement = |leaf: &Leaf, pair: &Pair, ca: &Ca, at: Timestamp, hours| {
+            leaf.replacement(Some(pair), ca, at, hours, MONTH)
         };
         let same = serving();
-        assert_eq!(replacement(&same, &pair, &authority, at("2026-12-01T23:59:59Z"), YEAR), None);
-        assert_eq!(
-            replacement(&same, &pair, &authority, at("2026-12-02T00:00:00Z"), YEAR),
-            Some(Replacement::Expiring)
-        );
-        assert_eq!(replacement(&same, &pair, &authority, now, 24), Some(Replacement::TooLong));
-        let other = Authority::create("ca", now).unwrap();
-        assert_eq!(replacement(&same, &pair, &other, now, YEAR), Some(Replacement::Authority));
+        assert_eq!(replacement(&same, &pair, &ca, at("2026-12-01T23:59:59Z"), YEAR), None);
+        assert_eq!(replacement(&same, &pair, &ca, at("2026-12-02T00:00:00Z"), YEAR), Some(Replacement::Expiring));
+        assert_eq!(replacement(&same, &pair, &ca, now, 24), Some(Replacement::TooLong));
+        let other = Ca::create("ca", now).unwrap();
+        assert_eq!(replacement(&same, &pair, &other, now, YEAR), Some(Replacement::Ca));
         let mut more = serving();
         more.names.insert("c".into());
-        assert_eq!(replacement(&more, &pair, &authority, now, YEAR), Some(Replacement::Content));
-        assert_eq!(replacement(&serving().and_client(), &pair, &authority, now, YEAR), Some(Replacement::Content));
-        let foreign_key = Pair { key: authority.pair().key.clone(), ..pair.clone() };
-        assert_eq!(replacement(&same, &foreign_key, &authority, now, YEAR), Some(Replacement::Unusable));
-        assert_eq!(same.replacement(None, &authority, now, YEAR, MONTH), Some(Replacement::Unusable));
+        assert_eq!(replacement(&more, &pair, &ca, now, YEAR), Some(Replacement::Content));
+        assert_eq!(replacement(&serving().and_client(), &pair, &ca, now, YEAR), Some(Replacement::Content));
+        let foreign_key = Pair { key: ca.pair().key.clone(), ..pair.clone() };
+        assert_eq!(replacement(&same, &foreign_key, &ca, now, YEAR), Some(Replacement::Unusable));
+        assert_eq!(same.replacement(None, &ca, now, YEAR, MONTH), Some(Replacement::Unusable));
     }
 
     #[test]
-    fn ends_with_its_authority_at_the_latest() {
+    fn ends_with_its_ca_at_the_latest() {
         let now = at("2026-01-01T00:00:00Z");
-        let authority = Authority::create("ca", now).unwrap();
+        let ca = Ca::create("ca", now).unwrap();
         let late = at("2035-12-01T00:00:00Z");
-        let pair = authority.issue(&serving(), late, YEAR).unwrap();
-        assert_eq!(CertificateDetails::read(&pair.certificate).unwrap().not_after, authority.not_after());
+        let pair = ca.issue(&serving(), late, YEAR).unwrap();
+        assert_eq!(CertificateDetails::read(&pair.certificate).unwrap().not_after, ca.not_after());
         // Renewing would change nothing, so it must not be tried again and again.
-        assert_eq!(serving().replacement(Some(&pair), &authority, late, YEAR, MONTH), None);
+        assert_eq!(serving().replacement(Some(&pair), &ca, late, YEAR, MONTH), None);
     }
 
     #[test]

@@ -1,15 +1,15 @@
 //! The keys and certificates of an instance. Pure but for the randomness of keys: time comes in as an argument.
 //!
-//! Three authorities that do not vouch for one another: the main one (API server, clients, webhooks), the one for the
+//! Three CAs that do not vouch for one another: the main one (API server, clients, webhooks), the one for the
 //! front proxy (whoever holds its certificates may name any user), and the one for etcd. Tokens of service accounts
 //! are signed with a key of their own, so that renewing a certificate never voids them.
 
-mod authority;
+mod ca;
 mod kubeconfig;
 mod leaf;
 pub mod secrets;
 
-pub use authority::Authority;
+pub use ca::Ca;
 pub use kubeconfig::Kubeconfig;
 pub use leaf::{Leaf, Replacement};
 pub use secrets::{CertificateInfo, Content, Entry, Issuer, Keyring, Lifetimes};
@@ -31,9 +31,9 @@ pub enum PkiError {
         #[source]
         source: rcgen::Error,
     },
-    /// An authority that is there cannot be used.
+    /// A CA that is there cannot be used.
     #[error("certificate authority is not usable: {problem}")]
-    Authority {
+    Ca {
         /// What is wrong with it.
         problem: &'static str,
     },

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use k8s_openapi::jiff::Timestamp;
 use rcgen::KeyPair;
 
-use super::{Authority, Kubeconfig, Leaf, Pair, PkiError, Replacement, kubeconfig, leaf};
+use super::{Ca, Kubeconfig, Leaf, Pair, PkiError, Replacement, kubeconfig, leaf};
 
 /// Keys of the Secrets' data.
 pub mod key {
@@ -13,8 +13,8 @@ pub mod key {
     pub const CERTIFICATE: &str = "tls.crt";
     /// Its private key.
     pub const PRIVATE_KEY: &str = "tls.key";
-    /// The certificate of the authority behind it.
-    pub const AUTHORITY: &str = "ca.crt";
+    /// The certificate of the CA behind it.
+    pub const CA: &str = "ca.crt";
     /// The key that signs the tokens of service accounts.
     pub const TOKEN_SIGNING_KEY: &str = "sa.key";
     /// The key that they are checked with.
@@ -26,7 +26,7 @@ pub mod key {
 /// Data of a Secret.
 pub type Data = BTreeMap<String, Vec<u8>>;
 
-/// One of the three authorities of an instance.
+/// One of the three CAs of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Issuer {
     /// Vouches for the API server, webhooks and clients.
@@ -40,8 +40,8 @@ pub enum Issuer {
 /// What a Secret holds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
-    /// An authority.
-    Authority {
+    /// A CA.
+    Ca {
         /// Which.
         issuer: Issuer,
         /// Its common name.
@@ -49,14 +49,14 @@ pub enum Content {
     },
     /// The key pair for the tokens of service accounts.
     TokenKey,
-    /// A certificate, its key and the certificate of its authority.
+    /// A certificate, its key and the certificate of its CA.
     Certificate {
         /// Who signs it.
         issuer: Issuer,
         /// What it says.
         leaf: Leaf,
     },
-    /// A kubeconfig with a client certificate of its own, signed by the main authority.
+    /// A kubeconfig with a client certificate of its own, signed by the main CA.
     Kubeconfig {
         /// Who the client is.
         leaf: Leaf,
@@ -103,10 +103,10 @@ pub struct CertificateInfo {
 pub struct Keyring {
     /// Data of each Secret, by name.
     pub secrets: BTreeMap<String, Data>,
-    /// Every certificate and when it ends, authorities first.
+    /// Every certificate and when it ends, CAs first.
     pub certificates: Vec<CertificateInfo>,
-    /// Certificate of each authority.
-    pub authorities: BTreeMap<Issuer, String>,
+    /// Certificate of each CA.
+    pub cas: BTreeMap<Issuer, String>,
     /// Purposes whose content is new, and why.
     pub replaced: Vec<(String, Replacement)>,
 }
@@ -130,11 +130,11 @@ impl Keyring {
         now: Timestamp,
     ) -> Result<Self, PkiError> {
         let mut ring = Self::default();
-        let authorities = ring.authorities(entries, existing, now)?;
+        let cas = ring.cas(entries, existing, now)?;
         for entry in entries {
             let present = existing.get(&entry.name);
             match &entry.content {
-                Content::Authority { .. } => {}
+                Content::Ca { .. } => {}
                 Content::TokenKey => {
                     let data = match present.filter(|data| is_token_key(data)) {
                         Some(data) => only(data, &[key::TOKEN_SIGNING_KEY, key::TOKEN_PUBLIC_KEY]),
@@ -146,22 +146,17 @@ impl Keyring {
                     ring.secrets.insert(entry.name.clone(), data);
                 }
                 Content::Certificate { issuer, leaf } => {
-                    let authority = authority(&authorities, *issuer)?;
+                    let ca = ca(&cas, *issuer)?;
                     let pair = present.and_then(pair);
-                    let pair = ring.current(entry, leaf, pair, authority, lifetimes, now)?;
-                    ring.secrets.insert(entry.name.clone(), tls_data(&pair, authority.certificate()));
+                    let pair = ring.current(entry, leaf, pair, ca, lifetimes, now)?;
+                    ring.secrets.insert(entry.name.clone(), tls_data(&pair, ca.certificate()));
                 }
                 Content::Kubeconfig { leaf, context, server } => {
-                    let authority = authority(&authorities, Issuer::Main)?;
+                    let ca = ca(&cas, Issuer::Main)?;
                     let pair = present.and_then(|data| text(data, key::KUBECONFIG)).and_then(kubeconfig::client);
-                    let pair = ring.current(entry, leaf, pair, authority, lifetimes, now)?;
-                    let config = Kubeconfig {
-                        context,
-                        user: &leaf.common_name,
-                        server,
-                        authority: authority.certificate(),
-                        client: &pair,
-                    };
+                    let pair = ring.current(entry, leaf, pair, ca, lifetimes, now)?;
+                    let config =
+                        Kubeconfig { context, user: &leaf.common_name, server, ca: ca.certificate(), client: &pair };
                     let data = Data::from([(key::KUBECONFIG.to_owned(), config.render()?.into_bytes())]);
                     ring.secrets.insert(entry.name.clone(), data);
                 }
@@ -170,29 +165,29 @@ impl Keyring {
         Ok(ring)
     }
 
-    fn authorities(
+    fn cas(
         &mut self,
         entries: &[Entry],
         existing: &BTreeMap<String, Data>,
         now: Timestamp,
-    ) -> Result<BTreeMap<Issuer, Authority>, PkiError> {
-        let mut authorities = BTreeMap::new();
+    ) -> Result<BTreeMap<Issuer, Ca>, PkiError> {
+        let mut cas = BTreeMap::new();
         for entry in entries {
-            let Content::Authority { issuer, common_name } = &entry.content else { continue };
-            let loaded = existing.get(&entry.name).and_then(pair).and_then(|pair| Authority::load(pair).ok());
-            let authority = match loaded.filter(|authority| authority.not_after() > now) {
-                Some(authority) => authority,
+            let Content::Ca { issuer, common_name } = &entry.content else { continue };
+            let loaded = existing.get(&entry.name).and_then(pair).and_then(|pair| Ca::load(pair).ok());
+            let ca = match loaded.filter(|ca| ca.not_after() > now) {
+                Some(ca) => ca,
                 None => {
                     self.replaced.push((entry.purpose.clone(), Replacement::Unusable));
-                    Authority::create(common_name, now)?
+                    Ca::create(common_name, now)?
                 }
             };
-            self.secrets.insert(entry.name.clone(), tls_data(authority.pair(), authority.certificate()));
-            self.record(entry, authority.not_after());
-            self.authorities.insert(*issuer, authority.certificate().to_owned());
-            authorities.insert(*issuer, authority);
+            self.secrets.insert(entry.name.clone(), tls_data(ca.pair(), ca.certificate()));
+            self.record(entry, ca.not_after());
+            self.cas.insert(*issuer, ca.certificate().to_owned());
+            cas.insert(*issuer, ca);
         }
-        Ok(authorities)
+        Ok(cas)
     }
 
     /// The pair that is there while it is good, else a new one.
@@ -201,16 +196,16 @@ impl Keyring {
         entry: &Entry,
         leaf: &Leaf,
         present: Option<Pair>,
-        authority: &Authority,
+        ca: &Ca,
         lifetimes: Lifetimes,
         now: Timestamp,
     ) -> Result<Pair, PkiError> {
         let Lifetimes { leaf_hours, renew_before_hours } = lifetimes;
-        let pair = match (leaf.replacement(present.as_ref(), authority, now, leaf_hours, renew_before_hours), present) {
+        let pair = match (leaf.replacement(present.as_ref(), ca, now, leaf_hours, renew_before_hours), present) {
             (None, Some(pair)) => pair,
             (why, _) => {
                 self.replaced.push((entry.purpose.clone(), why.unwrap_or(Replacement::Unusable)));
-                authority.issue(leaf, now, leaf_hours)?
+                ca.issue(leaf, now, leaf_hours)?
             }
         };
         if let Some(details) = leaf::CertificateDetails::read(&pair.certificate) {
@@ -228,8 +223,8 @@ impl Keyring {
     }
 }
 
-fn authority(authorities: &BTreeMap<Issuer, Authority>, issuer: Issuer) -> Result<&Authority, PkiError> {
-    authorities.get(&issuer).ok_or(PkiError::Authority { problem: "no entry asks for it" })
+fn ca(cas: &BTreeMap<Issuer, Ca>, issuer: Issuer) -> Result<&Ca, PkiError> {
+    cas.get(&issuer).ok_or(PkiError::Ca { problem: "no entry asks for it" })
 }
 
 fn text<'a>(data: &'a Data, key: &str) -> Option<&'a str> {
@@ -240,8 +235,8 @@ fn pair(data: &Data) -> Option<Pair> {
     Some(Pair { certificate: text(data, key::CERTIFICATE)?.to_owned(), key: text(data, key::PRIVATE_KEY)?.to_owned() })
 }
 
-fn tls_data(pair: &Pair, authority: &str) -> Data {
-    [(key::CERTIFICATE, pair.certificate.as_str()), (key::PRIVATE_KEY, &pair.key), (key::AUTHORITY, authority)]
+fn tls_data(pair: &Pair, ca: &str) -> Data {
+    [(key::CERTIFICATE, pair.certificate.as_str()), (key::PRIVATE_KEY, &pair.key), (key::CA, ca)]
         .into_iter()
         .map(|(key, value)| (key.to_owned(), value.as_bytes().to_vec()))
         .collect()
@@ -282,8 +277,8 @@ mod tests {
 
     fn entries(server_name: &str) -> Vec<Entry> {
         vec![
-            entry("ca", Content::Authority { issuer: Issuer::Main, common_name: "main".into() }),
-            entry("etcd-ca", Content::Authority { issuer: Issuer::Etcd, common_name: "etcd".into() }),
+            entry("ca", Content::Ca { issuer: Issuer::Main, common_name: "main".into() }),
+            entry("etcd-ca", Content::Ca { issuer: Issuer::Etcd, common_name: "etcd".into() }),
             entry("tokens", Content::TokenKey),
             entry(
                 "server",
@@ -311,7 +306,7 @@ mod tests {
         let first = Keyring::complete(&entries("a"), &BTreeMap::new(), YEAR, now).unwrap();
         assert_eq!(first.secrets.len(), 6);
         assert_eq!(first.certificates.len(), 5);
-        assert_eq!(first.secrets["i-etcd"][key::AUTHORITY], first.authorities[&Issuer::Etcd].as_bytes());
+        assert_eq!(first.secrets["i-etcd"][key::CA], first.cas[&Issuer::Etcd].as_bytes());
         let second = Keyring::complete(&entries("a"), &first.secrets, YEAR, at("2026-11-01T00:00:00Z")).unwrap();
         assert!(second.replaced.is_empty());
         assert_eq!(second.secrets, first.secrets);

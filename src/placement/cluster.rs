@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use crate::api::member::{MemberClusterJoin, TaintEffect};
 use crate::karmada::cluster::{ApiEnablement, Cluster, Taint};
-use crate::runtime::conditions;
+use crate::machinery::conditions;
 
 /// Whether a cluster takes work.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Health {
-    /// It answers and is well.
+    /// It answers and is ready.
     #[default]
     Ready,
-    /// It does not answer, or is not well.
+    /// It does not answer, or is not ready.
     NotReady,
     /// Nobody has looked for a while.
     Unknown,

@@ -4,7 +4,7 @@ use super::cluster::{ClusterView, Health};
 use crate::karmada::cluster::Taint;
 use crate::karmada::policy::Toleration;
 
-/// Key of the taint of a cluster that does not answer or is not well.
+/// Key of the taint of a cluster that does not answer or is not ready.
 pub const NOT_READY_TAINT: &str = "cluster.karmada.io/not-ready";
 
 /// Key of the taint of a cluster that nobody has looked at for a while.

@@ -15,9 +15,9 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::contains::contains;
-use super::error::{is_conflict, is_not_found};
 use super::guarded::Guarded;
+use crate::machinery::contains::contains;
+use crate::machinery::error::{is_conflict, is_not_found};
 
 /// Why an object was not written.
 #[derive(thiserror::Error, Debug)]

@@ -24,7 +24,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum ClientError {
     /// The certificate authority is not PEM.
     #[error("certificate authority is not a PEM certificate")]
-    Authority,
+    Ca,
     /// Certificates or keys do not fit.
     #[error("build client")]
     Build(#[source] kube::Error),
@@ -101,7 +101,7 @@ fn certificates(pem: &[u8]) -> Result<Vec<Vec<u8>>, ClientError> {
         .filter(|block| block.label == "CERTIFICATE")
         .map(|block| block.contents)
         .collect();
-    if ders.is_empty() { Err(ClientError::Authority) } else { Ok(ders) }
+    if ders.is_empty() { Err(ClientError::Ca) } else { Ok(ders) }
 }
 
 fn auth_info(credentials: &Credentials) -> AuthInfo {

@@ -17,11 +17,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::backoff::Backoff;
-use super::error::{BLOCKED_RECHECK, Class, Classified, chain};
 use super::guarded::InvalidObject;
 use super::leadership::Leadership;
 use super::metrics::{ControllerLabel, Metrics};
 use super::status::{INVALID_OBJECT, StatusWriter};
+use crate::machinery::error::{BLOCKED_RECHECK, Class, Classified, chain};
 
 /// How long one reconcile may take before it is given up and tried again.
 pub const DEADLINE: Duration = Duration::from_secs(60);

@@ -265,8 +265,8 @@ mod tests {
             {{"metadata":{{"name":"good"}},"data":{{"k":"v"}}}},{deep},{{"metadata":{{"name":"wrong"}},"data":7}}]}}"#
         );
         let list: ObjectList<Guarded<ConfigMap>> = serde_json::from_str(&list).unwrap();
-        let told: Vec<_> = list.items.iter().map(|item| (item.name_any(), item.0.is_ok())).collect();
-        assert_eq!(told, [("good".into(), true), ("deep".into(), false), ("wrong".into(), false)]);
+        let read: Vec<_> = list.items.iter().map(|item| (item.name_any(), item.0.is_ok())).collect();
+        assert_eq!(read, [("good".into(), true), ("deep".into(), false), ("wrong".into(), false)]);
         let invalid = list.items[1].0.as_ref().unwrap_err();
         assert_eq!(invalid.problem, "is nested 5001 levels deep; at most 100 are read");
         let meta = &invalid.metadata;

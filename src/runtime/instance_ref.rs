@@ -4,11 +4,11 @@
 
 use std::borrow::Borrow;
 
-use super::conditions::find;
-use super::error::{Class, Classified};
 use super::planes::{InstanceKey, PlaneError};
 use crate::api::KarmadaInstance;
 use crate::api::common::condition::READY;
+use crate::machinery::conditions::find;
+use crate::machinery::error::{Class, Classified};
 
 /// The field by which most kinds refer to their instance.
 pub const INSTANCE_REF: &str = "spec.instanceRef";
@@ -42,7 +42,7 @@ pub enum InstanceRefError {
         "KarmadaInstance {0} cannot be read by this version of Airdock: upgrade the operator, or correct the instance"
     )]
     Unreadable(InstanceKey),
-    /// The instance is not installed, or not well.
+    /// The instance is not installed, or not ready.
     #[error("KarmadaInstance {instance} is not ready: {message}")]
     NotReady {
         /// The instance.

@@ -15,8 +15,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::error::{chain, is_conflict, is_not_found};
 use super::metrics::{LeaseLabel, Metrics};
+use crate::machinery::error::{chain, is_conflict, is_not_found};
 
 /// How long a claim holds.
 pub const LEASE_SECONDS: i32 = 15;

@@ -1,13 +1,10 @@
-//! What every controller stands on: clients, apply and prune, conditions, backoff, leadership, metrics.
+//! What every controller stands on: clients, apply and prune, backoff, leadership, metrics.
 
 pub mod apply;
 pub mod backoff;
 pub mod client;
-pub mod conditions;
-pub mod contains;
 pub mod contents;
 pub mod controller;
-pub mod error;
 pub mod guarded;
 pub mod host_cache;
 pub mod hosts;

@@ -22,16 +22,12 @@ use self::cache::PlaneCache;
 pub use self::events::{PlaneEvent, PromptBackoff, Subscribers};
 use self::keeper::{CacheStarter, Connector, PlaneClientCache};
 use super::client::ClientFactory;
-use super::error::{Class, Classified};
+
 use super::host_cache::HostCache;
 use super::metrics::Metrics;
+use crate::api::OPERATOR_KUBECONFIG;
 use crate::api::common::InstanceRef;
-
-/// Value of the purpose label on Secrets with the operator's kubeconfig for a plane.
-pub const OPERATOR_KUBECONFIG: &str = "operator-kubeconfig";
-
-/// Value of the purpose label on Secrets with the administrator's kubeconfig for a plane.
-pub const ADMIN_KUBECONFIG: &str = "admin-kubeconfig";
+use crate::machinery::error::{Class, Classified};
 
 /// Key of kubeconfigs in Secrets.
 pub const KUBECONFIG_KEY: &str = "kubeconfig";

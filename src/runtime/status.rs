@@ -2,6 +2,7 @@
 
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::object::HasStatus;
 use kube::runtime::events::{Event, EventType, Recorder};
@@ -10,12 +11,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
-use super::conditions::{Verdict, find};
-use super::error::{chain, is_not_found};
 use super::guarded::{Guarded, InvalidObject};
 use crate::api::common::ConditionedStatus;
 use crate::api::common::condition::READY;
 use crate::limits::shorten;
+use crate::machinery::conditions::{Verdict, find};
+use crate::machinery::error::{chain, is_not_found};
 
 /// Reason of what concerns an object that cannot be read.
 pub const INVALID_OBJECT: &str = "InvalidObject";
@@ -148,7 +149,7 @@ fn invalid_status(invalid: &InvalidObject) -> Option<Value> {
     let message =
         format!("the object cannot be read: {}; nothing of it is carried out until it is corrected", invalid.problem);
     let generation = invalid.metadata.generation;
-    Verdict::Stalled { reason: INVALID_OBJECT, message }.write(&mut conditions, generation);
+    Verdict::Stalled { reason: INVALID_OBJECT, message }.write(&mut conditions, generation, Timestamp::now());
     if conditions == before {
         return None;
     }
@@ -175,18 +176,30 @@ fn transition(before: &[Condition], after: &[Condition]) -> Option<Event> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::conditions::Verdict;
     use super::*;
+    use crate::machinery::conditions::Verdict;
 
     #[test]
     fn one_event_for_each_transition() {
         let (mut before, mut after) = (Vec::new(), Vec::new());
-        Verdict::Progressing { reason: "Installing", message: "etcd".into() }.write(&mut after, None);
+        Verdict::Progressing { reason: "Installing", message: "etcd".into() }.write(
+            &mut after,
+            None,
+            Timestamp::UNIX_EPOCH,
+        );
         assert_eq!(transition(&before, &after).unwrap().reason, "Installing");
         before.clone_from(&after);
-        Verdict::Progressing { reason: "Installing", message: "apiserver".into() }.write(&mut after, None);
+        Verdict::Progressing { reason: "Installing", message: "apiserver".into() }.write(
+            &mut after,
+            None,
+            Timestamp::UNIX_EPOCH,
+        );
         assert!(transition(&before, &after).is_none(), "a new message alone is no transition");
-        Verdict::NotReady { reason: "Broken", message: "x".repeat(3000) }.write(&mut after, None);
+        Verdict::NotReady { reason: "Broken", message: "x".repeat(3000) }.write(
+            &mut after,
+            None,
+            Timestamp::UNIX_EPOCH,
+        );
         assert!(transition(&before, &after).unwrap().note.unwrap().len() <= MAX_NOTE);
     }
 
@@ -205,10 +218,10 @@ mod tests {
         let status = invalid_status(&invalid).unwrap();
         assert_eq!((&status["inventory"][0]["name"], &status["observedGeneration"]), (&json!("web"), &json!(4)));
         let conditions: Vec<Condition> = serde_json::from_value(status["conditions"].clone()).unwrap();
-        let told: Vec<_> =
+        let written: Vec<_> =
             conditions.iter().map(|c| (c.type_.as_str(), c.status.as_str(), c.reason.as_str())).collect();
         assert_eq!(
-            told,
+            written,
             [("Ready", "False", INVALID_OBJECT), ("Kept", "True", "Kept"), ("Stalled", "True", INVALID_OBJECT)]
         );
         assert!(conditions[0].message.contains("is nested 200 levels deep"));

@@ -3,7 +3,7 @@
 use clap::{Args, ValueEnum};
 use tracing_subscriber::EnvFilter;
 
-use super::error::chain;
+use crate::machinery::error::chain;
 
 /// How logs look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -69,16 +69,16 @@ mod tests {
             ("warn,airdock::engine=debug", &["airdock::engine=debug", "warn"]),
             ("info,kube_client::client::builder=warn", &["info", "kube_client::client::builder=warn"]),
         ] {
-            let told = filter(wanted).unwrap().to_string();
-            let mut told: Vec<&str> = told.split(',').collect();
-            told.sort_unstable();
+            let found = filter(wanted).unwrap().to_string();
+            let mut found: Vec<&str> = found.split(',').collect();
+            found.sort_unstable();
             let mut directives: Vec<&str> = named.iter().chain(&quiet).copied().collect();
             directives.sort_unstable();
-            assert_eq!(told, directives, "{wanted}");
+            assert_eq!(found, directives, "{wanted}");
         }
         // Naming one lets it speak.
-        let told = filter("info,kube_client::client=warn").unwrap().to_string();
-        assert!(told.contains("kube_client::client=warn") && !told.contains("kube_client::client=off"), "{told}");
+        let found = filter("info,kube_client::client=warn").unwrap().to_string();
+        assert!(found.contains("kube_client::client=warn") && !found.contains("kube_client::client=off"), "{found}");
         assert!(filter("no such=level=x").is_err());
     }
 }

@@ -81,17 +81,17 @@ async fn wrong_credentials_are_named_and_a_corrected_secret_recovers() {
     assert!(!left.iter().any(|name| name.contains("lone")), "identity left in the member: {left:?}");
 
     // Whoever is not let in does not keep an instance from being deleted.
-    let strangers = "e2e-strangers";
-    lab::namespace(&host, strangers).await;
+    let tenant = "e2e-tenant";
+    lab::namespace(&host, tenant).await;
     lab::apply(&format!(
-        "apiVersion: airdock.dev/v1alpha1\nkind: MultiCloudApp\nmetadata: {{name: guest, namespace: {strangers}}}\n\
+        "apiVersion: airdock.dev/v1alpha1\nkind: MultiCloudApp\nmetadata: {{name: foreign, namespace: {tenant}}}\n\
          spec: {{instanceRef: {{name: lone, namespace: {namespace}}}, components: [{{name: a, manifests: \
          [{{apiVersion: v1, kind: ConfigMap, metadata: {{name: x}}}}]}}]}}\n"
     ));
-    let apps: Api<MultiCloudApp> = Api::namespaced(host.clone(), strangers);
-    lab::until_condition(&apps, "guest", "Ready", "False", "allowedNamespaces", 20).await;
+    let apps: Api<MultiCloudApp> = Api::namespaced(host.clone(), tenant);
+    lab::until_condition(&apps, "foreign", "Ready", "False", "allowedNamespaces", 20).await;
     lab::delete(&Api::<KarmadaInstance>::namespaced(host, namespace), "lone", 90).await;
-    lab::delete(&apps, "guest", 20).await;
+    lab::delete(&apps, "foreign", 20).await;
 }
 
 #[tokio::test]

@@ -126,9 +126,9 @@ impl Case<'_> {
 
     pub async fn join(&mut self, name: &str) {
         let server = self.server(name);
-        let (url, authority) = (server.url(), server.authority.clone());
+        let (url, ca) = (server.url(), server.ca.clone());
         let region = if name == "gamma" { "us" } else { "eu" };
-        objects::join(&self.plane, name, &url, &authority, region).await;
+        objects::join(&self.plane, name, &url, &ca, region).await;
     }
 
     /// Removes what a test that failed left behind.

@@ -172,7 +172,7 @@ pub struct ApiServer {
     pub name: String,
     pub address: String,
     pub port: u16,
-    pub authority: String,
+    pub ca: String,
     arguments: Vec<String>,
     folder: Folder,
     process: Option<Process>,
@@ -198,11 +198,11 @@ impl ApiServer {
     ) -> Self {
         let folder = Folder::new(name);
         let file = |name: &str| folder.path().join(name).display().to_string();
-        let authority_key = KeyPair::generate().unwrap();
+        let ca_key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let authority = params.clone().self_signed(&authority_key).unwrap().pem();
-        let issuer = Issuer::new(params, authority_key);
+        let ca = params.clone().self_signed(&ca_key).unwrap().pem();
+        let issuer = Issuer::new(params, ca_key);
         let key = KeyPair::generate().unwrap();
         let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned(), address.to_owned()]).unwrap();
         let leaf = leaf.signed_by(&key, &issuer).unwrap();
@@ -238,7 +238,7 @@ impl ApiServer {
         arguments.extend(more(folder.path()));
         // Who listens everywhere is asked here.
         let address = if address == "0.0.0.0" { "127.0.0.1" } else { address }.to_owned();
-        let mut server = Self { name: name.to_owned(), address, port, authority, arguments, folder, process: None };
+        let mut server = Self { name: name.to_owned(), address, port, ca, arguments, folder, process: None };
         server.restart();
         server
     }
@@ -267,7 +267,7 @@ impl ApiServer {
         Connection {
             server: self.url().parse().unwrap(),
             tls_server_name: None,
-            certificate_authority: Some(self.authority.clone().into_bytes()),
+            certificate_authority: Some(self.ca.clone().into_bytes()),
             credentials: Credentials::Token(ADMIN.to_owned()),
         }
     }
@@ -291,11 +291,11 @@ impl ApiServer {
     /// A kubeconfig of the administrator's.
     pub fn kubeconfig(&self) -> String {
         use base64::Engine as _;
-        let authority = base64::engine::general_purpose::STANDARD.encode(&self.authority);
+        let ca = base64::engine::general_purpose::STANDARD.encode(&self.ca);
         format!(
             "apiVersion: v1\nkind: Config\ncurrent-context: c\n\
              contexts: [{{name: c, context: {{cluster: c, user: u}}}}]\n\
-             clusters: [{{name: c, cluster: {{server: '{}', certificate-authority-data: {authority}}}}}]\n\
+             clusters: [{{name: c, cluster: {{server: '{}', certificate-authority-data: {ca}}}}}]\n\
              users: [{{name: u, user: {{token: {ADMIN}}}}}]\n",
             self.url()
         )

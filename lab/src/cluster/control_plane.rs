@@ -26,7 +26,7 @@ pub fn server() -> String {
 /// Makes what certificates and kubeconfigs are missing.
 pub fn credentials(layout: &Layout) -> Result<()> {
     let pki = layout.pki();
-    let authority = kept(&pki, "ca", || pki::authority("airdock-lab"))?;
+    let ca = kept(&pki, "ca", || pki::ca("airdock-lab"))?;
     kept(&pki, "sa", pki::token_keys)?;
     let names: Vec<String> = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost"]
         .into_iter()
@@ -35,9 +35,9 @@ pub fn credentials(layout: &Layout) -> Result<()> {
         .collect();
     let addresses: [IpAddr; 3] = [INSIDE.into(), KUBERNETES_SERVICE.into(), [127, 0, 0, 1].into()];
     let serving = Subject { name: "kube-apiserver", group: None, names: &names, addresses: &addresses };
-    kept(&pki, "apiserver", || pki::leaf(&authority, &serving))?;
+    kept(&pki, "apiserver", || pki::leaf(&ca, &serving))?;
     for (file, name) in [("kubelet-client", "kube-apiserver-kubelet-client"), ("front-proxy", "front-proxy-client")] {
-        client(&pki, &authority, file, name, None)?;
+        client(&pki, &ca, file, name, None)?;
     }
     for (file, name, group) in [
         ("admin", "lab-admin", Some("system:masters")),
@@ -45,8 +45,8 @@ pub fn credentials(layout: &Layout) -> Result<()> {
         ("scheduler", "system:kube-scheduler", None),
         ("proxy", "system:kube-proxy", None),
     ] {
-        let pair = client(&pki, &authority, file, name, group)?;
-        let text = kubeconfig::inline("airdock-lab", &server(), &authority.cert, &pair)?;
+        let pair = client(&pki, &ca, file, name, group)?;
+        let text = kubeconfig::inline("airdock-lab", &server(), &ca.cert, &pair)?;
         layout::write(&pki.join(format!("{file}.kubeconfig")), text.as_bytes(), true)?;
         if file == "admin" {
             layout::write(&layout.host_kubeconfig(), text.as_bytes(), true)?;
@@ -58,17 +58,17 @@ pub fn credentials(layout: &Layout) -> Result<()> {
 /// Makes a node's certificate and kubeconfig.
 pub fn node_credentials(layout: &Layout, node: &str, address: IpAddr) -> Result<()> {
     let pki = layout.pki();
-    let authority = kept(&pki, "ca", || pki::authority("airdock-lab"))?;
+    let ca = kept(&pki, "ca", || pki::ca("airdock-lab"))?;
     let name = format!("system:node:{node}");
     let names = [node.to_owned()];
     let subject = Subject { name: &name, group: Some("system:nodes"), names: &names, addresses: &[address] };
-    let pair = kept(&pki, node, || pki::leaf(&authority, &subject))?;
-    let text = kubeconfig::inline("airdock-lab", &server(), &authority.cert, &pair)?;
+    let pair = kept(&pki, node, || pki::leaf(&ca, &subject))?;
+    let text = kubeconfig::inline("airdock-lab", &server(), &ca.cert, &pair)?;
     layout::write(&pki.join(format!("{node}.kubeconfig")), text.as_bytes(), true)
 }
 
-fn client(pki: &Path, authority: &Pair, file: &str, name: &str, group: Option<&str>) -> Result<Pair> {
-    kept(pki, file, || pki::leaf(authority, &Subject { name, group, names: &[], addresses: &[] }))
+fn client(pki: &Path, ca: &Pair, file: &str, name: &str, group: Option<&str>) -> Result<Pair> {
+    kept(pki, file, || pki::leaf(ca, &Subject { name, group, names: &[], addresses: &[] }))
 }
 
 /// Reads a pair, or makes and keeps it. The key is written first: a kill in
@@ -142,7 +142,7 @@ fn apiserver_args(pki: &Path) -> Vec<String> {
         format!("--kubelet-client-key={}", file("kubelet-client.key")),
         "--kubelet-preferred-address-types=InternalIP".into(),
         format!("--requestheader-client-ca-file={}", file("ca.crt")),
-        // One authority signs everything here, so the name decides who may speak for others.
+        // One CA signs everything here, so the name decides who may speak for others.
         "--requestheader-allowed-names=front-proxy-client".into(),
         "--requestheader-username-headers=X-Remote-User".into(),
         "--requestheader-group-headers=X-Remote-Group".into(),

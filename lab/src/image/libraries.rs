@@ -7,8 +7,8 @@ use std::process::Command;
 use super::ImageFile;
 use crate::failure::{During, Result};
 
-/// Where distributions keep the trusted authorities.
-const AUTHORITIES: &str = "/etc/ssl/certs/ca-certificates.crt";
+/// Where distributions keep the trusted CAs.
+const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
 
 /// Paths in the output of ldd.
 fn parse_ldd(output: &str) -> Vec<PathBuf> {
@@ -35,8 +35,8 @@ pub fn of(programs: &[ImageFile]) -> Result<Vec<ImageFile>> {
     }
     found.sort();
     found.dedup();
-    if Path::new(AUTHORITIES).is_file() {
-        found.push(AUTHORITIES.into());
+    if Path::new(CA_BUNDLE).is_file() {
+        found.push(CA_BUNDLE.into());
     }
     Ok(found.into_iter().map(|path| ImageFile { dest: path.to_string_lossy().into_owned(), source: path }).collect())
 }

@@ -1,5 +1,5 @@
 //! A member's control plane: a Service with a lasting address, a Secret with
-//! its own authority's certificates, and the Deployment of its parts.
+//! its own CA's certificates, and the Deployment of its parts.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -138,7 +138,7 @@ async fn kept_files(host: &Client, name: &str, address: &str) -> Result<Option<(
 }
 
 fn make_files(binaries: &Binaries, name: &str, service: &Service, address: &Address) -> Result<(String, Files)> {
-    let authority = pki::authority(&format!("{name}-ca"))?;
+    let ca = pki::ca(&format!("{name}-ca"))?;
     let cluster_ip: Option<IpAddr> =
         service.spec.as_ref().and_then(|s| s.cluster_ip.as_ref()).and_then(|ip| ip.parse().ok());
     let mut addresses: Vec<IpAddr> = vec![[127, 0, 0, 1].into(), address.ip, [10, 96, 0, 1].into()];
@@ -151,20 +151,20 @@ fn make_files(binaries: &Binaries, name: &str, service: &Service, address: &Addr
         format!("{name}.{NAMESPACE}.svc.cluster.local"),
     ];
     let serving =
-        pki::leaf(&authority, &Subject { name: "kube-apiserver", group: None, names: &names, addresses: &addresses })?;
+        pki::leaf(&ca, &Subject { name: "kube-apiserver", group: None, names: &names, addresses: &addresses })?;
     let admin = Subject { name: "lab-admin", group: Some("system:masters"), names: &[], addresses: &[] };
-    let admin = pki::leaf(&authority, &admin)?;
+    let admin = pki::leaf(&ca, &admin)?;
     let tokens = pki::token_keys()?;
     let outside = match address.ip {
         IpAddr::V4(ip) => format!("https://{ip}:{}", address.port),
         IpAddr::V6(ip) => format!("https://[{ip}]:{}", address.port),
     };
-    let kubeconfig = kubeconfig::inline(name, &outside, &authority.cert, &admin)?;
+    let kubeconfig = kubeconfig::inline(name, &outside, &ca.cert, &admin)?;
     let stages = std::fs::read_to_string(binaries.stages()).during("reading kwok's stages")?;
     let files = [
-        ("local.kubeconfig", kubeconfig::inline(name, "https://127.0.0.1:6443", &authority.cert, &admin)?),
-        ("ca.crt", authority.cert),
-        ("ca.key", authority.key),
+        ("local.kubeconfig", kubeconfig::inline(name, "https://127.0.0.1:6443", &ca.cert, &admin)?),
+        ("ca.crt", ca.cert),
+        ("ca.key", ca.key),
         ("apiserver.crt", serving.cert),
         ("apiserver.key", serving.key),
         ("sa.crt", tokens.cert),

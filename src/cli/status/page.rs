@@ -12,7 +12,7 @@ use crate::api::{KarmadaInstance, MemberClusterJoin, MultiCloudApp, PermissionBi
 use crate::application::preview::differences_in;
 use crate::cli::plan::joined;
 use crate::karmada::Cluster;
-use crate::runtime::conditions::find;
+use crate::machinery::conditions::find;
 use crate::runtime::planes::InstanceKey;
 
 /// Everything on one page.

@@ -11,8 +11,8 @@ use kube::{Client, Resource};
 use parking_lot::Mutex;
 use serde::de::DeserializeOwned;
 
+use crate::machinery::error::is_not_found;
 use crate::runtime::apply::Applier;
-use crate::runtime::error::is_not_found;
 use crate::runtime::guarded::{self, Guarded};
 use crate::runtime::planes::cache::CacheError;
 use crate::runtime::planes::{InstanceKey, Plane};

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 
@@ -36,7 +37,7 @@ use crate::application::plan::plan;
 use crate::application::selectors::{NOTHING_SELECTED, render_unmatched, unmatched};
 use crate::application::validate::validate;
 use crate::karmada::Cluster;
-use crate::runtime::conditions::{Verdict, set_false_or_remove};
+use crate::machinery::conditions::{Verdict, set_false_or_remove};
 use crate::runtime::controller::{Failure, Guarded, Next, Reconcile};
 use crate::runtime::host_cache::HostKind;
 use crate::runtime::instance_ref::{INSTANCE_REF, no_plane, resolve};
@@ -89,7 +90,7 @@ impl Reconcile for AppReconciler {
             Ok(ReconcileState { verdict: Some(verdict), next }) => (verdict, Ok(next)),
             Err(error) => (error.verdict(), Err(error)),
         };
-        verdict.write(&mut status.conditions, app.metadata.generation);
+        verdict.write(&mut status.conditions, app.metadata.generation, Timestamp::now());
         status.observed_generation = app.metadata.generation;
         let written = self.writer.write(app.as_ref(), status).await;
         let next = next?;
@@ -141,7 +142,7 @@ impl AppReconciler {
         let app = claims.app;
         let observed = match observe::observe(access, claims, whole.clone()).await {
             // A kind may have been redefined since it was looked up.
-            Err(Error::Read { source, .. }) if crate::runtime::error::is_not_found(&source) => {
+            Err(Error::Read { source, .. }) if crate::machinery::error::is_not_found(&source) => {
                 access.forget_kinds();
                 observe::observe(access, claims, whole.clone()).await?
             }
@@ -237,5 +238,5 @@ fn tell_unmatched(app: &App, clusters: &[Cluster], conditions: &mut Vec<Conditio
     let unmatched = unmatched(app, clusters);
     let message = (!unmatched.is_empty()).then(|| render_unmatched(&unmatched));
     let problem = message.as_deref().map(|message| (NOTHING_SELECTED, message));
-    set_false_or_remove(conditions, SELECTORS_MATCHED, problem, app.metadata.generation);
+    set_false_or_remove(conditions, SELECTORS_MATCHED, problem, app.metadata.generation, Timestamp::now());
 }

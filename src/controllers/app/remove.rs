@@ -16,7 +16,7 @@ use crate::api::instance::Phase;
 use crate::application::model::Application;
 use crate::controllers::finalizer;
 use crate::karmada::{OverridePolicy, PropagationPolicy};
-use crate::runtime::conditions::Verdict;
+use crate::machinery::conditions::Verdict;
 use crate::runtime::controller::Next;
 use crate::runtime::instance_ref::{InstanceRefError, no_plane};
 use crate::runtime::planes::{InstanceKey, PlaneError};

@@ -14,25 +14,16 @@ use parking_lot::Mutex;
 
 use crate::api::KarmadaInstance;
 use crate::api::instance::CrdSource;
-use crate::runtime::error::chain;
+use crate::machinery::error::chain;
 use crate::runtime::hosts::{LocalEndpoints, refused_host};
 
-use super::bundle::{Bundle, BundleError, CONFIG_MAP_KEY, MAX_PACKED, checksum};
+use crate::instance::bundle::{Bundle, BundleError, CONFIG_MAP_KEY, MAX_PACKED, Sourced, checksum};
 
 /// How long a fetch may take.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How often a fetch is sent elsewhere; releases on GitHub are, once.
 const MAX_REDIRECTS: usize = 5;
-
-/// A bundle, and the name of exactly this content.
-#[derive(Clone, Debug)]
-pub struct Sourced {
-    /// Changes whenever the content does.
-    pub version: String,
-    /// The content.
-    pub bundle: Arc<Bundle>,
-}
 
 /// Unpacked bundles by where they came from.
 #[derive(Clone, Debug, Default)]

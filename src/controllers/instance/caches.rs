@@ -21,7 +21,7 @@ use crate::runtime::host_cache::{HostCache, HostKind, HostObject, labelled_insta
 use crate::runtime::planes::InstanceKey;
 
 use super::error::InstanceError;
-use super::observe::key;
+use super::ownership::key;
 
 /// Wakes instances.
 pub type Wake = UnboundedSender<ObjectRef<Guarded<KarmadaInstance>>>;

@@ -1,12 +1,12 @@
 //! Errors of the instance controller, each with what it means for the next attempt.
 
 use crate::chart::ChartError;
+use crate::instance::ManifestError;
+use crate::instance::bundle::BundleError;
+use crate::machinery::conditions::Verdict;
+use crate::machinery::error::{Class, Classified, chain};
 use crate::pki::PkiError;
 use crate::runtime::apply::ApplyError;
-use crate::runtime::conditions::Verdict;
-use crate::runtime::error::{Class, Classified, chain};
-
-use super::bundle::BundleError;
 
 /// Why an instance was not brought further.
 #[derive(thiserror::Error, Debug)]
@@ -73,6 +73,16 @@ pub enum InstanceError {
     /// The status was not written.
     #[error("write the status")]
     Status(#[source] kube::Error),
+}
+
+impl From<ManifestError> for InstanceError {
+    fn from(error: ManifestError) -> Self {
+        match error {
+            ManifestError::Chart(error) => Self::Chart(error),
+            ManifestError::Pki(error) => Self::Pki(error),
+            ManifestError::Bundle(error) => Self::Bundle(error),
+        }
+    }
 }
 
 impl InstanceError {

@@ -1,22 +1,26 @@
 //! `KarmadaInstance`: installs a plane, and keeps it as its spec asks.
 //!
-//! A round goes through the steps of [`plan::next_step`] as far as it can without waiting; watches on everything that
+//! A round goes through the steps of [`install_steps::next_step`] as far as it can without waiting; watches on everything that
 //! it made bring it back. Nothing depends on what an earlier round did: whatever is missing or differs is put right.
 
-mod apply;
-pub mod bundle;
+mod apply_host;
+mod apply_plane;
 mod bundles;
 mod caches;
 mod error;
 mod fleet;
-mod host;
-mod keys;
+mod install;
+mod install_steps;
 mod observe;
+mod observe_plane;
 mod overview;
-pub mod plan;
-mod plane;
+mod ownership;
+mod plan;
+mod plane_plan;
+mod plane_record;
+mod removal_steps;
 mod remove;
-mod render;
+mod rollout;
 mod status;
 
 use std::sync::Arc;
@@ -26,20 +30,22 @@ use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinSet;
 
 use crate::api::KarmadaInstance;
+use crate::machinery::error::{Class, Classified as _};
 use crate::runtime::apply::Applier;
 use crate::runtime::controller::{self, Failure, Next, Reconcile};
-use crate::runtime::error::{Class, Classified as _};
 use crate::runtime::status::StatusWriter;
 
 pub use error::InstanceError;
-pub use render::{Rendered, render};
 
 use super::{Context, finalizer};
 use caches::Caches;
-use observe::{Observed, key};
-use plan::Step;
-use plane::PlaneObjects;
-use remove::{FINALIZER, Removal};
+use install::ReconcileState;
+use install_steps::Step;
+use observe::Observed;
+use ownership::key;
+use plane_record::PlaneRecords;
+use removal_steps::Removal;
+use remove::FINALIZER;
 
 /// Instances that are worked on at once.
 const CONCURRENCY: u16 = 16;
@@ -47,26 +53,29 @@ const CONCURRENCY: u16 = 16;
 /// How soon a round follows one that waits for something: watches usually bring it back before.
 const WAITING: Duration = Duration::from_secs(1);
 
-/// How soon one that waits for what nothing tells of.
+/// How soon one that waits for something that no watch tells of.
 const PROMPT: Duration = Duration::from_millis(300);
+
+/// How often a plane whose objects were all right is asked whether it is ready.
+const RECHECK: Duration = Duration::from_secs(20);
 
 /// Runs the controller until shutdown.
 pub async fn run(context: Context) {
     let client = context.host.0.clone();
     let (wake, woken) = unbounded_channel();
     let mut tasks = JoinSet::new();
-    let plane_objects = PlaneObjects::default();
+    let plane_records = PlaneRecords::default();
     let counted = context.planes.subscribe(|event| fleet::changed(event).into_iter().collect());
     tasks.spawn(fleet::wake_gathered(counted, wake.clone()));
     let drifted = {
-        let plane_objects = plane_objects.clone();
-        context.planes.subscribe(move |event| plane_objects.drifted(event).into_iter().collect())
+        let plane_records = plane_records.clone();
+        context.planes.subscribe(move |event| plane_records.drifted(event).into_iter().collect())
     };
     let instance_controller = InstanceController {
         applier: Applier::new(client.clone(), "airdock.dev/instance"),
         status: StatusWriter::new(client.clone(), InstanceController::NAME),
         caches: Caches::start(&context.cache, &wake),
-        plane_objects,
+        plane_records,
         bundles: bundles::Bundles::default(),
         context: context.clone(),
     };
@@ -80,7 +89,7 @@ struct InstanceController {
     applier: Applier,
     status: StatusWriter,
     caches: Caches,
-    plane_objects: PlaneObjects,
+    plane_records: PlaneRecords,
     bundles: bundles::Bundles,
 }
 
@@ -90,11 +99,10 @@ impl Reconcile for InstanceController {
 
     async fn reconcile(&self, instance: Arc<KarmadaInstance>) -> Result<Next, Failure> {
         if !self.caches.ready(&instance).await? {
-            // The process is ending.
+            // The process ends.
             return Ok(Next::OnEvent);
         }
-        let host = self.caches.host(&instance)?;
-        let observed = Observed { instance, host };
+        let observed = self.observe(instance)?;
         if observed.instance.metadata.deletion_timestamp.is_some() {
             return self.take_down(&observed).await;
         }
@@ -112,8 +120,8 @@ impl Reconcile for InstanceController {
 impl InstanceController {
     async fn bring_up(&self, observed: &Observed) -> Result<Next, Failure> {
         let instance = &observed.instance;
-        let mut state = apply::begin(observed);
-        let result = self.advance(observed, &mut state).await;
+        let mut state = ReconcileState::begin(observed);
+        let result = self.install(observed, &mut state).await;
         if !state.changes.is_empty() {
             tracing::info!(changes = state.changes.join(", "), "brought to what is wanted");
         }
@@ -129,7 +137,7 @@ impl InstanceController {
         self.write(instance, status).await?;
         result?;
         Ok(match state.step {
-            Step::Settled => Next::After(plane::RECHECK),
+            Step::Settled => Next::After(RECHECK),
             // Workloads and pods are watched.
             Step::AwaitComponents => Next::After(WAITING * 5),
             Step::AwaitKinds => Next::After(PROMPT),

@@ -1,18 +1,26 @@
-//! What is known of an instance before anything is done about it.
+//! All reads that an instance needs of its host cluster and of the API of its plane. *IO*, no writes.
 
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::{Client, Resource as _, ResourceExt as _};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
+use kube::api::{Api as KubeApi, ListParams, PartialObjectMeta};
+use kube::{Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
 
-use crate::api::KarmadaInstance;
-use crate::runtime::planes::InstanceKey;
+use crate::api::common::InstanceRef;
+use crate::api::{INSTANCE_LABEL, KarmadaInstance, MemberClusterJoin, MultiCloudApp, PermissionBinding};
+use crate::chart::{self, Component, Names, claim_names};
+use crate::controllers::{app, member, permission};
+use crate::runtime::guarded::{self, Guarded};
+use crate::runtime::planes::{InstanceKey, Plane};
 
+use super::InstanceController;
 use super::caches::Host;
-
-/// Annotation on what outlives its instance, for the next one of the same name to take up.
-pub const RETAINED_ANNOTATION: &str = "airdock.dev/retained";
+use super::error::InstanceError;
+use super::ownership::key;
+use super::rollout::rollout_status;
 
 /// How long the plane's API server may take to answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -26,49 +34,6 @@ pub struct Observed {
     pub host: Host,
 }
 
-/// Whose an object of the host cluster is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ownership {
-    /// This very instance's.
-    Ours,
-    /// Left by an earlier instance of this name, to be taken up.
-    Retained,
-    /// Somebody else's.
-    Foreign,
-}
-
-/// Whose an object is. *Pure.*
-#[must_use]
-pub fn ownership(object: &ObjectMeta, instance: &KarmadaInstance) -> Ownership {
-    let controller = object.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
-    let label = object.labels.as_ref().and_then(|labels| labels.get(crate::api::INSTANCE_LABEL));
-    let retained = object.annotations.as_ref().is_some_and(|a| a.contains_key(RETAINED_ANNOTATION));
-    match controller {
-        Some(owner) if Some(&owner.uid) == instance.metadata.uid.as_ref() => Ownership::Ours,
-        None if retained && label == instance.metadata.name.as_ref() => Ownership::Retained,
-        _ => Ownership::Foreign,
-    }
-}
-
-/// The reference that makes the instance the owner of an object. *Pure.*
-#[must_use]
-pub fn owner(instance: &KarmadaInstance) -> OwnerReference {
-    OwnerReference {
-        api_version: KarmadaInstance::api_version(&()).into_owned(),
-        kind: KarmadaInstance::kind(&()).into_owned(),
-        name: instance.name_any(),
-        uid: instance.uid().unwrap_or_default(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
-    }
-}
-
-/// The key under which the instance's plane is known.
-#[must_use]
-pub fn key(instance: &KarmadaInstance) -> InstanceKey {
-    InstanceKey { namespace: instance.namespace().unwrap_or_default(), name: instance.name_any() }
-}
-
 /// State of the plane's API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Api {
@@ -80,20 +45,149 @@ pub enum Api {
     Ready,
 }
 
-/// Asks the plane whether it is ready. *IO.*
-pub async fn probe(client: &Client) -> Api {
+/// What is known of the plane's API.
+#[derive(Clone, Debug)]
+pub struct ObservedApi {
+    /// Its state.
+    pub api: Api,
+    /// Version that the plane reports.
+    pub kubernetes_version: Option<String>,
+    /// The plane, once there is a client for it.
+    pub plane: Option<Arc<Plane>>,
+}
+
+impl InstanceController {
+    /// The instance with its objects in the host cluster, from the caches.
+    pub(super) fn observe(&self, instance: Arc<KarmadaInstance>) -> Result<Observed, InstanceError> {
+        let host = self.caches.host(&instance)?;
+        Ok(Observed { instance, host })
+    }
+
+    /// Asks the API whether it is ready, once something runs that could answer.
+    pub(super) async fn observe_api(
+        &self,
+        instance: &KarmadaInstance,
+        started: bool,
+    ) -> Result<ObservedApi, InstanceError> {
+        let nothing = ObservedApi { api: Api::Starting, kubernetes_version: None, plane: None };
+        let host = self.caches.host(instance)?;
+        if rollout_status(Component::ApiServer, instance, &host).ready == 0 && !started {
+            return Ok(nothing);
+        }
+        let Ok(plane) = self.context.planes.get(&key(instance)) else { return Ok(nothing) };
+        let api = probe(&plane.client).await;
+        let kubernetes_version = match api {
+            Api::Ready => self.observe_version(instance, &plane).await,
+            Api::Starting | Api::Unreachable(_) => None,
+        };
+        Ok(ObservedApi { api, kubernetes_version, plane: Some(plane) })
+    }
+
+    /// The version is asked for only when it may have changed.
+    async fn observe_version(&self, instance: &KarmadaInstance, plane: &Plane) -> Option<String> {
+        let known = instance.status.as_ref().and_then(|status| status.kubernetes_version.clone());
+        let image = Component::ApiServer.image(instance, &self.context.image);
+        if known.is_some() && known.as_deref() == chart::image_version(&image) {
+            return known;
+        }
+        version(&plane.client).await.or(known)
+    }
+
+    /// The Secrets as the cluster itself has them, since a watch may lag behind.
+    pub(super) async fn observe_secrets(&self, instance: &KarmadaInstance) -> Result<Vec<Secret>, InstanceError> {
+        let secrets: KubeApi<Secret> = self.namespaced(instance);
+        let params = ListParams::default().labels(&format!("{INSTANCE_LABEL}={}", instance.name_any()));
+        let list = secrets.list(&params).await;
+        Ok(list.map_err(|source| InstanceError::Read { what: "the Secrets", source })?.items)
+    }
+
+    /// The claims whose names etcd's StatefulSet will use, until it is there.
+    pub(super) async fn observe_claims(
+        &self,
+        observed: &Observed,
+    ) -> Result<Vec<PartialObjectMeta<PersistentVolumeClaim>>, InstanceError> {
+        let instance = observed.instance.as_ref();
+        if observed.host.stateful_sets.contains_key(&Names::of(instance).component(Component::Etcd)) {
+            return Ok(Vec::new());
+        }
+        let claims: KubeApi<PersistentVolumeClaim> = self.namespaced(instance);
+        let mut found = Vec::new();
+        for name in claim_names(instance) {
+            let claim = claims.get_metadata_opt(&name).await;
+            found.extend(claim.map_err(|source| InstanceError::Read { what: "the volume claims", source })?);
+        }
+        Ok(found)
+    }
+
+    /// Everything that names the instance.
+    pub(super) async fn observe_users(&self, instance: &KarmadaInstance) -> Result<Vec<String>, InstanceError> {
+        let client = &self.context.host.0;
+        let key = key(instance);
+        let refers = |reference: &InstanceRef, namespace: Option<String>| {
+            InstanceKey::of(reference, &namespace.unwrap_or_default()) == key
+        };
+        let (members, apps, bindings) = tokio::try_join!(
+            users_of::<MemberClusterJoin>(client, instance, member::FINALIZER, |member| {
+                refers(&member.spec.instance_ref, member.namespace())
+            }),
+            users_of::<MultiCloudApp>(client, instance, app::FINALIZER, |app| {
+                refers(&app.spec.instance_ref, app.namespace())
+            }),
+            // One that selects instances by label, or all of them, loses one and goes on.
+            users_of::<PermissionBinding>(client, instance, permission::FINALIZER, |binding| {
+                let selection = &binding.spec.scope.instances;
+                let namespace = selection.namespace.clone().or_else(|| binding.namespace());
+                namespace.as_ref() == Some(&key.namespace) && selection.names.contains(&key.name)
+            }),
+        )?;
+        Ok([members, apps, bindings].concat())
+    }
+
+    fn namespaced<K>(&self, instance: &KarmadaInstance) -> KubeApi<K>
+    where
+        K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+    {
+        KubeApi::namespaced(self.context.host.0.clone(), &instance.namespace().unwrap_or_default())
+    }
+}
+
+/// The objects of a kind that may have written something into an instance's plane: those that refer to it and bear the
+/// finalizer that precedes each first write. Whoever was never let in cannot hold up an instance. An object that does
+/// not parse counts where it may mean this one.
+async fn users_of<K>(
+    client: &Client,
+    instance: &KarmadaInstance,
+    held_by: &str,
+    refers: impl Fn(&K) -> bool,
+) -> Result<Vec<String>, InstanceError>
+where
+    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+{
+    let kind = K::kind(&());
+    let all = guarded::list_all(&KubeApi::<Guarded<K>>::all(client.clone()), &ListParams::default()).await;
+    let all = all.map_err(|source| InstanceError::Read { what: "who refers to the instance", source })?;
+    let users = all.iter().filter(|guarded| guarded.finalizers().iter().any(|held| held == held_by));
+    let users = users.filter(|guarded| match &guarded.0 {
+        Ok(object) => refers(object),
+        Err(_) => instance.admits(&guarded.namespace().unwrap_or_default()),
+    });
+    Ok(users.map(|user| format!("{kind} {}/{}", user.namespace().unwrap_or_default(), user.name_any())).collect())
+}
+
+/// Asks the plane whether it is ready.
+async fn probe(client: &Client) -> Api {
     match tokio::time::timeout(PROBE_TIMEOUT, get(client, "/readyz")).await {
         Ok(Ok(_)) => Api::Ready,
         Ok(Err(kube::Error::Api(status))) => {
             Api::Unreachable(format!("/readyz answers {}: {}", status.code, first_line(&status.message)))
         }
-        Ok(Err(error)) => Api::Unreachable(first_line(&crate::runtime::error::chain(&error))),
+        Ok(Err(error)) => Api::Unreachable(first_line(&crate::machinery::error::chain(&error))),
         Err(_) => Api::Unreachable(format!("/readyz does not answer within {} s", PROBE_TIMEOUT.as_secs())),
     }
 }
 
-/// The version that the plane reports of itself. *IO.*
-pub async fn version(client: &Client) -> Option<String> {
+/// The version that the plane reports of itself.
+async fn version(client: &Client) -> Option<String> {
     let info = tokio::time::timeout(PROBE_TIMEOUT, client.apiserver_version()).await.ok()?.ok()?;
     Some(info.git_version)
 }
@@ -105,28 +199,4 @@ async fn get(client: &Client, path: &str) -> Result<String, kube::Error> {
 
 fn first_line(text: &str) -> String {
     text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().chars().take(300).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::chart::tests::instance;
-
-    #[test]
-    fn only_this_instances_objects_are_its_own() {
-        let i = instance("Compact");
-        let mut meta = ObjectMeta { owner_references: Some(vec![owner(&i)]), ..ObjectMeta::default() };
-        assert_eq!(ownership(&meta, &i), Ownership::Ours);
-        let mut namesake = i.clone();
-        namesake.metadata.uid = Some("another".into());
-        assert_eq!(ownership(&meta, &namesake), Ownership::Foreign);
-        meta.owner_references = None;
-        assert_eq!(ownership(&meta, &i), Ownership::Foreign);
-        meta.labels = Some([(crate::api::INSTANCE_LABEL.to_owned(), "east".to_owned())].into());
-        assert_eq!(ownership(&meta, &i), Ownership::Foreign);
-        meta.annotations = Some([(RETAINED_ANNOTATION.to_owned(), "true".to_owned())].into());
-        assert_eq!(ownership(&meta, &i), Ownership::Retained);
-        meta.labels = Some([(crate::api::INSTANCE_LABEL.to_owned(), "west".to_owned())].into());
-        assert_eq!(ownership(&meta, &i), Ownership::Foreign);
-    }
 }

@@ -7,7 +7,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use crate::api::common::{Capacity, ReadyCount};
 use crate::api::instance::{ClusterAttention, Overview};
 use crate::karmada::cluster::Cluster;
-use crate::runtime::contains::milli;
+use crate::machinery::quantity::milli;
 
 use super::status::short;
 

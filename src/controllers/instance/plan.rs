@@ -1,166 +1,176 @@
-//! From what is observed to what is done next. Pure.
+//! What is to be written in the host cluster for an instance: from what was observed. Pure.
 
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use std::collections::BTreeMap;
 
-use crate::api::KarmadaInstance;
-use crate::chart::{Component, Names, enabled};
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret, Service};
+use k8s_openapi::jiff::Timestamp;
+use kube::ResourceExt as _;
+use kube::api::{DynamicObject, PartialObjectMeta};
+use kube::core::ApiResource;
+
+use crate::api::{INSTANCE_LABEL, KarmadaInstance};
+use crate::chart::{self, Component, ETCD_CLIENT_SERVICE, Inputs, Manifest, Names, Stage, component_of};
+use crate::instance::keys;
+use crate::pki::secrets::Data;
+use crate::pki::{Entry, Issuer, Keyring};
+use crate::runtime::apply::typed;
 
 use super::caches::Host;
-use super::observe::Api;
+use super::error::InstanceError;
+use super::ownership::{Ownership, owned, ownership};
 
-/// How far an instance has come.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Progress {
-    /// Services, Secrets, etcd and API server have been brought to what is wanted.
-    pub base: bool,
-    /// State of the plane's API.
-    pub api: Api,
-    /// The objects inside the plane have been brought to what is wanted.
-    pub plane: bool,
-    /// Kinds that were defined in the plane, and that it does not serve yet.
-    pub unserved: Vec<String>,
-    /// Some component that needs the plane is there, so that the plane was prepared once.
-    pub started: bool,
-    /// The components that need the plane have been brought to what is wanted.
-    pub components: bool,
-    /// Objects that are no longer wanted have been removed.
-    pub pruned: bool,
-    /// Every component is available as it is wanted.
-    pub available: bool,
+/// What is wanted in the host cluster, once all that it depends on is known.
+pub struct DesiredHost {
+    /// The Secrets.
+    pub entries: Vec<Entry>,
+    /// Everything else.
+    pub manifests: Vec<Manifest>,
 }
 
-/// What is to be done next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// Apply Services, Secrets, etcd and the API server.
-    Base,
-    /// Wait for the API server.
-    AwaitApi,
-    /// Apply the objects inside the plane.
-    Plane,
-    /// Wait for the plane to serve what was defined in it.
-    AwaitKinds,
-    /// Apply the components that need the plane.
-    Components,
-    /// Remove what is no longer wanted.
-    Prune,
-    /// Wait for the components.
-    AwaitComponents,
-    /// Nothing.
-    Settled,
+/// Addresses of the Services that clients of the instance's servers use.
+pub struct Addresses {
+    /// Of the API server.
+    pub api_server: Vec<String>,
+    /// Of etcd.
+    pub etcd: Vec<String>,
 }
 
-/// What is to be done next.
-#[must_use]
-pub fn next_step(progress: &Progress) -> Step {
-    let Progress { base, api, plane, unserved, started, components, pruned, available } = progress;
-    if !base {
-        return Step::Base;
-    }
-    // A component of a plane that was prepared before is put right even while the API is away.
-    if *started && !components {
-        return Step::Components;
-    }
-    match (api, plane, unserved.is_empty(), components, pruned, available) {
-        (Api::Starting | Api::Unreachable(_), ..) => Step::AwaitApi,
-        (Api::Ready, false, ..) => Step::Plane,
-        (Api::Ready, true, false, ..) => Step::AwaitKinds,
-        (_, _, _, false, ..) => Step::Components,
-        (.., false, _) => Step::Prune,
-        (.., false) => Step::AwaitComponents,
-        _ => Step::Settled,
-    }
-}
-
-/// How a component stands.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RolloutStatus {
-    /// Whether the workload is there.
-    pub exists: bool,
-    /// Pods that are wanted.
-    pub desired: i32,
-    /// Pods that are up to date and available.
-    pub ready: i32,
-    /// Image that the workload asks for.
-    pub image: Option<String>,
-    /// Whether all pods, and no others, run as the workload asks.
-    pub rolled_out: bool,
-    /// What the workload says of a failure to make pods.
-    pub failure: Option<String>,
-}
-
-impl RolloutStatus {
-    /// Whether the component is available as `image` in the number that is wanted.
+impl Addresses {
+    /// Takes the addresses from the Services as they were applied.
     #[must_use]
-    pub fn is_available(&self, image: &str) -> bool {
-        self.exists && self.rolled_out && self.ready >= self.desired && self.image.as_deref() == Some(image)
+    pub fn of(instance: &KarmadaInstance, applied: &[DynamicObject]) -> Self {
+        let names = Names::of(instance);
+        let addresses = |name: &str| {
+            let service = applied.iter().find(|object| object.name_any() == name);
+            let service = service.and_then(|object| typed::<Service>(object.clone()).ok());
+            service.map(|service| keys::service_addresses(&service)).unwrap_or_default()
+        };
+        Self {
+            api_server: addresses(&names.component(Component::ApiServer)),
+            etcd: addresses(&names.object(ETCD_CLIENT_SERVICE)),
+        }
     }
 }
 
-/// How a component of an instance stands.
+/// The Services, which come before all else: certificates name their addresses.
+pub fn services(instance: &KarmadaInstance, engine_image: &str) -> Result<Vec<Manifest>, InstanceError> {
+    let manifests =
+        chart::host(&Inputs { instance, engine_image, secret_digests: &BTreeMap::new(), ca: "", etcd_addresses: &[] })?;
+    Ok(manifests.into_iter().filter(|manifest| matches!(manifest, Manifest::Service(_))).collect())
+}
+
+/// The keys as they are to be: what the instance has of them is kept while it is good.
+pub fn keyring<'a>(
+    instance: &KarmadaInstance,
+    entries: &[Entry],
+    secrets: impl IntoIterator<Item = &'a Secret>,
+    now: Timestamp,
+) -> Result<Keyring, InstanceError> {
+    let existing: BTreeMap<String, Data> = secrets
+        .into_iter()
+        .filter(|secret| ownership(&secret.metadata, instance) != Ownership::Foreign)
+        .map(|secret| (secret.name_any(), keys::data(secret)))
+        .collect();
+    Ok(Keyring::complete(entries, &existing, keys::lifetimes(instance), now)?)
+}
+
+/// The Secrets that hold the keys.
 #[must_use]
-pub fn rollout_status(component: Component, instance: &KarmadaInstance, host: &Host) -> RolloutStatus {
-    let name = Names::of(instance).component(component);
-    let desired = component.replicas(instance);
-    let mut rollout_status = if component.is_stateful() {
-        host.stateful_sets.get(&name).map(|object| of_stateful_set(object))
-    } else {
-        host.deployments.get(&name).map(|object| of_deployment(object))
-    }
-    .unwrap_or_default();
-    rollout_status.desired = desired;
-    rollout_status
+pub fn secrets(instance: &KarmadaInstance, entries: &[Entry], keyring: &Keyring) -> Vec<Manifest> {
+    let secret = |entry: &Entry| Some(keys::secret(instance, entry, keyring.secrets.get(&entry.name)?).into());
+    entries.iter().filter_map(secret).collect()
 }
 
-fn of_deployment(object: &Deployment) -> RolloutStatus {
-    let spec = object.spec.as_ref();
-    let wanted = spec.and_then(|spec| spec.replicas).unwrap_or(1);
-    let status = object.status.clone().unwrap_or_default();
-    let current = status.observed_generation >= object.metadata.generation;
-    let updated = status.updated_replicas.unwrap_or(0);
-    let failure = status
-        .conditions
-        .iter()
-        .flatten()
-        .find(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True");
-    RolloutStatus {
-        exists: object.metadata.deletion_timestamp.is_none(),
-        desired: wanted,
-        ready: if current { updated.min(status.available_replicas.unwrap_or(0)) } else { 0 },
-        image: spec.and_then(|spec| first_image(spec.template.spec.as_ref())),
-        rolled_out: current && updated == wanted && status.replicas.unwrap_or(0) == wanted,
-        failure: failure.and_then(|condition| condition.message.clone()),
-    }
-}
-
-fn of_stateful_set(object: &StatefulSet) -> RolloutStatus {
-    let spec = object.spec.as_ref();
-    let wanted = spec.and_then(|spec| spec.replicas).unwrap_or(1);
-    let status = object.status.clone().unwrap_or_default();
-    let current = status.observed_generation >= object.metadata.generation;
-    // Once a roll-out is complete, no pod counts as updated apart from the current revision.
-    let settled = status.update_revision.is_none() || status.update_revision == status.current_revision;
-    let updated = if settled { status.replicas } else { status.updated_replicas.unwrap_or(0) };
-    RolloutStatus {
-        exists: object.metadata.deletion_timestamp.is_none(),
-        desired: wanted,
-        ready: if current { updated.min(status.ready_replicas.unwrap_or(0)) } else { 0 },
-        image: spec.and_then(|spec| first_image(spec.template.spec.as_ref())),
-        rolled_out: current && updated == wanted && status.replicas == wanted,
-        failure: None,
-    }
-}
-
-fn first_image(spec: Option<&k8s_openapi::api::core::v1::PodSpec>) -> Option<String> {
-    spec?.containers.first()?.image.clone()
-}
-
-/// Whether every component is available with the wanted image.
+/// Certificate of the main CA.
 #[must_use]
-pub fn all_available(instance: &KarmadaInstance, host: &Host, engine_image: &str) -> bool {
-    enabled(instance).all(|component| {
-        rollout_status(component, instance, host).is_available(&component.image(instance, engine_image))
-    })
+pub fn ca(keyring: &Keyring) -> &str {
+    keyring.cas.get(&Issuer::Main).map_or("", String::as_str)
+}
+
+/// Refuses volume claims that etcd's StatefulSet would take up although they are somebody else's.
+pub fn check_claims(
+    instance: &KarmadaInstance,
+    claims: &[PartialObjectMeta<PersistentVolumeClaim>],
+) -> Result<(), InstanceError> {
+    let is_foreign = |claim: &&PartialObjectMeta<PersistentVolumeClaim>| {
+        claim.labels().get(INSTANCE_LABEL) != instance.metadata.name.as_ref()
+    };
+    match claims.iter().find(is_foreign) {
+        Some(claim) => Err(InstanceError::Taken { kind: "PersistentVolumeClaim".into(), name: claim.name_any() }),
+        None => Ok(()),
+    }
+}
+
+/// The manifests of a stage, apart from Services.
+#[must_use]
+pub fn of_stage(manifests: &[Manifest], stage: Stage) -> Vec<Manifest> {
+    let is_of_stage = |manifest: &&Manifest| {
+        let component = manifest.label(chart::COMPONENT_LABEL).and_then(Component::named);
+        !matches!(manifest, Manifest::Service(_)) && component.is_some_and(|component| component.stage() == stage)
+    };
+    manifests.iter().filter(is_of_stage).cloned().collect()
+}
+
+/// Members of etcd under a new CA and those under the old one shut each other out, and a roll-out one by one would wait
+/// for ever: those left behind are restarted together. Pods of an etcd of several members that run under another CA
+/// than the desired one: name and uid.
+#[must_use]
+pub fn pods_of_another_ca(host: &Host, ca_digest: Option<&String>) -> Vec<(String, String)> {
+    let members: Vec<_> =
+        host.pods.values().filter(|pod| component_of(pod.as_ref()) == Some(Component::Etcd)).collect();
+    if members.len() < 2 {
+        return Vec::new();
+    }
+    members
+        .into_iter()
+        .filter(|pod| pod.metadata.deletion_timestamp.is_none())
+        .filter(|pod| pod.annotations().get(chart::CA_ANNOTATION) != ca_digest)
+        .map(|pod| (pod.name_any(), pod.uid().unwrap_or_default()))
+        .collect()
+}
+
+/// Controllers must not be newer than the API server: until it has been rolled out, they keep the image that they have.
+pub fn keep_image(manifests: &mut [Manifest], host: &Host, component: Component) {
+    for manifest in manifests {
+        let Manifest::Deployment(desired) = manifest else { continue };
+        if component_of(desired.as_ref()) != Some(component) {
+            continue;
+        }
+        let live = host
+            .deployments
+            .get(&desired.name_any())
+            .and_then(|live| live.spec.as_ref()?.template.spec.as_ref()?.containers.first()?.image.clone());
+        let container = desired
+            .spec
+            .as_mut()
+            .and_then(|spec| spec.template.spec.as_mut())
+            .and_then(|spec| spec.containers.first_mut());
+        if let (Some(live), Some(container)) = (live, container) {
+            container.image = Some(live);
+        }
+    }
+}
+
+/// What the instance owns in the host cluster and no longer wants: kind, name and uid of each.
+#[must_use]
+pub fn superfluous(
+    instance: &KarmadaInstance,
+    host: &Host,
+    desired: &DesiredHost,
+) -> Vec<(ApiResource, String, String)> {
+    let is_desired = |kind: &str, name: &str| {
+        (kind == "Secret" && desired.entries.iter().any(|entry| entry.name == name))
+            || desired.manifests.iter().any(|m| m.resource().kind == kind && m.name() == name)
+    };
+    let owned = owned(instance, host).into_iter();
+    owned.filter(|(resource, name, _)| !is_desired(&resource.kind, name)).collect()
+}
+
+/// Changes whenever the objects inside the plane might, apart from the bundle behind a ConfigMap.
+#[must_use]
+pub fn inputs_digest(inputs: &Inputs<'_>) -> String {
+    let spec = serde_json::to_string(&inputs.instance.spec).unwrap_or_default();
+    chart::digest([spec.as_bytes(), inputs.engine_image.as_bytes(), inputs.ca.as_bytes()])
 }
 
 #[cfg(test)]
@@ -170,122 +180,58 @@ mod tests {
     use serde_json::json;
     use std::sync::Arc;
 
+    fn member(host: &mut Host, name: &str, ca: &str) {
+        let pod = json!({ "metadata": { "name": name, "uid": name,
+            "labels": { "app.kubernetes.io/component": "etcd" },
+            "annotations": { chart::CA_ANNOTATION: ca } } });
+        host.pods.insert(name.to_owned(), Arc::new(serde_json::from_value(pod).unwrap()));
+    }
+
     #[test]
-    fn steps_follow_from_what_is_there() {
-        let nothing = Progress {
-            base: false,
-            api: Api::Starting,
-            plane: false,
-            unserved: Vec::new(),
-            started: false,
-            components: false,
-            pruned: false,
-            available: false,
+    fn members_left_behind_by_a_new_ca_are_restarted_together() {
+        let mut host = Host::default();
+        let new = "new".to_owned();
+        member(&mut host, "a", "old");
+        assert!(pods_of_another_ca(&host, Some(&new)).is_empty(), "one alone is rolled out as any other");
+        member(&mut host, "b", "old");
+        member(&mut host, "c", "new");
+        let names: Vec<String> = pods_of_another_ca(&host, Some(&new)).into_iter().map(|(name, _)| name).collect();
+        assert_eq!(names, ["a", "b"]);
+    }
+
+    #[test]
+    fn claims_of_another_instance_are_refused() {
+        let claim = |name: &str, instance: &str| -> PartialObjectMeta<PersistentVolumeClaim> {
+            let metadata = json!({ "name": name, "labels": { INSTANCE_LABEL: instance } });
+            serde_json::from_value(json!({ "metadata": metadata })).unwrap()
         };
-        let based = Progress { base: true, ..nothing.clone() };
-        let answering = Progress { api: Api::Ready, ..based.clone() };
-        let prepared = Progress { plane: true, ..answering.clone() };
-        let placed = Progress { components: true, started: true, ..prepared.clone() };
-        let pruned = Progress { pruned: true, ..placed.clone() };
-        for (progress, step) in [
-            (nothing.clone(), Step::Base),
-            (based.clone(), Step::AwaitApi),
-            (Progress { api: Api::Unreachable("x".into()), ..based.clone() }, Step::AwaitApi),
-            (answering.clone(), Step::Plane),
-            (prepared.clone(), Step::Components),
-            (Progress { unserved: vec!["Work".into()], ..prepared.clone() }, Step::AwaitKinds),
-            (placed.clone(), Step::Prune),
-            (pruned.clone(), Step::AwaitComponents),
-            (Progress { available: true, ..pruned.clone() }, Step::Settled),
-            // Repairs, while the API is away.
-            (Progress { started: true, ..based.clone() }, Step::Components),
-            (Progress { started: true, components: true, ..based.clone() }, Step::AwaitApi),
-            (Progress { started: true, ..nothing.clone() }, Step::Base),
-            // A plane whose objects are in doubt is put right before the components count.
-            (Progress { plane: false, ..pruned.clone() }, Step::Plane),
-        ] {
-            assert_eq!(next_step(&progress), step, "{progress:?}");
-        }
+        let own = claim("data-east-etcd-0", "east");
+        assert!(check_claims(&instance("Compact"), std::slice::from_ref(&own)).is_ok());
+        let error = check_claims(&instance("Compact"), &[own, claim("data-east-etcd-1", "west")]).unwrap_err();
+        assert!(error.to_string().contains("data-east-etcd-1"), "{error}");
     }
 
     #[test]
-    fn every_round_ends() {
-        let mut progress = Progress {
-            base: false,
-            api: Api::Ready,
-            plane: false,
-            unserved: Vec::new(),
-            started: false,
-            components: false,
-            pruned: false,
-            available: true,
-        };
-        for _ in 0..6 {
-            match next_step(&progress) {
-                Step::Base => progress.base = true,
-                Step::Plane => progress.plane = true,
-                Step::Components => progress.components = true,
-                Step::Prune => progress.pruned = true,
-                Step::Settled => return,
-                step => panic!("{step:?}"),
-            }
-        }
-        panic!("no end");
-    }
-
-    fn deployment(status: serde_json::Value) -> RolloutStatus {
-        let object: Deployment = serde_json::from_value(json!({
-            "metadata": { "name": "east-engine", "generation": 4 },
-            "spec": { "replicas": 2, "selector": {}, "template": { "spec": { "containers": [{ "name": "c", "image": "i:2" }] } } },
-            "status": status,
-        }))
-        .unwrap();
-        of_deployment(&object)
-    }
-
-    #[test]
-    fn a_deployment_is_available_when_rolled_out_at_the_wanted_version() {
-        let good = json!({ "observedGeneration": 4, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2 });
-        assert!(deployment(good.clone()).is_available("i:2"));
-        assert!(!deployment(good.clone()).is_available("i:3"), "another image is wanted");
-        for (field, value) in
-            [("observedGeneration", 3), ("replicas", 3), ("updatedReplicas", 1), ("availableReplicas", 1)]
-        {
-            let mut status = good.clone();
-            status[field] = json!(value);
-            assert!(!deployment(status).is_available("i:2"), "{field}");
-        }
-        assert!(!deployment(json!({})).is_available("i:2"));
-    }
-
-    #[test]
-    fn a_stateful_set_likewise() {
-        let object = |status: serde_json::Value| -> StatefulSet {
-            serde_json::from_value(json!({
-                "metadata": { "name": "east-etcd", "generation": 1 },
-                "spec": { "replicas": 1, "selector": {}, "serviceName": "x",
-                          "template": { "spec": { "containers": [{ "name": "c", "image": "e:1" }] } } },
-                "status": status,
-            }))
-            .unwrap()
-        };
-        let settled = json!({ "observedGeneration": 1, "replicas": 1, "readyReplicas": 1, "currentRevision": "a", "updateRevision": "a" });
-        assert!(of_stateful_set(&object(settled.clone())).is_available("e:1"));
-        let mut rolling = settled.clone();
-        rolling["updateRevision"] = json!("b");
-        assert!(!of_stateful_set(&object(rolling.clone())).is_available("e:1"));
-        rolling["updatedReplicas"] = json!(1);
-        assert!(of_stateful_set(&object(rolling)).is_available("e:1"));
-    }
-
-    #[test]
-    fn a_missing_workload_stands_nowhere() {
+    fn what_is_no_longer_wanted_is_superfluous_when_it_is_the_instances() {
         let i = instance("Compact");
         let mut host = Host::default();
-        let rollout_status = rollout_status(Component::Engine, &i, &host);
-        assert_eq!((rollout_status.exists, rollout_status.desired, rollout_status.ready), (false, 1, 0));
-        let object: Deployment = serde_json::from_value(json!({ "metadata": { "name": "east-engine" } })).unwrap();
-        host.deployments.insert("east-engine".into(), Arc::new(object));
-        assert!(!all_available(&i, &host, "x"));
+        let object = |name: &str, owned: bool| -> Arc<Secret> {
+            let owners: Vec<_> =
+                owned.then(|| crate::controllers::instance::ownership::owner(&i)).into_iter().collect();
+            let metadata = json!({ "name": name, "uid": name, "ownerReferences": owners });
+            Arc::new(serde_json::from_value(json!({ "metadata": metadata })).unwrap())
+        };
+        for (name, owned) in [("east-ca", true), ("east-old", true), ("foreign", false)] {
+            host.secrets.insert(name.into(), object(name, owned));
+        }
+        let desired = DesiredHost { entries: keys::entries(&i, &[]).unwrap(), manifests: Vec::new() };
+        let names: Vec<String> = superfluous(&i, &host, &desired).into_iter().map(|(_, name, _)| name).collect();
+        assert_eq!(names, ["east-old"]);
+    }
+
+    #[test]
+    fn services_come_without_anything_else() {
+        let services = services(&instance("Compact"), "airdock:test").unwrap();
+        assert!(!services.is_empty() && services.iter().all(|manifest| matches!(manifest, Manifest::Service(_))));
     }
 }

@@ -1,25 +1,27 @@
 //! From what was observed and done to what people read. Pure.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
+use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
+use crate::api::ADMIN_KUBECONFIG;
 use crate::api::common::{ConditionedStatus as _, LocalRef};
 use crate::api::instance::{
     CertificateStatus, ComponentStatus, KarmadaInstance, KarmadaInstanceStatus, Overview, Phase, Profile,
 };
 use crate::chart::{Component, KARMADA_VERSION, Names, component_of, enabled, image_version};
+use crate::machinery::conditions::Verdict;
+use crate::machinery::error::Class;
+use crate::machinery::error::Classified as _;
 use crate::pki::CertificateInfo;
-use crate::runtime::conditions::Verdict;
-use crate::runtime::error::Class;
-use crate::runtime::error::Classified as _;
-use crate::runtime::planes::ADMIN_KUBECONFIG;
 
-use super::apply::ReconcileState;
 use super::caches::Host;
 use super::error::InstanceError;
+use super::install::ReconcileState;
+use super::install_steps::Step;
 use super::observe::Api;
-use super::plan::{Step, rollout_status};
-use super::remove::{Removal, render_names};
+use super::removal_steps::{Removal, render_names};
+use super::rollout::rollout_status;
 
 /// What a status is made of.
 pub struct StatusInputs<'a> {
@@ -64,7 +66,7 @@ pub fn after_round(inputs: &StatusInputs<'_>) -> KarmadaInstanceStatus {
         status.version = Some(version(instance));
     }
     status.phase = Some(phase(&verdict, was_ready, error.is_some_and(|error| error.class() == Class::Invalid)));
-    verdict.write(&mut status.conditions, instance.metadata.generation);
+    verdict.write(&mut status.conditions, instance.metadata.generation, Timestamp::now());
     status.set_observed_generation(instance.metadata.generation);
     status
 }
@@ -75,7 +77,11 @@ pub fn suspended(instance: &KarmadaInstance) -> KarmadaInstanceStatus {
     let mut status = instance.status.clone().unwrap_or_default();
     status.phase = Some(Phase::Suspended);
     let message = "nothing is changed while spec.suspend is true; what runs goes on running".to_owned();
-    Verdict::NotReady { reason: "Suspended", message }.write(&mut status.conditions, instance.metadata.generation);
+    Verdict::NotReady { reason: "Suspended", message }.write(
+        &mut status.conditions,
+        instance.metadata.generation,
+        Timestamp::now(),
+    );
     status.set_observed_generation(instance.metadata.generation);
     status
 }
@@ -100,7 +106,7 @@ pub fn removing(instance: &KarmadaInstance, outcome: Result<&Removal, &InstanceE
         Ok(Removal::Finished) => Verdict::NotReady { reason: "Deleting", message: "everything is removed".into() },
         Err(error) => error.verdict(),
     };
-    verdict.write(&mut status.conditions, instance.metadata.generation);
+    verdict.write(&mut status.conditions, instance.metadata.generation, Timestamp::now());
     status.set_observed_generation(instance.metadata.generation);
     status
 }

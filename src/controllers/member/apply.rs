@@ -15,8 +15,8 @@ use super::write::remove_own;
 use crate::api::member::MemberClusterJoin;
 use crate::karmada::names::execution_namespace;
 use crate::karmada::{CLUSTER_NAMESPACE, Cluster, SYSTEM_LABEL};
+use crate::machinery::error::{is_conflict, is_not_found};
 use crate::runtime::apply::{Applier, anybodys, labelled, typed};
-use crate::runtime::error::{is_conflict, is_not_found};
 use crate::runtime::guarded::{self, Guarded, omitted};
 use crate::runtime::planes::Plane;
 

@@ -29,9 +29,9 @@ use crate::api::member::MemberClusterJoin;
 use crate::engine::{ADOPTED_ANNOTATION, REMOVING_ANNOTATION, unstamp};
 use crate::karmada::binding::BindingSpec;
 use crate::karmada::{CLUSTER_NAMESPACE, Cluster, ClusterResourceBinding, MANAGED_LABEL, ResourceBinding};
+use crate::machinery::error::{is_conflict, is_not_found};
 use crate::runtime::contents::{Contents, contents};
 use crate::runtime::controller::Guarded;
-use crate::runtime::error::{is_conflict, is_not_found};
 use crate::runtime::guarded;
 use crate::runtime::planes::Plane;
 

@@ -19,8 +19,8 @@ use crate::api::instance::Profile;
 use crate::api::member::MemberClusterJoin;
 use crate::controllers::finalizer;
 use crate::karmada::{Cluster, DRAINED_CONDITION};
-use crate::runtime::conditions;
-use crate::runtime::error::{Classified as _, chain};
+use crate::machinery::conditions;
+use crate::machinery::error::{Classified as _, chain};
 use crate::runtime::instance_ref::InstanceRefError;
 use crate::runtime::planes::{Plane, PlaneError};
 

@@ -36,9 +36,9 @@ use self::validate::LocalEndpoints;
 use super::Context;
 use crate::api::member::MemberClusterJoin;
 use crate::karmada::Cluster;
-use crate::runtime::conditions::is_true;
+use crate::machinery::conditions::is_true;
+use crate::machinery::error::chain;
 use crate::runtime::controller::{self, Failure, Guarded, Next, Reconcile};
-use crate::runtime::error::chain;
 use crate::runtime::status::StatusWriter;
 
 /// Finalizer of every membership that may have written something.

@@ -15,9 +15,9 @@ use crate::api::KarmadaInstance;
 use crate::api::member::MemberClusterJoin;
 use crate::controllers::watch;
 use crate::karmada::Cluster;
+use crate::machinery::error::is_namespace_ending;
 use crate::runtime::apply::{Applier, ApplyError, typed};
 use crate::runtime::client::ClientFactory;
-use crate::runtime::error::is_namespace_ending;
 use crate::runtime::guarded::{self, Guarded};
 use crate::runtime::host_cache::{self, HostCache, HostKind};
 use crate::runtime::instance_ref::{INSTANCE_REF, InstanceRefError, no_plane, resolve};
@@ -117,8 +117,8 @@ pub struct Access {
     pub server: String,
     /// Address by which the plane reaches it.
     pub endpoint: String,
-    /// Authority that the kubeconfig names, PEM.
-    pub authority: Option<Vec<u8>>,
+    /// CA that the kubeconfig names, PEM.
+    pub ca: Option<Vec<u8>>,
     /// Name of the Secret behind it.
     pub secret: String,
     /// Whether that Secret is being deleted.
@@ -235,7 +235,7 @@ pub async fn access(
         applier,
         server,
         endpoint,
-        authority: connection.certificate_authority,
+        ca: connection.certificate_authority,
         secret: reference.name.clone(),
         secret_ending: secret.metadata.deletion_timestamp.is_some(),
         digest,

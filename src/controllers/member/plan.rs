@@ -30,8 +30,8 @@ pub struct Tokens {
     pub account: Vec<u8>,
     /// Token of the impersonator.
     pub impersonator: Vec<u8>,
-    /// Authorities of the member's API server, PEM.
-    pub authorities: Vec<u8>,
+    /// CAs of the member's API server, PEM.
+    pub cas: Vec<u8>,
 }
 
 impl std::fmt::Debug for Tokens {
@@ -41,22 +41,22 @@ impl std::fmt::Debug for Tokens {
 }
 
 /// Puts the tokens together once the member's token controller has filled both Secrets in. The plane trusts the
-/// authority of the kubeconfig, by which the member was reached, and the one that the member names itself.
+/// CA of the kubeconfig, by which the member was reached, and the one that the member names itself.
 #[must_use]
-pub fn tokens(account: &Secret, impersonator: &Secret, kubeconfig_authority: Option<&[u8]>) -> Option<Tokens> {
+pub fn tokens(account: &Secret, impersonator: &Secret, kubeconfig_ca: Option<&[u8]>) -> Option<Tokens> {
     let read = |secret: &Secret, key: &str| {
         secret.data.as_ref()?.get(key).map(|value| value.0.clone()).filter(|value| !value.is_empty())
     };
-    let mut authorities = kubeconfig_authority.map(<[u8]>::to_vec).unwrap_or_default();
+    let mut cas = kubeconfig_ca.map(<[u8]>::to_vec).unwrap_or_default();
     if let Some(own) = read(account, "ca.crt")
-        && !contains_pem(&authorities, &own)
+        && !contains_pem(&cas, &own)
     {
-        if !authorities.is_empty() && !authorities.ends_with(b"\n") {
-            authorities.push(b'\n');
+        if !cas.is_empty() && !cas.ends_with(b"\n") {
+            cas.push(b'\n');
         }
-        authorities.extend(own);
+        cas.extend(own);
     }
-    Some(Tokens { account: read(account, "token")?, impersonator: read(impersonator, "token")?, authorities })
+    Some(Tokens { account: read(account, "token")?, impersonator: read(impersonator, "token")?, cas })
 }
 
 fn contains_pem(bundle: &[u8], pem: &[u8]) -> bool {
@@ -79,7 +79,7 @@ pub fn plane_secrets(join: &MemberClusterJoin, tokens: &Tokens) -> [Secret; 2] {
     };
     let [name, impersonator] = plane_secret_names(join);
     [
-        secret(name, vec![("caBundle", &tokens.authorities), ("token", &tokens.account)]),
+        secret(name, vec![("caBundle", &tokens.cas), ("token", &tokens.account)]),
         secret(impersonator, vec![("token", &tokens.impersonator)]),
     ]
 }
@@ -308,9 +308,9 @@ mod tests {
         let impersonator = secret(json!({"token": "aQ=="}));
         let empty = secret(json!({}));
         assert!(tokens(&account, &empty, None).is_none() && tokens(&empty, &impersonator, None).is_none());
-        let bundle = |authority: Option<&[u8]>| tokens(&account, &impersonator, authority).unwrap().authorities;
+        let bundle = |ca: Option<&[u8]>| tokens(&account, &impersonator, ca).unwrap().cas;
         assert_eq!(bundle(None), b"CA");
-        assert_eq!(bundle(Some(b"CA\n")), b"CA\n", "the same authority once");
+        assert_eq!(bundle(Some(b"CA\n")), b"CA\n", "the same CA once");
         assert_eq!(bundle(Some(b"LB")), b"LB\nCA", "both, where they differ");
     }
 

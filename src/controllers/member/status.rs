@@ -1,13 +1,14 @@
 //! What a membership says of itself. Pure.
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::jiff::Timestamp;
 
 use super::error::Error;
 use crate::api::common::{Capacity, ReadyCount};
 use crate::api::member::{MemberClusterJoin, MemberClusterJoinStatus};
 use crate::karmada::Cluster;
 use crate::karmada::cluster::ResourceSummary;
-use crate::runtime::conditions::{Verdict, find};
+use crate::machinery::conditions::{Verdict, find};
 
 /// What was learned on the way, as far as it came.
 #[derive(Clone, Debug, Default)]
@@ -65,7 +66,7 @@ pub fn status(
         Ok(progress) => verdict(progress, cluster.as_ref()),
         Err(error) => Verdict::of_error(error),
     };
-    verdict.write(&mut status.conditions, generation);
+    verdict.write(&mut status.conditions, generation, Timestamp::now());
     status
 }
 

@@ -5,7 +5,7 @@ use kube::ResourceExt;
 use super::error::Error;
 use crate::api::member::{MemberClusterJoin, MemberClusterJoinSpec};
 use crate::api::{GROUP, MANAGED_BY_LABEL};
-use crate::controllers::names::{is_label_value, is_qualified_name};
+use crate::machinery::names::{is_label_value, is_qualified_name};
 pub use crate::runtime::hosts::LocalEndpoints;
 use crate::runtime::hosts::refused_host;
 use crate::runtime::planes::InstanceKey;

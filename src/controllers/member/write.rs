@@ -18,8 +18,8 @@ use super::plan::{
 use crate::api::member::MemberClusterJoin;
 use crate::api::{MANAGED_BY, MANAGED_BY_LABEL};
 use crate::karmada::{CLUSTER_NAMESPACE, SYSTEM_LABEL};
+use crate::machinery::error::{is_conflict, is_not_found};
 use crate::runtime::apply::{Applied, Applier, ApplyError, labelled, typed};
-use crate::runtime::error::{is_conflict, is_not_found};
 
 /// What the member has given so far.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl MemberWrite<'_> {
             tokio::try_join!(applier.apply(&token, labelled), applier.apply(&impersonator_token, labelled))
                 .map_err(|e| self.access.write_failure(e))?;
         let (token, impersonator_token) = (self.secret(token)?, self.secret(impersonator_token)?);
-        Ok(plan::tokens(&token, &impersonator_token, self.access.authority.as_deref()))
+        Ok(plan::tokens(&token, &impersonator_token, self.access.ca.as_deref()))
     }
 
     fn secret(&self, applied: Applied) -> Result<Secret, Error> {

@@ -11,8 +11,8 @@ use super::observe;
 use super::plan::{Plan, Wanted};
 use crate::api::app::InventoryEntry;
 use crate::api::permission::PermissionBinding;
+use crate::machinery::error::is_conflict;
 use crate::runtime::apply::{Applier, ApplyError, Change, anybodys};
-use crate::runtime::error::is_conflict;
 use crate::runtime::planes::Plane;
 
 /// Requests to one plane at once.

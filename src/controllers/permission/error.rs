@@ -1,7 +1,7 @@
 //! What can go wrong with a permission, and what that means for the next attempt.
 
+use crate::machinery::error::{Class, Classified};
 use crate::runtime::apply::ApplyError;
-use crate::runtime::error::{Class, Classified};
 use crate::runtime::instance_ref::InstanceRefError;
 use crate::runtime::planes::cache::CacheError;
 

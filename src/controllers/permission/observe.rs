@@ -10,7 +10,7 @@ use crate::api::KarmadaInstance;
 use crate::api::permission::PermissionBinding;
 use crate::karmada::binding::AggregatedStatusItem;
 use crate::karmada::{Cluster, ClusterResourceBinding, ResourceBinding};
-use crate::runtime::error::is_not_found;
+use crate::machinery::error::is_not_found;
 use crate::runtime::guarded::{self, Guarded};
 use crate::runtime::instance_ref::no_plane;
 use crate::runtime::planes::cache::PlaneCache;

@@ -51,7 +51,7 @@ impl Permissions {
             let work = within_deadline(serve_plane(plane, binding, instance));
             (key.clone(), work.await)
         });
-        let leave = status::listed(binding)
+        let leave = status::planes(binding)
             .into_iter()
             .filter(|key| !serve.iter().any(|(served, ..)| served == key))
             .filter(|key| !waits(&round, key));
@@ -105,7 +105,7 @@ impl Permissions {
 
     /// One round towards being gone.
     pub(super) async fn leave(&self, binding: &PermissionBinding) -> Result<Next, Error> {
-        let leaving = status::listed(binding).into_iter().map(|key| async move {
+        let leaving = status::planes(binding).into_iter().map(|key| async move {
             let result = within_deadline(self.leave_plane(&key, binding)).await;
             (key, result)
         });

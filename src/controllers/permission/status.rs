@@ -11,9 +11,9 @@ use super::summary;
 use crate::api::common::condition::SELECTORS_MATCHED;
 use crate::api::permission::{PermissionBinding, PermissionBindingStatus, PermissionTarget, PlaneInventory};
 use crate::application::selectors::{NOTHING_SELECTED, UnmatchedSelector, render_unmatched};
+use crate::machinery::conditions::{Verdict, set_false_or_remove};
+use crate::machinery::error::{Class, Classified, chain};
 use crate::runtime::apply::Change;
-use crate::runtime::conditions::{Verdict, set_false_or_remove};
-use crate::runtime::error::{Class, Classified, chain};
 use crate::runtime::planes::InstanceKey;
 
 /// A round over all instances.
@@ -63,7 +63,7 @@ pub fn status(binding: &PermissionBinding, round: &ReconcileState, now: Timestam
         conditions: before.conditions.clone(),
         ..PermissionBindingStatus::default()
     };
-    summary::tell(binding, &mut status);
+    summary::summarize(binding, &mut status);
     let mut failed_members = Vec::new();
     let mut pending_members = Vec::new();
     for (key, result) in &round.served {
@@ -124,12 +124,15 @@ pub fn status(binding: &PermissionBinding, round: &ReconcileState, now: Timestam
     }
     let synced = status.targets.iter().filter(|target| target.synced).count();
     status.targets_synced = Some(format!("{synced}/{}", status.targets.len()));
-    verdict(round, synced, status.targets.len(), &failed_members, &pending_members)
-        .write(&mut status.conditions, generation);
+    verdict(round, synced, status.targets.len(), &failed_members, &pending_members).write(
+        &mut status.conditions,
+        generation,
+        Timestamp::now(),
+    );
     if let Some(unmatched) = unmatched_everywhere(round) {
         let message = (!unmatched.is_empty()).then(|| render_unmatched(&unmatched));
         let problem = message.as_deref().map(|message| (NOTHING_SELECTED, message));
-        set_false_or_remove(&mut status.conditions, SELECTORS_MATCHED, problem, generation);
+        set_false_or_remove(&mut status.conditions, SELECTORS_MATCHED, problem, generation, Timestamp::now());
     }
     status
 }
@@ -227,26 +230,30 @@ fn unknown_members(before: &PermissionBindingStatus, key: &InstanceKey) -> Vec<P
 
 /// The planes that a status lists, whatever was written there.
 #[must_use]
-pub fn listed(binding: &PermissionBinding) -> Vec<InstanceKey> {
-    let listed = binding.status.as_ref().map(|status| status.inventory.as_slice()).unwrap_or_default();
-    listed.iter().map(|known| InstanceKey { namespace: known.namespace.clone(), name: known.name.clone() }).collect()
+pub fn planes(binding: &PermissionBinding) -> Vec<InstanceKey> {
+    let inventory = binding.status.as_ref().map(|status| status.inventory.as_slice()).unwrap_or_default();
+    inventory.iter().map(|known| InstanceKey { namespace: known.namespace.clone(), name: known.name.clone() }).collect()
 }
 
 /// The status that lists these planes, too, before anything is written in them: should the process end right after,
 /// they are known to hold something. `None`, when they are listed already.
 #[must_use]
 pub fn announcing(binding: &PermissionBinding, planes: &[InstanceKey]) -> Option<PermissionBindingStatus> {
-    let known = listed(binding);
+    let known = self::planes(binding);
     let new: Vec<&InstanceKey> = planes.iter().filter(|key| !known.contains(key)).collect();
     if new.is_empty() {
         return None;
     }
     let mut status = binding.status.clone().unwrap_or_default();
-    summary::tell(binding, &mut status);
+    summary::summarize(binding, &mut status);
     status.inventory.extend(new.into_iter().map(|key| inventory(key, Vec::new())));
     let message =
         format!("writing the role into {} of {} planes", planes.len() - known.len().min(planes.len()), planes.len());
-    Verdict::Progressing { reason: "Syncing", message }.write(&mut status.conditions, binding.metadata.generation);
+    Verdict::Progressing { reason: "Syncing", message }.write(
+        &mut status.conditions,
+        binding.metadata.generation,
+        Timestamp::now(),
+    );
     Some(status)
 }
 
@@ -255,8 +262,8 @@ pub fn announcing(binding: &PermissionBinding, planes: &[InstanceKey]) -> Option
 pub fn refused(binding: &PermissionBinding, error: &Error) -> PermissionBindingStatus {
     let mut status = binding.status.clone().unwrap_or_default();
     status.observed_generation = binding.metadata.generation;
-    summary::tell(binding, &mut status);
-    Verdict::of_error(error).write(&mut status.conditions, binding.metadata.generation);
+    summary::summarize(binding, &mut status);
+    Verdict::of_error(error).write(&mut status.conditions, binding.metadata.generation, Timestamp::now());
     status
 }
 
@@ -274,7 +281,11 @@ pub fn leaving(binding: &PermissionBinding, round: &ReconcileState) -> Permissio
     status.inventory.retain(|known| !gone(known));
     let waiting = round.failure().map_or_else(String::new, |error| chain(&error));
     let message = format!("the role is still to be removed from {} of its planes: {waiting}", status.inventory.len());
-    Verdict::NotReady { reason: "Removing", message }.write(&mut status.conditions, binding.metadata.generation);
+    Verdict::NotReady { reason: "Removing", message }.write(
+        &mut status.conditions,
+        binding.metadata.generation,
+        Timestamp::now(),
+    );
     status
 }
 

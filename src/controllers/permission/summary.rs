@@ -1,4 +1,4 @@
-//! A permission in few words, for columns: kubectl prints no more than the first match of a list. Pure.
+//! A permission summarized for columns: kubectl prints no more than the first match of a list. Pure.
 
 use super::plan;
 use crate::api::permission::{PermissionBinding, PermissionBindingStatus, Subject, SubjectKind};
@@ -6,11 +6,11 @@ use crate::api::permission::{PermissionBinding, PermissionBindingStatus, Subject
 /// How many entries of a list are named.
 const NAMED: usize = 2;
 
-/// Puts the words into a status.
-pub fn tell(binding: &PermissionBinding, status: &mut PermissionBindingStatus) {
-    status.subjects = Some(render_few(binding.spec.subjects.iter().map(subject).collect()));
+/// Puts the summary into a status.
+pub fn summarize(binding: &PermissionBinding, status: &mut PermissionBindingStatus) {
+    status.subjects = Some(render_some(binding.spec.subjects.iter().map(subject).collect()));
     status.namespaces =
-        Some(if plan::everywhere(binding) { "all".to_owned() } else { render_few(plan::namespaces(binding)) });
+        Some(if plan::everywhere(binding) { "all".to_owned() } else { render_some(plan::namespaces(binding)) });
 }
 
 fn subject(subject: &Subject) -> String {
@@ -24,7 +24,7 @@ fn subject(subject: &Subject) -> String {
     }
 }
 
-fn render_few(all: Vec<String>) -> String {
+fn render_some(all: Vec<String>) -> String {
     let named = all.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
     match all.len().saturating_sub(NAMED) {
         0 => named,
@@ -44,7 +44,7 @@ mod tests {
         }))
         .unwrap();
         let mut status = PermissionBindingStatus::default();
-        tell(&binding, &mut status);
+        summarize(&binding, &mut status);
         (status.subjects.unwrap(), status.namespaces.unwrap())
     }
 

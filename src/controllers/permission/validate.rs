@@ -6,7 +6,7 @@ use kube::ResourceExt;
 use super::error::{Error, InstanceError};
 use crate::api::KarmadaInstance;
 use crate::api::permission::{InstanceSelection, PermissionBinding, PermissionBindingSpec};
-use crate::controllers::names::is_dns_label;
+use crate::machinery::names::is_dns_label;
 use crate::runtime::instance_ref::resolve;
 use crate::runtime::planes::InstanceKey;
 

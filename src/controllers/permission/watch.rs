@@ -79,6 +79,6 @@ fn meaning(store: &Store<Object>, instance: &InstanceKey) -> Vec<ObjectRef<Objec
         let namespace = selection.namespace.clone().or_else(|| binding.namespace());
         let meant = namespace.as_ref() == Some(&instance.namespace)
             && (selection.names.is_empty() || selection.names.contains(&instance.name));
-        meant || status::listed(binding).contains(instance)
+        meant || status::planes(binding).contains(instance)
     })
 }

@@ -8,7 +8,7 @@ use kube::core::ApiResource;
 use serde_json::{Value, json};
 
 use super::{Applied, Applier, ApplyError, Change, api_error, full_name, settled_key, typed_value};
-use crate::runtime::error::is_not_found;
+use crate::machinery::error::is_not_found;
 
 impl Applier {
     /// Applies an object over the state that was seen in the API server (`None`: it was not there). What a cache has is

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::version;
 use crate::api::GROUP;
-use crate::runtime::error::chain;
+use crate::machinery::error::chain;
 use crate::runtime::guarded::{Guarded, PAGE};
 use crate::runtime::ownership::Shard;
 use crate::runtime::planes::{InstanceKey, PromptBackoff};

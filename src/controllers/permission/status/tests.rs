@@ -4,7 +4,7 @@ use crate::api::common::condition::{READY, RECONCILING};
 use crate::controllers::permission::observe::Copies;
 use crate::karmada::Cluster;
 use crate::karmada::binding::AggregatedStatusItem;
-use crate::runtime::conditions::find;
+use crate::machinery::conditions::find;
 use crate::runtime::instance_ref::InstanceRefError;
 use serde_json::{Value, json};
 

@@ -23,7 +23,7 @@ fn policy_key() -> PolicyKey {
 
 /// Bound as v1beta1, with the object in cluster a.
 fn bound_as_v1beta1() -> Index {
-    let mut index = Index::of(PLANE.to_owned());
+    let mut index = Index::of(PLANE);
     for name in ["a", "b"] {
         index.put_cluster(cluster(name, "True"), false);
     }
@@ -33,7 +33,7 @@ fn bound_as_v1beta1() -> Index {
     index.kind_synced(&old.kind);
     assert!(matches!(carry_out(&mut index, &old, 10), Step::Create(_)));
     index.set_reachable(&name("a"), true);
-    index.member_synced(&name("a"), &old.kind, &[]);
+    index.member_synced(&name("a"), &old.kind);
     index.put_live(&name("a"), &old, live("l", "5", PLANE), false);
     index
 }

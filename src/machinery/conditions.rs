@@ -51,26 +51,26 @@ impl Verdict {
         }
     }
 
-    /// Writes the verdict into the conditions; `lastTransitionTime` changes only when a status flips.
-    pub fn write(&self, conditions: &mut Vec<Condition>, generation: Option<i64>) {
+    /// Writes the verdict into the conditions; `lastTransitionTime` becomes `now` only where a status flips.
+    pub fn write(&self, conditions: &mut Vec<Condition>, generation: Option<i64>, now: Timestamp) {
         let (ready, reason, message) = match self {
             Self::Ready { reason, message } => ("True", *reason, message),
             Self::Progressing { reason, message } => ("Unknown", *reason, message),
             Self::NotReady { reason, message } | Self::Stalled { reason, message } => ("False", *reason, message),
         };
-        set(conditions, READY, ready, reason, message, generation);
+        set(conditions, READY, ready, reason, message, generation, now);
         match self {
-            Self::Progressing { .. } => set(conditions, RECONCILING, "True", reason, message, generation),
+            Self::Progressing { .. } => set(conditions, RECONCILING, "True", reason, message, generation, now),
             _ => remove(conditions, RECONCILING),
         }
         match self {
-            Self::Stalled { .. } => set(conditions, STALLED, "True", reason, message, generation),
+            Self::Stalled { .. } => set(conditions, STALLED, "True", reason, message, generation, now),
             _ => remove(conditions, STALLED),
         }
     }
 }
 
-/// Sets one condition.
+/// Sets one condition. `lastTransitionTime` becomes `now` when the status flips.
 pub fn set(
     conditions: &mut Vec<Condition>,
     type_: &str,
@@ -78,12 +78,13 @@ pub fn set(
     reason: &str,
     message: &str,
     generation: Option<i64>,
+    now: Timestamp,
 ) {
     let message = shorten(message, MAX_TEXT);
     if let Some(existing) = conditions.iter_mut().find(|c| c.type_ == type_) {
         if existing.status != status {
             status.clone_into(&mut existing.status);
-            existing.last_transition_time = Time(Timestamp::now());
+            existing.last_transition_time = Time(now);
         }
         reason.clone_into(&mut existing.reason);
         existing.message = message;
@@ -95,7 +96,7 @@ pub fn set(
             reason: reason.to_owned(),
             message,
             observed_generation: generation,
-            last_transition_time: Time(Timestamp::now()),
+            last_transition_time: Time(now),
         });
     }
 }
@@ -106,9 +107,10 @@ pub fn set_false_or_remove(
     type_: &str,
     problem: Option<(&str, &str)>,
     generation: Option<i64>,
+    now: Timestamp,
 ) {
     match problem {
-        Some((reason, message)) => set(conditions, type_, "False", reason, message, generation),
+        Some((reason, message)) => set(conditions, type_, "False", reason, message, generation, now),
         None => remove(conditions, type_),
     }
 }
@@ -134,42 +136,46 @@ pub fn is_true(conditions: &[Condition], type_: &str) -> bool {
 mod tests {
     use super::*;
 
+    fn now() -> Timestamp {
+        Timestamp::from_second(1_800_000_000).unwrap()
+    }
+
     #[test]
     fn transition_time_changes_only_with_the_status() {
         let mut conditions = Vec::new();
-        Verdict::NotReady { reason: "A", message: "x".into() }.write(&mut conditions, Some(1));
+        Verdict::NotReady { reason: "A", message: "x".into() }.write(&mut conditions, Some(1), now());
         conditions[0].last_transition_time = Time(Timestamp::UNIX_EPOCH);
-        Verdict::NotReady { reason: "B", message: "y".into() }.write(&mut conditions, Some(2));
+        Verdict::NotReady { reason: "B", message: "y".into() }.write(&mut conditions, Some(2), now());
         assert_eq!(conditions[0].last_transition_time, Time(Timestamp::UNIX_EPOCH));
         assert_eq!((conditions[0].reason.as_str(), conditions[0].observed_generation), ("B", Some(2)));
-        Verdict::Ready { reason: "C", message: String::new() }.write(&mut conditions, Some(2));
-        assert_ne!(conditions[0].last_transition_time, Time(Timestamp::UNIX_EPOCH));
+        Verdict::Ready { reason: "C", message: String::new() }.write(&mut conditions, Some(2), now());
+        assert_eq!(conditions[0].last_transition_time, Time(now()));
     }
 
     #[test]
     fn abnormal_conditions_are_present_only_while_true() {
         let mut conditions = Vec::new();
-        Verdict::Progressing { reason: "Installing", message: String::new() }.write(&mut conditions, None);
+        Verdict::Progressing { reason: "Installing", message: String::new() }.write(&mut conditions, None, now());
         assert!(is_true(&conditions, RECONCILING) && find(&conditions, STALLED).is_none());
-        Verdict::Stalled { reason: "Invalid", message: String::new() }.write(&mut conditions, None);
+        Verdict::Stalled { reason: "Invalid", message: String::new() }.write(&mut conditions, None, now());
         assert!(is_true(&conditions, STALLED) && find(&conditions, RECONCILING).is_none());
-        Verdict::Ready { reason: "Ready", message: String::new() }.write(&mut conditions, None);
+        Verdict::Ready { reason: "Ready", message: String::new() }.write(&mut conditions, None, now());
         assert_eq!(conditions.len(), 1);
     }
 
     #[test]
     fn messages_have_an_end() {
         let mut conditions = Vec::new();
-        Verdict::NotReady { reason: "A", message: "é".repeat(40_000) }.write(&mut conditions, None);
+        Verdict::NotReady { reason: "A", message: "é".repeat(40_000) }.write(&mut conditions, None, now());
         assert!(conditions[0].message.len() <= MAX_TEXT);
     }
 
     #[test]
     fn a_condition_that_is_only_there_while_false() {
         let mut conditions = Vec::new();
-        set_false_or_remove(&mut conditions, "SelectorsMatched", Some(("NothingSelected", "x")), Some(3));
+        set_false_or_remove(&mut conditions, "SelectorsMatched", Some(("NothingSelected", "x")), Some(3), now());
         assert_eq!((conditions[0].status.as_str(), conditions[0].observed_generation), ("False", Some(3)));
-        set_false_or_remove(&mut conditions, "SelectorsMatched", None, Some(3));
+        set_false_or_remove(&mut conditions, "SelectorsMatched", None, Some(3), now());
         assert!(conditions.is_empty());
     }
 }

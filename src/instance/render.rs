@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use crate::api::KarmadaInstance;
 use crate::chart::{self, Component, Inputs, Manifest};
 
-use super::error::InstanceError;
-use super::{keys, plane};
+use super::plane::{self, Definitions};
+use super::{ManifestError, keys};
 
 /// Stands for what only an installation makes.
 const LATER: &str = "(made by the controller)";
@@ -21,10 +21,9 @@ pub struct Rendered {
 }
 
 /// Renders an instance by the functions that the controller uses.
-pub fn render(instance: &KarmadaInstance, engine_image: &str) -> Result<Rendered, InstanceError> {
+pub fn render(instance: &KarmadaInstance, engine_image: &str) -> Result<Rendered, ManifestError> {
     let secret_digests = BTreeMap::new();
-    let inputs =
-        Inputs { instance, engine_image, secret_digests: &secret_digests, authority: LATER, etcd_addresses: &[] };
+    let inputs = Inputs { instance, engine_image, secret_digests: &secret_digests, ca: LATER, etcd_addresses: &[] };
     let workloads = chart::host(&inputs)?;
     let mut host: Vec<Manifest> = keys::entries(instance, &[])?
         .iter()
@@ -34,12 +33,8 @@ pub fn render(instance: &KarmadaInstance, engine_image: &str) -> Result<Rendered
         })
         .collect();
     host.extend(workloads);
-    let mut objects = chart::plane(&inputs)?;
-    if Component::Engine.is_enabled(instance) {
-        objects.splice(0..0, crate::karmada::definitions().into_iter().map(Manifest::from));
-    }
-    plane::mark(&mut objects);
-    Ok(Rendered { host, plane: objects })
+    let definitions = if Component::Engine.is_enabled(instance) { Definitions::BuiltIn } else { Definitions::Kept };
+    Ok(Rendered { host, plane: plane::manifests(&inputs, &definitions)? })
 }
 
 #[cfg(test)]

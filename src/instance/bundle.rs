@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Component, Path};
+use std::sync::Arc;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
-use crate::runtime::error::{Class, Classified};
+use crate::machinery::error::{Class, Classified};
 
 /// The largest bundle that is fetched; upstream's has less than 100 KiB.
 pub const MAX_PACKED: usize = 4 << 20;
@@ -105,6 +106,15 @@ pub struct Bundle {
     patches: BTreeMap<String, Value>,
 }
 
+/// A bundle, and the name of exactly this content.
+#[derive(Clone, Debug)]
+pub struct Sourced {
+    /// Changes whenever the content does.
+    pub version: String,
+    /// The content.
+    pub bundle: Arc<Bundle>,
+}
+
 /// SHA-256 of a bundle, in hexadecimal digits.
 #[must_use]
 pub fn checksum(packed: &[u8]) -> String {
@@ -186,12 +196,10 @@ impl Bundle {
         &self,
         webhook: &str,
         namespace: &str,
-        authority_base64: &str,
+        ca_base64: &str,
     ) -> Result<Vec<CustomResourceDefinition>, BundleError> {
         let fill = |text: &str| {
-            text.replace("{{name}}", webhook)
-                .replace("{{namespace}}", namespace)
-                .replace("{{caBundle}}", authority_base64)
+            text.replace("{{name}}", webhook).replace("{{namespace}}", namespace).replace("{{caBundle}}", ca_base64)
         };
         let mut definitions = Vec::with_capacity(self.definitions.len());
         for (name, definition) in &self.definitions {

@@ -1,19 +1,23 @@
 //! Writes into the host cluster. Each object is owned by its instance, and nobody else's is touched. *IO.*
 
+use std::collections::BTreeMap;
+
 use futures::{StreamExt as _, TryStreamExt as _};
+use kube::ResourceExt as _;
 use kube::api::DynamicObject;
 use kube::core::ApiResource;
-use kube::{Resource, ResourceExt as _};
 use serde::Serialize;
 
-use crate::api::KarmadaInstance;
+use crate::api::instance::{DeletionPolicy, KarmadaInstance};
 use crate::chart::Manifest;
+use crate::instance::keys;
 use crate::runtime::apply::{Applied, Change, anybodys};
 
 use super::InstanceController;
 use super::caches::{Host, Named};
 use super::error::InstanceError;
-use super::observe::{Observed, Ownership, owner, ownership};
+use super::observe::Observed;
+use super::ownership::{Ownership, RETAINED_ANNOTATION, owner, ownership};
 
 /// Writes at once into the host cluster for one instance.
 const CONCURRENCY: usize = 8;
@@ -66,6 +70,56 @@ impl InstanceController {
             .await
             .map_err(InstanceError::host)
     }
+
+    /// Deletes what is no longer wanted.
+    pub(super) async fn delete_all(
+        &self,
+        instance: &KarmadaInstance,
+        superfluous: Vec<(ApiResource, String, String)>,
+        changes: &mut Vec<String>,
+    ) -> Result<(), InstanceError> {
+        for (resource, name, uid) in superfluous {
+            self.delete(instance, &resource, &name, &uid).await?;
+            changes.push(format!("removed {} {name}", resource.kind));
+        }
+        Ok(())
+    }
+
+    /// Deletes this very object.
+    pub(super) async fn delete(
+        &self,
+        instance: &KarmadaInstance,
+        resource: &ApiResource,
+        name: &str,
+        uid: &str,
+    ) -> Result<(), InstanceError> {
+        let namespace = instance.namespace();
+        let deleted = self.applier.delete(resource, namespace.as_deref(), name, uid).await;
+        deleted.map(|_| ()).map_err(InstanceError::host)
+    }
+
+    /// Lets a root outlive the instance, where its data does. Returns whether it did.
+    pub(super) async fn retain(&self, observed: &Observed, kind: &str, name: &str) -> Result<bool, InstanceError> {
+        let instance = observed.instance.as_ref();
+        if kind != "Secret" || instance.spec.deletion_policy != DeletionPolicy::Retain {
+            return Ok(false);
+        }
+        let roots = keys::roots(instance);
+        let Some(entry) = roots.iter().find(|entry| entry.name == name) else { return Ok(false) };
+        let Some(live) = observed.host.secrets.get(name) else { return Ok(false) };
+        let mut secret = keys::secret(instance, entry, &keys::data(live));
+        secret.metadata.annotations = Some(BTreeMap::from([(RETAINED_ANNOTATION.to_owned(), "true".to_owned())]));
+        // Applied without an owner, so that it is not collected with the instance.
+        let manifest = Manifest::from(secret);
+        let resource = manifest.resource();
+        let namespace = instance.namespace();
+        self.applier
+            .apply_over(&resource, namespace.as_deref(), name, manifest.to_value()?, None, anybodys)
+            .await
+            .map_err(InstanceError::host)?;
+        tracing::info!(object = name, "kept for an instance of the same name");
+        Ok(true)
+    }
 }
 
 fn cached(host: &Host, manifest: &Manifest) -> Option<DynamicObject> {
@@ -81,28 +135,4 @@ fn cached(host: &Host, manifest: &Manifest) -> Option<DynamicObject> {
         Manifest::PodDisruptionBudget(_) => find(&host.disruption_budgets, name),
         _ => None,
     }
-}
-
-/// What the instance owns in the host cluster: kind, name and uid of each.
-pub fn owned(instance: &KarmadaInstance, host: &Host) -> Vec<(ApiResource, String, String)> {
-    fn add<K: Resource<DynamicType = ()>>(
-        into: &mut Vec<(ApiResource, String, String)>,
-        instance: &KarmadaInstance,
-        objects: &Named<K>,
-    ) {
-        let own = objects.values().filter(|object| {
-            object.meta().deletion_timestamp.is_none() && ownership(object.meta(), instance) == Ownership::Ours
-        });
-        into.extend(
-            own.map(|object| (ApiResource::erase::<K>(&()), object.name_any(), object.uid().unwrap_or_default())),
-        );
-    }
-    let Host { deployments, stateful_sets, services, secrets, disruption_budgets, claims: _, pods: _ } = host;
-    let mut all = Vec::new();
-    add(&mut all, instance, deployments);
-    add(&mut all, instance, stateful_sets);
-    add(&mut all, instance, services);
-    add(&mut all, instance, secrets);
-    add(&mut all, instance, disruption_budgets);
-    all
 }

@@ -7,12 +7,11 @@ use k8s_openapi::api::core::v1::{Secret, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 
 use crate::api::instance::{KarmadaInstance, Profile};
-use crate::api::{INSTANCE_LABEL, MANAGED_BY, MANAGED_BY_LABEL, PURPOSE_LABEL};
+use crate::api::{ADMIN_KUBECONFIG, INSTANCE_LABEL, MANAGED_BY, MANAGED_BY_LABEL, OPERATOR_KUBECONFIG, PURPOSE_LABEL};
 use crate::chart::{ADMIN_USER, Component, ENGINE_USER, ETCD_CLIENT_SERVICE, Names, enabled, service_address};
 use crate::karmada::SYSTEM_NAMESPACE;
 use crate::pki::secrets::{Data, key};
 use crate::pki::{Content, Entry, Issuer, Leaf, Lifetimes, PkiError};
-use crate::runtime::planes::{ADMIN_KUBECONFIG, OPERATOR_KUBECONFIG};
 
 /// The group that may do everything in a plane. Upstream's components need it: they are tested with nothing less.
 const MASTERS: Option<&str> = Some("system:masters");
@@ -140,7 +139,7 @@ pub fn lifetimes(instance: &KarmadaInstance) -> Lifetimes {
 pub fn secret(instance: &KarmadaInstance, entry: &Entry, data: &Data) -> Secret {
     let names = Names::of(instance);
     let type_ = match entry.content {
-        Content::Authority { .. } | Content::Certificate { .. } => "kubernetes.io/tls",
+        Content::Ca { .. } | Content::Certificate { .. } => "kubernetes.io/tls",
         Content::TokenKey | Content::Kubeconfig { .. } => "Opaque",
     };
     let labels = [
@@ -169,14 +168,14 @@ pub fn secret(instance: &KarmadaInstance, entry: &Entry, data: &Data) -> Secret 
 pub fn roots(instance: &KarmadaInstance) -> [Entry; 4] {
     let names = Names::of(instance);
     let entry = |purpose: &str, content| Entry { name: names.object(purpose), purpose: purpose.to_owned(), content };
-    let authority = |purpose: &str, issuer| {
+    let ca = |purpose: &str, issuer| {
         let common_name = format!("{}/{} {purpose}", names.namespace, names.instance);
-        entry(purpose, Content::Authority { issuer, common_name })
+        entry(purpose, Content::Ca { issuer, common_name })
     };
     [
-        authority("ca", Issuer::Main),
-        authority("front-proxy-ca", Issuer::FrontProxy),
-        authority("etcd-ca", Issuer::Etcd),
+        ca("ca", Issuer::Main),
+        ca("front-proxy-ca", Issuer::FrontProxy),
+        ca("etcd-ca", Issuer::Etcd),
         entry("service-account", Content::TokenKey),
     ]
 }
@@ -191,9 +190,7 @@ pub fn data(secret: &Secret) -> Data {
 #[must_use]
 pub fn data_keys(entry: &Entry) -> &'static [&'static str] {
     match entry.content {
-        Content::Authority { .. } | Content::Certificate { .. } => {
-            &[key::AUTHORITY, key::CERTIFICATE, key::PRIVATE_KEY]
-        }
+        Content::Ca { .. } | Content::Certificate { .. } => &[key::CA, key::CERTIFICATE, key::PRIVATE_KEY],
         Content::TokenKey => &[key::TOKEN_SIGNING_KEY, key::TOKEN_PUBLIC_KEY],
         Content::Kubeconfig { .. } => &[key::KUBECONFIG],
     }

@@ -5,24 +5,24 @@ use rcgen::{BasicConstraints, CertificateParams, DistinguishedName, DnType, IsCa
 
 use super::{Leaf, Pair, PkiError, leaf};
 
-/// How long an authority lives.
+/// How long a CA lives.
 const LIFETIME_HOURS: i64 = 24 * 3650;
 
 /// A certificate authority, ready to sign.
-pub struct Authority {
+pub struct Ca {
     pair: Pair,
     issuer: rcgen::Issuer<'static, KeyPair>,
     not_after: Timestamp,
 }
 
-impl std::fmt::Debug for Authority {
+impl std::fmt::Debug for Ca {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         self.pair.fmt(f)
     }
 }
 
-impl Authority {
-    /// Makes a new authority with a new key.
+impl Ca {
+    /// Makes a new CA with a new key.
     pub fn create(common_name: &str, now: Timestamp) -> Result<Self, PkiError> {
         let key = KeyPair::generate().map_err(PkiError::Generate)?;
         let mut params = CertificateParams::default();
@@ -38,14 +38,14 @@ impl Authority {
         Self::load(Pair { certificate: certificate.pem(), key: key.serialize_pem() })
     }
 
-    /// Takes up an authority that was made before. Its certificate must be one of an authority, and the key its own.
+    /// Takes up a CA that was made before. Its certificate must be one of a CA, and the key its own.
     pub fn load(pair: Pair) -> Result<Self, PkiError> {
-        let refuse = |problem| PkiError::Authority { problem };
+        let refuse = |problem| PkiError::Ca { problem };
         let key = KeyPair::from_pem(&pair.key).map_err(|_| refuse("its key cannot be read"))?;
         let details =
             leaf::CertificateDetails::read(&pair.certificate).ok_or(refuse("its certificate cannot be read"))?;
-        if !details.is_authority {
-            return Err(refuse("its certificate is not one of an authority"));
+        if !details.is_ca {
+            return Err(refuse("its certificate is not one of a CA"));
         }
         if details.public_key != key.public_key_raw() {
             return Err(refuse("certificate and key do not belong together"));
@@ -55,7 +55,7 @@ impl Authority {
         Ok(Self { pair, issuer, not_after: details.not_after })
     }
 
-    /// The certificate with which others check what this authority has signed.
+    /// The certificate with which others check what this CA has signed.
     #[must_use]
     pub fn certificate(&self) -> &str {
         &self.pair.certificate
@@ -67,7 +67,7 @@ impl Authority {
         &self.pair
     }
 
-    /// End of the authority.
+    /// End of the CA.
     #[must_use]
     pub fn not_after(&self) -> Timestamp {
         self.not_after
@@ -96,26 +96,26 @@ mod tests {
     }
 
     #[test]
-    fn an_authority_survives_its_pem() {
-        let made = Authority::create("airdock test", now()).unwrap();
-        let loaded = Authority::load(made.pair().clone()).unwrap();
+    fn a_ca_survives_its_pem() {
+        let made = Ca::create("airdock test", now()).unwrap();
+        let loaded = Ca::load(made.pair().clone()).unwrap();
         assert_eq!(loaded.certificate(), made.certificate());
         assert_eq!(loaded.not_after(), "2035-12-30T00:00:00Z".parse().unwrap());
         assert!(!format!("{made:?}").contains("PRIVATE KEY"));
     }
 
     #[test]
-    fn what_is_no_authority_is_refused() {
-        let authority = Authority::create("a", now()).unwrap();
-        let other = Authority::create("b", now()).unwrap();
-        let leaf = authority.issue(&Leaf::client("c", None), now(), 24).unwrap();
+    fn what_is_no_ca_is_refused() {
+        let ca = Ca::create("a", now()).unwrap();
+        let other = Ca::create("b", now()).unwrap();
+        let leaf = ca.issue(&Leaf::client("c", None), now(), 24).unwrap();
         for (pair, problem) in [
-            (leaf, "not one of an authority"),
-            (Pair { key: other.pair().key.clone(), ..authority.pair().clone() }, "do not belong together"),
-            (Pair { key: "x".into(), ..authority.pair().clone() }, "key cannot be read"),
-            (Pair { certificate: "x".into(), ..authority.pair().clone() }, "certificate cannot be read"),
+            (leaf, "not one of a CA"),
+            (Pair { key: other.pair().key.clone(), ..ca.pair().clone() }, "do not belong together"),
+            (Pair { key: "x".into(), ..ca.pair().clone() }, "key cannot be read"),
+            (Pair { certificate: "x".into(), ..ca.pair().clone() }, "certificate cannot be read"),
         ] {
-            let message = Authority::load(pair).unwrap_err().to_string();
+            let message = Ca::load(pair).unwrap_err().to_string();
             assert!(message.contains(problem), "{message}");
         }
     }

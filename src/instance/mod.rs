@@ -1,0 +1,27 @@
+//! What an instance consists of: its keys, its objects in the host cluster and in its plane, the bundle of definitions. Pure.
+
+pub mod bundle;
+pub mod keys;
+pub mod plane;
+mod render;
+
+pub use render::{Rendered, render};
+
+use crate::chart::ChartError;
+use crate::pki::PkiError;
+
+use bundle::BundleError;
+
+/// Why there are no manifests of an instance.
+#[derive(thiserror::Error, Debug)]
+pub enum ManifestError {
+    /// The spec cannot be rendered.
+    #[error(transparent)]
+    Chart(#[from] ChartError),
+    /// A certificate cannot be described.
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    /// The bundle of definitions cannot be used.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
+}
