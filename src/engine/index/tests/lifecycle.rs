@@ -352,7 +352,7 @@ fn a_policy_that_is_not_understood_takes_nothing_away() {
     let (a, policy_key) = (name("a"), (Some("shop".to_owned()), "p".to_owned()));
     let told = |index: &Index| {
         let status = report(&index.report_inputs(&key, Duration::ZERO).unwrap()).unwrap().binding.unwrap();
-        let scheduled = status.conditions.into_iter().find(|condition| condition.type_ == "Scheduled").unwrap();
+        let scheduled = status.conditions.iter().find(|condition| condition.type_ == "Scheduled").unwrap();
         format!("{} {}: {}", scheduled.status, scheduled.reason, scheduled.message)
     };
     let want = "False PolicyUnsupported: PropagationPolicy shop/p cannot be acted on (is nested 200 levels deep); what is \
