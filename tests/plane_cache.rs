@@ -248,14 +248,14 @@ async fn host_and_plane_are_watched_once_and_a_round_in_which_nothing_happens_as
     until_ready(&apps, "shop").await;
 
     let now = eventually("all watches run", SOON, async || {
-        let now = added(&on_plane, &watches(&plane).await);
+        let now = added(&on_plane, &objects::watches(&plane).await);
         if now.contains_key("configmaps") && now.contains_key("cronjobs") { Ok(now) } else { Err(format!("{now:?}")) }
     })
     .await;
     assert!(now.values().all(|count| *count == 1), "something of the plane is watched twice: {now:?}");
     // That of the application's template comes on top.
     assert!(now.len() <= 20 + 1, "{} watches: {now:?}", now.len());
-    let now = added(&on_host, &watches(&host).await);
+    let now = added(&on_host, &objects::watches(&host).await);
     assert_eq!(now, HOST_KINDS.map(|kind| (kind.to_owned(), 1)).into(), "of the host");
 
     // What the first rounds wrote comes back as events; then it is quiet.
