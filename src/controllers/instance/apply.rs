@@ -235,6 +235,7 @@ impl InstanceController {
         if self.plane_objects.are_settled(&plane, &made_from) {
             return Ok(Vec::new());
         }
+        let _turn = self.plane_objects.turn().await;
         let mut manifests = self.definitions(instance, &plane, inputs.authority).await?;
         manifests.append(&mut chart::plane(&inputs)?);
         plane::mark(&mut manifests);

@@ -17,6 +17,7 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource as _, ResourceExt as _};
 use parking_lot::Mutex;
 use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::{KarmadaInstance, MANAGED_BY, MANAGED_BY_LABEL};
 use crate::chart::{self, Manifest};
@@ -52,10 +53,24 @@ const TOUCH_AFTER_SECONDS: i64 = 5;
 /// Writes at once into one plane.
 const CONCURRENCY: usize = 8;
 
+/// Planes that are looked at with all their wanted objects in memory: Karmada's definitions take some 15 MB each time.
+const TURNS: usize = 2;
+
+/// How long a look waits for its turn. A plane that keeps others waiting for longer is not to hold them up.
+const TURN_WITHIN: Duration = Duration::from_secs(10);
+
 /// What is known of the planes that were looked at.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct PlaneObjects {
     known: Arc<Mutex<HashMap<InstanceKey, Known>>>,
+    turns: Arc<Semaphore>,
+    turn_within: Duration,
+}
+
+impl Default for PlaneObjects {
+    fn default() -> Self {
+        Self { known: Arc::default(), turns: Arc::new(Semaphore::new(TURNS)), turn_within: TURN_WITHIN }
+    }
 }
 
 #[derive(Clone)]
@@ -92,6 +107,12 @@ impl PlaneObjects {
                 && Arc::ptr_eq(&known.plane, plane)
                 && known.settled.is_some_and(|at| at.elapsed() < SETTLED_FOR)
         })
+    }
+
+    /// Waits until few others hold the objects of a plane in memory, and for so long as that is held, tells others to wait.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        let turn = tokio::time::timeout(self.turn_within, self.turns.clone().acquire_owned()).await;
+        turn.ok().and_then(Result::ok)
     }
 
     /// Brings a plane's objects to what is wanted. Tells what it changed.
@@ -367,6 +388,16 @@ mod tests {
     fn object(labels: serde_json::Value, version: &str) -> DynamicObject {
         let metadata = json!({"name": "karmada", "uid": "u", "resourceVersion": version, "labels": labels});
         serde_json::from_value(json!({"metadata": metadata})).unwrap()
+    }
+
+    #[tokio::test]
+    async fn few_planes_are_looked_at_together_and_one_that_hangs_holds_up_nobody() {
+        let objects = PlaneObjects { turn_within: Duration::ZERO, ..PlaneObjects::default() };
+        let held = [objects.turn().await, objects.turn().await];
+        assert!(held.iter().all(Option::is_some));
+        assert!(objects.turn().await.is_none(), "it goes on without");
+        drop(held);
+        assert!(objects.turn().await.is_some());
     }
 
     #[test]
