@@ -135,11 +135,15 @@ test-upstream: ## Karmada's own end-to-end suite, by the command in KARMADA_SUIT
 	fi
 
 .PHONY: bench
-bench: bench-engine bench-lab ## All measurements
+bench: bench-engine bench-instances bench-lab ## All measurements
 
 .PHONY: bench-engine
 bench-engine: ## Measure the engine with thousands of objects (AIRDOCK_BENCH_RECORD=NAME keeps them in docs/benchmarks.json)
 	$(CARGO) bench $(FEATURES) --bench engine
+
+.PHONY: bench-instances
+bench-instances: ## Measure what idle instances cost the operator (AIRDOCK_BENCH_INSTANCES of them, 50 when unset)
+	$(CARGO) bench $(FEATURES) --bench instances
 
 .PHONY: bench-lab
 bench-lab: build ## Measure installs, joins and distribution on the lab (as root)
@@ -148,8 +152,11 @@ bench-lab: build ## Measure installs, joins and distribution on the lab (as root
 	$(CARGO) bench $(FEATURES) --bench fleet
 
 .PHONY: soak
-soak: ## Random work, kills included, on an engine with three members, for SOAK_MINUTES
-	AIRDOCK_SOAK_MINUTES=$(SOAK_MINUTES) $(CARGO) bench $(FEATURES) --bench soak
+soak: ## Random work, kills included, on an engine with three members, for SOAK_MINUTES (AIRDOCK_RECORD=1 keeps the result)
+	@mkdir -p target
+	@result=ok; AIRDOCK_SOAK_MINUTES=$(SOAK_MINUTES) $(CARGO) bench $(FEATURES) --bench soak 2>&1 | tee target/soak.log || result=FAILED; \
+	  .ci/record "\`make soak\`, $(SOAK_MINUTES) minutes" "$$result; $$(grep -E '^soak: ([0-9.]+ minutes|memory of an engine that lived:|killed:)' target/soak.log | paste -sd ';')"; \
+	  [[ $$result == ok ]]
 
 ##: Trying
 

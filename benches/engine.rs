@@ -17,6 +17,7 @@ mod harness;
 #[path = "engine/memory.rs"]
 mod memory;
 mod plane;
+mod process;
 mod report;
 #[path = "engine/restart.rs"]
 mod restart;

@@ -13,6 +13,7 @@ mod fleet;
 #[path = "../tests/harness/mod.rs"]
 mod harness;
 mod plane;
+mod process;
 mod report;
 #[path = "soak/templates.rs"]
 mod templates;

@@ -164,6 +164,15 @@ fn pure_modules_name_no_client_no_clock_and_no_runtime() {
     assert!(found.is_empty(), "pure modules must not do this: {found:#?}");
 }
 
+/// A second served version of the API is then a matter of `src/api` alone.
+#[test]
+fn no_version_of_the_api_is_named_outside_of_it() {
+    let files = sources(&root().join("src"));
+    let outside = files.iter().filter(|file| !file.starts_with(root().join("src/api")));
+    let naming: Vec<_> = outside.filter(|file| code(file).contains("airdock.dev/v1")).collect();
+    assert!(naming.is_empty(), "these take it from the types of src/api instead: {naming:#?}");
+}
+
 #[test]
 fn the_command_line_imports_no_controller() {
     let found = violations("src/cli", &["crate::controllers"]);

@@ -21,7 +21,7 @@ use airdock::runtime::metrics::Metrics;
 use airdock::runtime::planes::ServiceAccess;
 use futures::future::BoxFuture;
 use harness::operator::Operator;
-use harness::{ApiServer, Etcd, eventually, installation, objects};
+use harness::{ADMIN, ApiServer, Etcd, OTHER_ADMIN, eventually, installation, objects};
 use http::Method;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -280,6 +280,19 @@ async fn host_and_plane_are_watched_once_and_a_round_in_which_nothing_happens_as
     assert!(each.iter().all(|rounds| *rounds >= 5), "{each:?}");
     assert!(requests.iter().all(|request| request.ends_with(" GET /readyz")), "{requests:#?}");
     assert!(requests.len() as u64 <= each.iter().sum(), "{each:?} rounds: {requests:#?}");
+
+    // Nothing of this holds longer than the credentials that it was found with.
+    let changed = member_server.kubeconfig().replace(ADMIN, OTHER_ADMIN);
+    objects::kubeconfig_secret(&host, "fleet", "eu", json!({}), &changed).await;
+    let mut requests = Vec::new();
+    let secret = " GET /api/v1/namespaces/fleet/secrets/eu".to_owned();
+    let member = format!("127.0.0.1:{} GET /version", member_server.port);
+    eventually("the kubeconfig is read again, and the member asked with it", SOON, async || {
+        requests.extend(log.all_taken());
+        let has = |wanted: &String| requests.iter().any(|request| request.ends_with(wanted));
+        if has(&secret) && has(&member) { Ok(()) } else { Err(format!("{requests:#?}")) }
+    })
+    .await;
 }
 
 fn membership() -> Value {

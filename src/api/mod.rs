@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod common;
+pub mod conversion;
 pub mod instance;
 pub mod member;
 pub mod permission;

@@ -11,6 +11,7 @@ mod faults;
 mod harness;
 mod kill;
 mod lifecycle;
+mod migration;
 mod policies;
 mod propagate;
 mod scale;

@@ -42,9 +42,13 @@ pub async fn delete(client: &Client, api_version: &str, kind: &str, namespace: &
 }
 
 pub async fn apply(client: &Client, object: Value) {
+    apply_as(client, "test", object).await;
+}
+
+pub async fn apply_as(client: &Client, manager: &str, object: Value) {
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let api = api(client, &text("/apiVersion"), &text("/kind"), &text("/metadata/namespace"));
-    let params = PatchParams::apply("test").force();
+    let params = PatchParams::apply(manager).force();
     api.patch(&text("/metadata/name"), &params, &Patch::Apply(&object)).await.unwrap();
 }
 

@@ -150,6 +150,7 @@ impl InstanceController {
         if self.plane_records.are_settled(&plane, &inputs_digest) {
             return Ok(Vec::new());
         }
+        let _turn = self.plane_records.turn().await;
         let definitions = self.observe_definitions(instance, &plane).await?;
         let desired = plane::manifests(&inputs, &definitions)?;
         let verification = self.plane_records.begin(&plane, &inputs_digest, &desired);

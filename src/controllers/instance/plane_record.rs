@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use kube::api::DynamicObject;
 use kube::runtime::reflector::ObjectRef;
 use parking_lot::Mutex;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::KarmadaInstance;
 use crate::chart::Manifest;
@@ -20,10 +21,24 @@ use super::plane_plan::{Verified, digest, id_of, is_drift, version};
 /// How long objects that were verified are not looked at again, when no event tells of them.
 const SETTLED_FOR: Duration = Duration::from_secs(300);
 
+/// Planes that are verified with all their desired objects in memory: Karmada's definitions take some 15 MB each time.
+const TURNS: usize = 2;
+
+/// How long a verification waits for its turn. A plane that keeps others waiting for longer is not to hold them up.
+const TURN_WITHIN: Duration = Duration::from_secs(10);
+
 /// What is remembered of the planes, by instance. What belongs to a plane that is gone is dropped.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct PlaneRecords {
     records: Arc<Mutex<HashMap<InstanceKey, Record>>>,
+    turns: Arc<Semaphore>,
+    turn_within: Duration,
+}
+
+impl Default for PlaneRecords {
+    fn default() -> Self {
+        Self { records: Arc::default(), turns: Arc::new(Semaphore::new(TURNS)), turn_within: TURN_WITHIN }
+    }
 }
 
 struct Record {
@@ -64,6 +79,12 @@ impl Verification {
 }
 
 impl PlaneRecords {
+    /// Waits until few others hold the objects of a plane in memory, and for so long as that is held, tells others to wait.
+    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
+        let turn = tokio::time::timeout(self.turn_within, self.turns.clone().acquire_owned()).await;
+        turn.ok().and_then(Result::ok)
+    }
+
     /// Whether a plane's objects, made from these inputs, were verified a short while ago.
     #[must_use]
     pub fn are_settled(&self, plane: &Arc<Plane>, inputs: &str) -> bool {
@@ -134,5 +155,20 @@ impl PlaneRecords {
 impl Record {
     fn is_of(&self, plane: &Arc<Plane>) -> bool {
         std::ptr::eq(self.plane.as_ptr(), Arc::as_ptr(plane))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn few_planes_are_verified_together_and_one_that_hangs_holds_up_nobody() {
+        let records = PlaneRecords { turn_within: Duration::ZERO, ..PlaneRecords::default() };
+        let held = [records.turn().await, records.turn().await];
+        assert!(held.iter().all(Option::is_some));
+        assert!(records.turn().await.is_none(), "it goes on without");
+        drop(held);
+        assert!(records.turn().await.is_some());
     }
 }
