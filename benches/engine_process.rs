@@ -4,7 +4,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use crate::harness::{ApiServer, Folder, Process, eventually, free_port};
@@ -18,6 +18,18 @@ const QUIET: u32 = 5;
 
 /// An engine that may use this much of a second does nothing but probe its members.
 const IDLE: Duration = Duration::from_millis(120);
+
+/// The environment that an instance gives its engine, as `env` takes it.
+fn environment() -> Vec<String> {
+    let deployment = include_str!("../manifests/instance/engine/deployment.yaml");
+    let variable = |line: &str| {
+        let (name, value) = line.trim().strip_prefix("- { name: ")?.split_once(", value: \"")?;
+        Some(format!("{name}={}", value.strip_suffix("\" }")?))
+    };
+    let variables: Vec<String> = deployment.lines().filter_map(variable).collect();
+    assert!(!variables.is_empty(), "the engine's Deployment sets no variable any more");
+    variables
+}
 
 /// A running engine. Dropped, it is killed.
 pub struct EngineProcess {
@@ -38,13 +50,15 @@ impl EngineProcess {
         let program = Self::program();
         let folder = Folder::new("engine");
         let metrics = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-        let arguments = [
+        let mut arguments = environment();
+        arguments.extend([
+            program.display().to_string(),
             "engine".to_owned(),
             format!("--kubeconfig={}", plane.kubeconfig_file().display()),
             format!("--listen={metrics}"),
             "--leader-elect=false".to_owned(),
-        ];
-        let process = Process::run(&program, &arguments, &folder.path().join("log"));
+        ]);
+        let process = Process::run(Path::new("env"), &arguments, &folder.path().join("log"));
         let id = eventually("the engine's process", Duration::from_secs(10), async || {
             process.id(&program).ok_or_else(|| "it has not started".to_owned())
         })

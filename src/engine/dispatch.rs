@@ -15,9 +15,10 @@ use super::desired::{
 use super::index::{Attempt, Repair, Requeues};
 use super::key::{Key, ObjectKey};
 use super::member::Session;
-use super::model::{Live, unstamp};
+use super::model::Live;
 use super::queue::Outcome;
 use super::rest::{Target, is_kind_missing, is_namespace_missing, is_refused, is_unanswered, message};
+use super::stamp::unstamp;
 use crate::karmada::MANAGED_LABEL;
 use crate::runtime::error::is_conflict;
 
