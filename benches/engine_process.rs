@@ -14,6 +14,18 @@ const QUIET: u32 = 5;
 /// An engine that may use this much of a second does nothing but probe its members.
 const IDLE: Duration = Duration::from_millis(120);
 
+/// The environment that an instance gives its engine.
+fn environment() -> Vec<(&'static str, String)> {
+    let deployment = include_str!("../manifests/instance/engine/deployment.yaml");
+    let variable = |line: &str| {
+        let (name, value) = line.trim().strip_prefix("- { name: ")?.split_once(", value: \"")?;
+        Some((name, value.strip_suffix("\" }")?.to_owned()))
+    };
+    let variables: Vec<_> = deployment.lines().filter_map(variable).collect();
+    assert!(!variables.is_empty(), "the engine's Deployment sets no variable any more");
+    variables
+}
+
 /// A running engine. Dropped, it is killed.
 pub struct EngineProcess(AirdockProcess);
 
@@ -35,7 +47,7 @@ impl EngineProcess {
     /// Starts an engine for a plane.
     pub async fn start(plane: &ApiServer) -> Self {
         let kubeconfig = format!("--kubeconfig={}", plane.kubeconfig_file().display());
-        Self(AirdockProcess::start("engine", &[kubeconfig], &[]).await)
+        Self(AirdockProcess::start("engine", &[kubeconfig], &environment()).await)
     }
 
     /// Requests so far to a server, or to all, that write.

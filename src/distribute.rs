@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use crate::interpret;
 use crate::karmada::binding::{BindingSpec, ObjectReference, TargetCluster};
 use crate::karmada::policy::ReplicaSchedulingType;
+use crate::karmada::shared::Shared;
 use crate::overrides::{self, Override, OverrideError};
 use crate::placement::{self, Claim, ClusterView, Excluded, Previous, Refusal, Request, divide};
 
@@ -83,7 +84,7 @@ pub fn bind<'c>(
     let spec = BindingSpec {
         resource,
         replicas: interpret::replicas(template).map(|replicas| i32::try_from(replicas).unwrap_or(i32::MAX)),
-        clusters: Vec::new(),
+        clusters: Shared::default(),
         placement: Some(claim.spec.placement.clone().into()),
         conflict_resolution: Some(claim.spec.conflict_resolution),
         preserve_resources_on_deletion: claim.spec.preserve_resources_on_deletion,
@@ -107,7 +108,7 @@ fn schedule<'c>(
         Ok(placed) => (placed.targets, placed.excluded, None),
         Err(Refusal::NoClusterFit(excluded)) => (Vec::new(), excluded.clone(), Some(Refusal::NoClusterFit(excluded))),
     };
-    spec.clusters = targets;
+    spec.clusters = targets.into();
     Binding { spec, excluded, refusal }
 }
 

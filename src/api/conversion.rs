@@ -99,7 +99,7 @@ pub fn convert(request: ConversionRequest, converters: &[Converter]) -> Conversi
         Ok(objects) => response.success(objects),
         Err(error) => response.failure(Status {
             status: Some(StatusSummary::Failure),
-            message: crate::runtime::error::chain(&error),
+            message: crate::machinery::error::chain(&error),
             ..Status::default()
         }),
     }

@@ -7,9 +7,8 @@ use serde_json::Value;
 
 use super::index::{Index, PolicyKey, as_override};
 use super::key::{ClusterName, Key, ObjectKey};
-use super::model::{
-    ADOPTED_ANNOTATION, Live, Template, hash, manifest_fingerprint, parse, stamp, template_generation, text,
-};
+use super::model::{Live, Template, hash, parse, text};
+use super::stamp::{ADOPTED_ANNOTATION, manifest_fingerprint, stamp, template_generation};
 use super::update::{Update, update};
 use crate::distribute;
 use crate::interpret;

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Uri};
 use kube::Client;
-use kube::api::Api;
 use kube::core::ApiResource;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
@@ -275,8 +274,8 @@ impl Up {
         let mut tasks = JoinSet::new();
         tasks.spawn(keep_discovering(session.clone(), member_status.clone()));
         tasks.spawn(follow_definitions(session.clone()));
-        tasks.spawn(mirror(Api::all(client.clone()), Nodes(member_status.clone())));
-        tasks.spawn(mirror(Api::all(client.clone()), Pods(member_status.clone())));
+        tasks.spawn(mirror(session.rest.clone(), Nodes(member_status.clone())));
+        tasks.spawn(mirror(session.rest.clone(), Pods(member_status.clone())));
         tasks.spawn(follow_kinds(engine.clone(), session.clone()));
         tasks.spawn(keep_reporting(engine.clone(), session.cluster.clone(), member_status.clone()));
         let queue = engine.queue_of(&session.cluster);

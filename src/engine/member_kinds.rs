@@ -26,7 +26,7 @@ use crate::karmada::MANAGED_LABEL;
 pub(super) async fn follow_definitions(session: Arc<Session>) {
     type Definition = PartialObjectMeta<CustomResourceDefinition>;
     let api: Api<Definition> = Api::all(session.rest.client().clone());
-    follow(api, None, "CustomResourceDefinition", |event| {
+    follow(&session.rest, api, None, "CustomResourceDefinition", |event| {
         // Its kind is served a moment after a definition came, which is told by a change of its status.
         if let Event::Apply(_) | Event::Delete(_) = event {
             session.definitions_changed();
@@ -129,10 +129,10 @@ fn start_watch(engine: &Arc<Engine>, session: &Arc<Session>, watches: &mut KindW
     };
     engine.index().member_mut(&session.cluster).unserved.remove(kind);
     let mirror = ManagedObjects { engine: engine.clone(), session: session.clone(), kind: kind.clone() };
-    let client = session.rest.client().clone();
+    let rest = session.rest.clone();
     watches.start(kind, async move {
         let label = format!("{MANAGED_LABEL}=true");
-        mirror_json(client, resource, None, Some(&label), mirror).await;
+        mirror_json(&rest, resource, None, Some(&label), mirror).await;
     });
 }
 

@@ -105,7 +105,7 @@ mod tests {
         type Key = u32;
 
         fn key(&self, object: &u32) -> Option<u32> {
-            (object % 2 == 0).then_some(*object)
+            object.is_multiple_of(2).then_some(*object)
         }
 
         fn known(&self) -> Vec<u32> {

@@ -27,6 +27,7 @@ mod queue;
 mod report;
 mod rest;
 mod schedule;
+mod stamp;
 mod summary;
 mod templates;
 mod update;
@@ -63,9 +64,8 @@ use crate::runtime::metrics::{KindLabel, Metrics};
 use crate::runtime::status::StatusWriter;
 
 pub use self::index::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
-pub use self::model::{
-    ADOPTED_ANNOTATION, BINDING_FINALIZER, CLUSTER_FINALIZER, PLANE_ANNOTATION, REMOVING_ANNOTATION, unstamp,
-};
+pub use self::model::{BINDING_FINALIZER, CLUSTER_FINALIZER, REMOVING_ANNOTATION};
+pub use self::stamp::{ADOPTED_ANNOTATION, PLANE_ANNOTATION, unstamp};
 
 /// Keys that wait at a moment when nothing much happens.
 const BACKLOG: i64 = 16;

@@ -55,8 +55,8 @@ where
 {
     let resource = ApiResource::erase::<K>(&());
     let mirror = Awaited { engine: engine.clone(), kind: resource.kind.clone(), is_awaited: true, mirror };
-    let client = engine.rest.client().clone();
-    tasks.spawn(async move { mirror_json(client, resource, namespace, None, mirror).await });
+    let rest = engine.rest.clone();
+    tasks.spawn(async move { mirror_json(&rest, resource, namespace, None, mirror).await });
 }
 
 /// A mirror that the engine waits for at its start.

@@ -54,7 +54,7 @@ pub fn report(inputs: &ReportInputs) -> Option<Report> {
             Item::Awaited => early = *age < FIRST_REPORT,
         }
     }
-    let status = binding_status(binding, decision.refusal.as_ref(), items);
+    let status = binding_status(binding, decision.refusal.as_deref(), items);
     let template = template.as_ref().and_then(|template| template_patch(template, targets, &status));
     Some(Report { binding: (status != binding.status).then_some(status), template, early })
 }

@@ -1,9 +1,12 @@
 //! Requests about objects of any kind, as JSON.
 
+use std::sync::Arc;
+
 use http::{Method, Request};
 use kube::Client;
 use kube::core::{ApiResource, Status};
 use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What people read of an error.
 pub use crate::machinery::error::chain as message;
@@ -12,10 +15,14 @@ use crate::runtime::guarded::read_any;
 /// Field manager of everything that the engine writes.
 pub const MANAGER: &str = "airdock-engine";
 
+/// Lists of one cluster that are under way at once. Each takes memory, and a connection that stays open for a while.
+const LISTS_AT_ONCE: usize = 4;
+
 /// Requests about the objects of one cluster.
 #[derive(Clone)]
 pub struct Rest {
     client: Client,
+    lists: Arc<Semaphore>,
 }
 
 /// One object.
@@ -60,7 +67,13 @@ impl Rest {
     /// Requests through a client.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client }
+        Self { client, lists: Arc::new(Semaphore::new(LISTS_AT_ONCE)) }
+    }
+
+    /// Waits for the turn of a list; it is over when what this returns is dropped.
+    pub async fn list_turn(&self) -> Option<OwnedSemaphorePermit> {
+        // It is never closed.
+        self.lists.clone().acquire_owned().await.ok()
     }
 
     /// The client.

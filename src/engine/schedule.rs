@@ -14,7 +14,7 @@ use super::index::{BoundOtherwise, ScheduleInputs, as_policy};
 use super::key::{ClusterName, Key, ObjectKey};
 use super::model::{
     BINDING_FINALIZER, Binding, CLUSTER_POLICY_NAME_ANNOTATION, Cascade, POLICY_NAME_ANNOTATION,
-    POLICY_NAMESPACE_ANNOTATION, REMOVING_ANNOTATION, SELECTORS_ANNOTATION, Template, text,
+    POLICY_NAMESPACE_ANNOTATION, REMOVING_ANNOTATION, SELECTORS_ANNOTATION, Template, owner_reference, text,
 };
 use super::policy::UNREADABLE;
 use super::queue::Outcome;
@@ -161,7 +161,7 @@ fn plan_without_template(inputs: &ScheduleInputs) -> Plan {
     }
     // There is nothing that could be sent anywhere, but clusters may leave.
     let mut spec = (*binding.spec).clone();
-    spec.clusters.retain(|target| inputs.views.get(target.name.as_str()).is_some_and(|view| !view.leaving));
+    spec.clusters.make_mut().retain(|target| inputs.views.get(target.name.as_str()).is_some_and(|view| !view.leaving));
     let step = if binding.deleting { Step::Nothing } else { rewrite(inputs, binding, &spec, None, None) };
     Plan { step, refusal: None, wanted: None }
 }
@@ -211,14 +211,7 @@ fn place(
         id: id.map(|id| &**id),
         selectors: fingerprint(&claim.spec.resource_selectors),
     };
-    let owner = OwnerReference {
-        api_version: key.kind.api_version.clone(),
-        kind: key.kind.kind.clone(),
-        name: key.name.clone(),
-        uid: template.uid.to_string(),
-        controller: Some(true),
-        block_owner_deletion: Some(true),
-    };
+    let owner = owner_reference(&bound.spec.resource, &template.uid);
     let step = match binding {
         Some(binding) => rewrite(inputs, binding, &bound.spec, Some(&claimant), Some(&owner)),
         None => create(key, &bound.spec, &claimant, &owner),
@@ -264,9 +257,10 @@ fn rewrite(
         let all: Vec<&str> = binding.finalizers.iter().map(String::as_str).chain([BINDING_FINALIZER]).collect();
         put("/metadata/finalizers", json!(all));
     }
-    let owner = owner.filter(|owner| !binding.owners.contains(owner));
+    let owners = binding.owner_references();
+    let owner = owner.filter(|owner| !owners.contains(owner));
     if let Some(owner) = owner {
-        let others = binding.owners.iter().filter(|other| other.controller != Some(true));
+        let others = owners.iter().filter(|other| other.controller != Some(true));
         put("/metadata/ownerReferences", json!(others.chain([owner]).collect::<Vec<_>>()));
     }
     if operations.is_empty() {

@@ -79,7 +79,8 @@ async fn start_watches<'a>(
             continue;
         };
         let mirror = Templates { engine: engine.clone(), kind: kind.clone() };
-        watches.start(kind, mirror_json(engine.rest.client().clone(), resource, None, None, mirror));
+        let rest = engine.rest.clone();
+        watches.start(kind, async move { mirror_json(&rest, resource, None, None, mirror).await });
     }
     missing
 }

@@ -10,7 +10,8 @@ use kube::Resource;
 use super::Engine;
 use super::key::Key;
 use super::member::Session;
-use super::model::{Live, PLANE_ANNOTATION};
+use super::model::Live;
+use super::stamp::PLANE_ANNOTATION;
 use crate::karmada::Cluster;
 use crate::runtime::contents::{Contents, contents};
 

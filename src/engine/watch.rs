@@ -3,22 +3,27 @@
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt::Debug;
+use std::time::Duration;
 
 use futures::StreamExt;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
 use kube::api::Api;
 use kube::core::{ApiResource, DynamicResourceScope};
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event, watcher};
-use kube::{Client, Resource};
 use serde::de::{DeserializeOwned, Error as _};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
+use tokio::time::{Instant, timeout_at};
 
 use super::mirror::{Mirror, Mirrored};
-use super::rest::message;
+use super::rest::{Rest, message};
 use crate::runtime::guarded::{PAGE, read_any};
+
+/// How long other lists of a cluster wait for one that does not come to its end.
+const LONGEST_TURN: Duration = Duration::from_secs(10);
 
 /// An object of any kind, as the text that came. A parsed page takes ten times as much memory; each object is parsed by
 /// itself, when its turn has come.
@@ -101,15 +106,15 @@ impl Resource for Document {
 
 /// Follows objects of any kind into a mirror.
 pub async fn mirror_json<M: Mirror<Object = Value>>(
-    client: Client,
+    rest: &Rest,
     resource: ApiResource,
     namespace: Option<&str>,
     labels: Option<&str>,
     mirror: M,
 ) {
     let api: Api<Document> = match namespace {
-        Some(namespace) => Api::namespaced_with(client, namespace, &resource),
-        None => Api::all_with(client, &resource),
+        Some(namespace) => Api::namespaced_with(rest.client().clone(), namespace, &resource),
+        None => Api::all_with(rest.client().clone(), &resource),
     };
     let read = |document: Document| {
         document.read(&resource).inspect_err(|error| {
@@ -118,7 +123,7 @@ pub async fn mirror_json<M: Mirror<Object = Value>>(
         })
     };
     let mut mirrored = Mirrored::new(mirror);
-    follow(api, labels, &resource.kind, |event| {
+    follow(rest, api, labels, &resource.kind, |event| {
         let event = match event {
             Event::Init => Event::Init,
             Event::InitApply(document) => Event::InitApply(read(document)?),
@@ -133,13 +138,14 @@ pub async fn mirror_json<M: Mirror<Object = Value>>(
 }
 
 /// Follows objects of one type into a mirror.
-pub async fn mirror<M>(api: Api<M::Object>, mirror: M)
+pub async fn mirror<M>(rest: Rest, mirror: M)
 where
     M: Mirror,
     M::Object: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug + Send + 'static,
 {
+    let api: Api<M::Object> = Api::all(rest.client().clone());
     let mut mirrored = Mirrored::new(mirror);
-    follow(api, None, &M::Object::kind(&()), |event| {
+    follow(&rest, api, None, &M::Object::kind(&()), |event| {
         mirrored.apply(event);
         Ok::<(), Infallible>(())
     })
@@ -148,6 +154,7 @@ where
 
 /// Follows objects, for ever. An object that is not taken is passed over.
 pub async fn follow<K, E>(
+    rest: &Rest,
     api: Api<K>,
     labels: Option<&str>,
     kind: &str,
@@ -160,10 +167,27 @@ pub async fn follow<K, E>(
         config = config.labels(labels);
     }
     let mut events = watcher(api, config).default_backoff().boxed();
-    while let Some(event) = events.next().await {
+    let mut turn = rest.list_turn().await;
+    let turn_ends = Instant::now() + LONGEST_TURN;
+    loop {
+        let event = if turn.is_some() {
+            match timeout_at(turn_ends, events.next()).await {
+                Ok(event) => event,
+                Err(_) => {
+                    turn = None;
+                    continue;
+                }
+            }
+        } else {
+            events.next().await
+        };
+        if !matches!(event, Some(Ok(Event::Init | Event::InitApply(_)))) {
+            turn = None;
+        }
         match event {
-            Ok(event) => drop(on_event(event)),
-            Err(error) => tracing::debug!(error = message(&error), kind, "watch failed; trying again"),
+            Some(Ok(event)) => drop(on_event(event)),
+            Some(Err(error)) => tracing::debug!(error = message(&error), kind, "watch failed; trying again"),
+            None => return,
         }
     }
 }

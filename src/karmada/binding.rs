@@ -70,8 +70,8 @@ pub struct BindingSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
     /// The clusters, each with its replicas.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub clusters: Vec<TargetCluster>,
+    #[serde(default, skip_serializing_if = "Shared::is_empty_list")]
+    pub clusters: Shared<Vec<TargetCluster>>,
     /// The rules that led to the clusters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub placement: Option<Shared<Placement>>,

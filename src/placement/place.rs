@@ -354,7 +354,7 @@ mod tests {
                     ..BindingSpec::default()
                 };
                 (spec.resource.api_version, spec.resource.kind) = ("apps/v1".into(), "Deployment".into());
-                spec.clusters = outcome(&spec, &first.iter().collect::<Vec<_>>()).unwrap_or_default();
+                spec.clusters = outcome(&spec, &first.iter().collect::<Vec<_>>()).unwrap_or_default().into();
                 let settled = outcome(&spec, &first.iter().collect::<Vec<_>>());
                 let leaves =
                     after.as_ref().is_none_or(|after| before.as_ref().is_none_or(|b| b.leaving != after.leaving));

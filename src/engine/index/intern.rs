@@ -1,12 +1,45 @@
 //! One copy in memory of values that many objects hold alike.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use serde::Serialize;
 
-use super::super::model::hash;
+use super::super::model::{Binding, hash};
+use crate::karmada::binding::{AggregatedStatusItem, TargetCluster};
+use crate::karmada::policy::Placement;
 use crate::karmada::shared::Shared;
+
+/// What many bindings and objects hold alike.
+#[derive(Debug, Default)]
+pub(super) struct Copies {
+    annotations: Interner<BTreeMap<String, String>>,
+    finalizers: Interner<Vec<String>>,
+    placements: Interner<Placement>,
+    targets: Interner<Vec<TargetCluster>>,
+    conditions: Interner<Vec<Condition>>,
+    items: Interner<Vec<AggregatedStatusItem>>,
+    /// Statuses as texts.
+    pub(super) statuses: Texts,
+}
+
+impl Copies {
+    /// Keeps once what other bindings hold, too.
+    pub(super) fn intern_binding(&mut self, binding: &mut Binding) {
+        self.annotations.intern(&mut binding.annotations);
+        self.annotations.intern(&mut binding.labels);
+        self.finalizers.intern(&mut binding.finalizers);
+        self.conditions.intern(&mut binding.status.conditions);
+        self.items.intern(&mut binding.status.aggregated_status);
+        if let Some(spec) = Arc::get_mut(&mut binding.spec) {
+            self.targets.intern(&mut spec.clusters);
+            if let Some(placement) = &mut spec.placement {
+                self.placements.intern(placement);
+            }
+        }
+    }
+}
 
 /// Values that are held by nobody else are dropped when there are twice as many as after the last time, and this many.
 const SWEEP_AT_LEAST: usize = 64;

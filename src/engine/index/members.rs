@@ -224,8 +224,7 @@ impl Index {
     /// An attempt to bring an object into a member came to its end.
     pub fn attempted(&mut self, cluster: &ClusterName, key: &Key, attempt: Attempt) -> Requeues {
         let key = &self.shared_key(key.clone());
-        let before = self.member_mut(cluster).attempts.insert(key.clone(), attempt.clone());
-        let changed = before.as_ref() != Some(&attempt);
+        let changed = self.member_mut(cluster).attempts.insert(key, attempt);
         Requeues { report: changed.then(|| key.clone()).into_iter().collect(), ..Requeues::default() }
     }
 }

@@ -1,6 +1,7 @@
 //! Everything that the engine has seen, and what follows from each event. No clients, no waiting: the watches put events
 //! in, and get back which keys are to be queued; the workers ask what to do about a key.
 
+mod attempts;
 mod bound;
 mod inputs;
 mod intern;
@@ -9,29 +10,30 @@ mod plane;
 mod policies;
 #[cfg(test)]
 mod tests;
+mod tombstones;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
-
 use super::key::{ClusterName, Key, KindKey, ObjectKey};
 use super::model::{Binding, Live, Template};
-use crate::karmada::binding::AggregatedStatusItem;
 use crate::karmada::cluster::Cluster;
 use crate::karmada::names::is_skipped_kind;
-use crate::karmada::policy::{OverrideSpec, Placement, PropagationSpec};
+use crate::karmada::policy::{OverrideSpec, PropagationSpec};
 use crate::placement::ClusterView;
 
 /// Namespace (nothing for the cluster-scoped kinds) and name of a policy.
 pub type PolicyKey = (Option<String>, String);
 
+pub use self::attempts::{Attempt, Attempts};
 use self::bound::BoundObjects;
 pub use self::inputs::{BoundOtherwise, ReportInputs, ScheduleInputs, TargetState, Views};
-use self::intern::{Interner, Texts};
+use self::intern::Copies;
 use self::policies::PolicySet;
 pub use self::policies::{UnreadablePolicy, as_override, as_policy};
+pub use self::tombstones::DeletedObject;
+use self::tombstones::Tombstones;
 pub use crate::karmada::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
 
 /// Keys that must be looked at.
@@ -47,19 +49,6 @@ pub struct Requeues {
     pub clusters: Vec<ClusterName>,
     /// Whether the kinds to watch may have changed.
     pub kinds: bool,
-}
-
-/// What became of the last attempt to bring an object into a member.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Attempt {
-    /// It is there, as wanted.
-    Applied,
-    /// It is not.
-    Failed(String),
-    /// It is not, because somebody else's object has its name.
-    Conflict(String),
-    /// It is still there, though it was to be removed.
-    NotRemoved(String),
 }
 
 /// How often an object was found changed and put right in a row.
@@ -79,46 +68,11 @@ pub struct Decision {
     /// Whether it is claimed, and not on its way out; nothing while that is not known.
     pub wanted: Option<bool>,
     /// Why it goes nowhere.
-    pub refusal: Option<(&'static str, String)>,
+    pub refusal: Option<Box<(&'static str, String)>>,
     /// When that was first decided, counted from the engine's start.
     pub at: Duration,
     /// Hash of the template that it was decided about.
     pub content: Option<u64>,
-}
-
-/// Objects that are gone, by uid, with the version at which they went. The answer to a write may be read after the watch
-/// reported that its object is gone; without this it would bring the object back.
-#[derive(Debug, Default)]
-struct Tombstones {
-    versions: HashMap<String, u64>,
-    order: VecDeque<String>,
-}
-
-impl Tombstones {
-    /// More than can be on their way at once.
-    const CAPACITY: usize = 4096;
-
-    fn insert(&mut self, uid: &str, version: u64) {
-        if self.versions.insert(uid.to_owned(), version).is_none() {
-            self.order.push_back(uid.to_owned());
-        }
-        if self.order.len() > Self::CAPACITY
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.versions.remove(&oldest);
-        }
-    }
-
-    /// Records that an object is gone, and returns whether another one of its name is known instead.
-    fn insert_for(&mut self, known: Option<&str>, deleted: DeletedObject<'_>) -> bool {
-        let Some((uid, version)) = deleted else { return false };
-        self.insert(uid, version);
-        known.is_some_and(|known| known != uid)
-    }
-
-    fn covers(&self, uid: &str, version: u64) -> bool {
-        self.versions.get(uid).is_some_and(|gone| version <= *gone)
-    }
 }
 
 /// A namespace of the plane.
@@ -140,7 +94,7 @@ pub struct Member {
     /// Kinds that it is certain not to serve: it has no objects of theirs.
     pub unserved: HashSet<Arc<KindKey>>,
     /// Last attempts.
-    pub attempts: HashMap<Key, Attempt>,
+    pub attempts: Attempts,
     /// Objects that were found changed and put right.
     pub repairs: HashMap<Key, Repair>,
     /// Objects that a request is under way for.
@@ -150,9 +104,6 @@ pub struct Member {
     /// Whether it can be reached now.
     pub reachable: bool,
 }
-
-/// Uid and version of an object that the watch reported as deleted.
-pub type DeletedObject<'a> = Option<(&'a str, u64)>;
 
 /// Everything that the engine has seen.
 #[derive(Debug, Default)]
@@ -181,30 +132,6 @@ pub struct Index {
     members: HashMap<ClusterName, Member>,
     tombstones: Tombstones,
     copies: Copies,
-}
-
-/// What many bindings and objects hold alike.
-#[derive(Debug, Default)]
-struct Copies {
-    annotations: Interner<BTreeMap<String, String>>,
-    finalizers: Interner<Vec<String>>,
-    placements: Interner<Placement>,
-    conditions: Interner<Vec<Condition>>,
-    items: Interner<Vec<AggregatedStatusItem>>,
-    statuses: Texts,
-}
-
-impl Copies {
-    fn intern_binding(&mut self, binding: &mut Binding) {
-        self.annotations.intern(&mut binding.annotations);
-        self.annotations.intern(&mut binding.labels);
-        self.finalizers.intern(&mut binding.finalizers);
-        self.conditions.intern(&mut binding.status.conditions);
-        self.items.intern(&mut binding.status.aggregated_status);
-        if let Some(placement) = Arc::get_mut(&mut binding.spec).and_then(|spec| spec.placement.as_mut()) {
-            self.placements.intern(placement);
-        }
-    }
 }
 
 impl Index {

@@ -133,8 +133,9 @@ impl Index {
     }
 
     /// A template is there, or changed. `relist` accepts an older version: the plane may have been restored.
-    pub fn put_template(&mut self, key: Key, template: Template, relist: bool) -> Requeues {
+    pub fn put_template(&mut self, key: Key, mut template: Template, relist: bool) -> Requeues {
         let key = self.shared_key(key);
+        self.copies.statuses.intern(&mut template.status);
         let mut requeues = Requeues::default();
         if !relist && self.tombstones.covers(&template.uid, template.version) {
             return requeues;
@@ -316,7 +317,7 @@ impl Index {
     ) -> Requeues {
         let before = self.decisions.get(key);
         let at = before.map_or(now, |known| known.at);
-        let changed = before.is_none_or(|known| known.refusal != refusal);
+        let changed = before.is_none_or(|known| known.refusal.as_deref() != refusal.as_ref());
         let report = if changed { vec![key.clone()] } else { Vec::new() };
         let is_same = before.is_some_and(|known| known.wanted == wanted && known.content == content);
         let binding = self.bindings.get(key);
@@ -327,7 +328,7 @@ impl Index {
         };
         // Of what is gone altogether nothing is to be remembered.
         if binding.is_some() || self.templates.contains_key(key) {
-            self.decisions.insert(key.clone(), Decision { wanted, refusal, at, content });
+            self.decisions.insert(key.clone(), Decision { wanted, refusal: refusal.map(Box::new), at, content });
         } else {
             self.decisions.remove(key);
         }

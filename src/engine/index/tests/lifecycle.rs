@@ -199,7 +199,7 @@ fn an_orphaned_binding_stays_with_what_members_have() {
     index.put_live(&name("a"), &key, live("l", "5", PLANE), false);
     index.put_template(key.clone(), deleted_with("orphan"), true);
     let mut binding = index.binding(&key).unwrap().clone();
-    binding.owners.clear();
+    binding.owners = Owners::Listed(Vec::new());
     binding.version = 20;
     index.put_binding(key.clone(), binding, false);
     assert!(matches!(carry_out(&mut index, &key, 21), Step::Nothing), "it gets its owner back");
@@ -226,7 +226,7 @@ fn an_orphaned_binding_stays_with_what_members_have() {
 fn an_orphaned_binding_that_somebody_deletes_takes_the_objects_along() {
     let (mut index, key) = converged();
     let mut binding = index.binding(&key).unwrap().clone();
-    binding.owners.clear();
+    binding.owners = Owners::Listed(Vec::new());
     binding.version = 20;
     index.put_binding(key.clone(), binding.clone(), false);
     index.remove_template(&key, None);

@@ -2,8 +2,9 @@ use serde_json::{Value, from_value, json};
 
 use super::super::desired::{Adoption, DesiredState, check_adoption, desired_state, holds, is_preserved, update_of};
 use super::super::key::KindKey;
-use super::super::model::{ADOPTED_ANNOTATION, BINDING_FINALIZER, Binding, Live, Template};
+use super::super::model::{BINDING_FINALIZER, Binding, Live, Owners, Template};
 use super::super::schedule::{Step, plan};
+use super::super::stamp::ADOPTED_ANNOTATION;
 use super::*;
 use crate::placement;
 
@@ -89,7 +90,7 @@ fn carry_out(index: &mut Index, key: &Key, version: u64) -> Step {
             let other = inputs.bound_otherwise.as_ref().map(|other| &*other.binding);
             let binding = index.binding(key).or(other).unwrap();
             let mut object = json!({"metadata": {"uid": binding.uid, "finalizers": *binding.finalizers, "annotations": *binding.annotations,
-                "labels": *binding.labels, "ownerReferences": binding.owners}, "spec": *binding.spec, "status": binding.status});
+                "labels": *binding.labels, "ownerReferences": binding.owner_references()}, "spec": *binding.spec, "status": binding.status});
             if binding.deleting {
                 object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
             }
