@@ -1,4 +1,4 @@
-//! A membership whose namespace is deleted with its instance: what the plane made in the member goes, and nothing else.
+//! The end of memberships, whatever happens meanwhile: what the plane made in the member goes, and nothing else.
 //!
 //! Needs `etcd` and `kube-apiserver` in `AIRDOCK_TEST_BIN` (`.lab/bin` when unset).
 
@@ -12,7 +12,7 @@ use std::time::Duration;
 use airdock::api::MemberClusterJoin;
 use airdock::controllers::member::{self, plan, validate::LocalEndpoints};
 use airdock::karmada::{CLUSTER_NAMESPACE, Cluster};
-use harness::crash::FaultInjector;
+use harness::crash::{FaultInjector, Moment};
 use harness::operator::Operator;
 use harness::{ApiServer, Etcd, eventually, objects};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
@@ -53,8 +53,8 @@ async fn marked(member: &Client, name: &str, mark: Value, finalizers: &[&str]) {
     .await;
 }
 
-fn operator(host: &ApiServer) -> Operator {
-    Operator::start(host, &Arc::new(FaultInjector::never()), |context| {
+fn operator(host: &ApiServer, crash: &Arc<FaultInjector>) -> Operator {
+    Operator::start(host, crash, |context| {
         tokio::spawn(member::run_with(context, LocalEndpoints::Loopback));
     })
 }
@@ -68,7 +68,7 @@ async fn what_a_compact_plane_made_in_a_member_goes_with_its_namespace() {
 #[tokio::test]
 async fn what_upstreams_components_made_in_a_member_goes_with_its_namespace() {
     let mark: Mark = |_| json!({"work.karmada.io/namespace": "karmada-es-one", "work.karmada.io/name": "x"});
-    let spec = json!({"profile": "Full", "crds": {"configMapRef": {"name": "bundle"}}});
+    let spec = json!({"profile": "Full", "crds": {"source": {"configMapRef": {"name": "bundle"}}}});
     goes_with_its_namespace(spec, mark, &json!({"work.karmada.io/namespace": "karmada-es-two"})).await;
 }
 
@@ -87,7 +87,7 @@ async fn goes_with_its_namespace(instance: Value, mark: Mark, foreign: &Value) {
     objects::ready_instance(&host, "team", "fleet", instance, &plane_server.kubeconfig()).await;
     objects::kubeconfig_secret(&host, "team", "one", json!({}), &member_server.kubeconfig()).await;
 
-    let first = operator(host_server);
+    let first = operator(host_server, &Arc::new(FaultInjector::never()));
     objects::apply(
         &host,
         json!({
@@ -141,7 +141,7 @@ async fn goes_with_its_namespace(instance: Value, mark: Mark, foreign: &Value) {
     let secret = secrets.get("one").await.unwrap();
     assert!(secret.metadata.deletion_timestamp.is_some() && secret.finalizers() == [member::credential::FINALIZER]);
     first.kill();
-    let second = operator(host_server);
+    let second = operator(host_server, &Arc::new(FaultInjector::never()));
     objects::merge(&member, "v1", "ConfigMap", "shop", "held", json!({"metadata": {"finalizers": null}})).await;
     eventually("the membership is gone", SOON, async || match joins.get_opt("one").await.unwrap() {
         None => Ok(()),
@@ -172,7 +172,7 @@ async fn a_kubeconfig_that_is_deleted_alone_goes_at_once() {
     for secret in ["one", "two"] {
         objects::kubeconfig_secret(&host, "team", secret, json!({}), &member_server.kubeconfig()).await;
     }
-    let operator = operator(host_server);
+    let operator = operator(host_server, &Arc::new(FaultInjector::never()));
     let join = |secret: &str| {
         json!({
             "apiVersion": "airdock.dev/v1alpha1", "kind": "MemberClusterJoin", "metadata": {"name": "one", "namespace": "team"},
@@ -229,10 +229,10 @@ async fn a_work_that_cannot_be_read_keeps_its_objects_where_they_are_to_stay() {
     .unwrap();
     let crds = [airdock::cli::crds::definitions(), airdock::karmada::definitions(), vec![work]].concat();
     objects::define(&host, &crds).await;
-    let spec = json!({"profile": "Full", "crds": {"configMapRef": {"name": "bundle"}}});
+    let spec = json!({"profile": "Full", "crds": {"source": {"configMapRef": {"name": "bundle"}}}});
     objects::ready_instance(&host, "team", "fleet", spec, &host_server.kubeconfig()).await;
     objects::kubeconfig_secret(&host, "team", "one", json!({}), &member_server.kubeconfig()).await;
-    let operator = operator(host_server);
+    let operator = operator(host_server, &Arc::new(FaultInjector::never()));
     let object = json!({
         "apiVersion": "airdock.dev/v1alpha1", "kind": "MemberClusterJoin", "metadata": {"name": "one", "namespace": "team"},
         "spec": {
@@ -267,4 +267,91 @@ async fn a_work_that_cannot_be_read_keeps_its_objects_where_they_are_to_stay() {
     let work = host.request_text(request).await.unwrap();
     assert!(work.contains(r#""preserveResourcesOnDeletion":true"#), "it would take its objects along");
     operator.kill();
+}
+
+/// Kills the operator at each write of a leaving membership, before it is sent or after it was carried out by turns, and lets
+/// another go on: nothing is left in member, plane and host, and nothing hangs.
+#[tokio::test]
+async fn killed_at_any_write_a_member_is_left_the_same() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let etcd = Etcd::start();
+    let mut servers = ["host", "member"].map(|name| ApiServer::start(&etcd, name));
+    for server in &mut servers {
+        server.ready().await;
+    }
+    let [host_server, member_server] = &servers;
+    let (host, member) = (host_server.client(), member_server.client());
+    let crds = [airdock::cli::crds::definitions(), airdock::karmada::definitions()].concat();
+    objects::define(&host, &crds).await;
+    objects::ready_instance(&host, "team", "fleet", json!({}), &host_server.kubeconfig()).await;
+    objects::kubeconfig_secret(&host, "team", "one", json!({}), &member_server.kubeconfig()).await;
+    let joins = Api::<MemberClusterJoin>::namespaced(host.clone(), "team");
+    let clusters = Api::<Cluster>::all(host.clone());
+    let mut k = 0;
+    loop {
+        k += 1;
+        let first = operator(host_server, &Arc::new(FaultInjector::never()));
+        objects::apply(
+            &host,
+            json!({
+                "apiVersion": "airdock.dev/v1alpha1", "kind": "MemberClusterJoin", "metadata": {"name": "one", "namespace": "team"},
+                "spec": {"instanceRef": {"name": "fleet"}, "clusterName": "one", "kubeconfigSecretRef": {"name": "one"}},
+            }),
+        )
+        .await;
+        let join = joins.get("one").await.unwrap();
+        issue_tokens(&member, &join).await;
+        eventually("the member is registered", SOON, async || {
+            clusters.get_opt("one").await.unwrap().map(|_| ()).ok_or_else(|| "no Cluster".to_owned())
+        })
+        .await;
+        first.kill();
+
+        let until_left = async || {
+            eventually(&format!("the membership is gone, killed at write {k}"), SOON, async || {
+                match joins.get_opt("one").await.unwrap() {
+                    None => Ok(()),
+                    Some(join) => Err(format!("{:?}", join.status)),
+                }
+            })
+            .await;
+        };
+        let crash = Arc::new(FaultInjector::at(k, if k % 2 == 0 { Moment::After } else { Moment::Before }));
+        let second = operator(host_server, &crash);
+        objects::delete(&host, "airdock.dev/v1alpha1", "MemberClusterJoin", "team", "one").await;
+        let reached = tokio::select! {
+            () = crash.happened() => true,
+            () = until_left() => false,
+        };
+        second.kill();
+        let third = operator(host_server, &Arc::new(FaultInjector::never()));
+        until_left().await;
+        third.kill();
+
+        let name = plan::identity_name(&join);
+        let secret = Api::<Secret>::namespaced(host.clone(), "team").get("one").await.unwrap();
+        assert!(secret.finalizers().is_empty(), "the Secret is still held, killed at write {k}");
+        assert!(clusters.get_opt("one").await.unwrap().is_none(), "the Cluster is left, killed at write {k}");
+        for (client, kind, namespace, name) in [
+            (&host, "Secret", CLUSTER_NAMESPACE, "one"),
+            (&host, "Secret", CLUSTER_NAMESPACE, "one-impersonator"),
+            (&member, "ServiceAccount", CLUSTER_NAMESPACE, &name),
+            (&member, "Secret", CLUSTER_NAMESPACE, &name),
+            (&member, "ServiceAccount", CLUSTER_NAMESPACE, plan::IMPERSONATOR),
+        ] {
+            let left = objects::get(client, "v1", kind, namespace, name).await;
+            assert!(left.is_none(), "{kind} {name} is left, killed at write {k}");
+        }
+        for kind in ["ClusterRole", "ClusterRoleBinding"] {
+            let left = objects::get(&member, "rbac.authorization.k8s.io/v1", kind, "", &name).await;
+            assert!(left.is_none(), "{kind} {name} is left, killed at write {k}");
+        }
+        let namespace = objects::get(&member, "v1", "Namespace", "", CLUSTER_NAMESPACE).await.unwrap();
+        assert!(namespace["metadata"]["deletionTimestamp"].is_string(), "its namespace is left, killed at write {k}");
+        objects::finalize_namespace(&member, CLUSTER_NAMESPACE).await;
+        if !reached {
+            break;
+        }
+    }
+    assert!(k > 8, "a member is left in more than eight writes, not {k}");
 }

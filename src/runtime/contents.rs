@@ -22,14 +22,16 @@ const CONCURRENT_LISTS: usize = 8;
 pub enum Contents {
     /// Nothing.
     Empty,
+    /// Objects of the asker's own, such as this one, and no others.
+    Own(String),
     /// An object that is not the asker's.
     Holds(String),
     /// It is not known what is in it, and why.
     Unknown(String),
 }
 
-/// Looks into a namespace. Objects that `is_own` says are the asker's do not count, nor do those that are being deleted,
-/// that go with an object of the same namespace, or that every cluster puts into each namespace.
+/// Looks into a namespace; `is_own` tells which objects are the asker's. Not counted are those that are being deleted, that go
+/// with an object of the same namespace, or that every cluster puts into each namespace.
 ///
 /// # Errors
 /// The API server refused, or did not answer.
@@ -44,24 +46,29 @@ pub async fn contents(
     if let Some(stale) = kinds.stale.first() {
         return Ok(Contents::Unknown(format!("the kinds of {stale} are not known, as its server does not answer")));
     }
-    let counts = |resource: &ApiResource, object: &ObjectMeta| !is_own(object) && kinds.counts(resource, object);
-    let looks: Vec<_> = kinds.listed.iter().map(|resource| first(client, resource, namespace, &counts)).collect();
+    let looks: Vec<_> =
+        kinds.listed.iter().map(|resource| of_kind(client, resource, namespace, &kinds, &is_own)).collect();
     let mut looks = futures::stream::iter(looks).buffer_unordered(CONCURRENT_LISTS);
+    let mut contents = Contents::Empty;
     while let Some(found) = looks.try_next().await? {
-        if found != Contents::Empty {
-            return Ok(found);
+        match found {
+            Contents::Empty => {}
+            Contents::Own(_) => contents = found,
+            Contents::Holds(_) | Contents::Unknown(_) => return Ok(found),
         }
     }
-    Ok(Contents::Empty)
+    Ok(contents)
 }
 
-/// The first object of a kind that counts.
-async fn first(
+/// What is in a namespace of one kind.
+async fn of_kind(
     client: &Client,
     resource: &ApiResource,
     namespace: &str,
-    counts: &impl Fn(&ApiResource, &ObjectMeta) -> bool,
+    kinds: &Kinds,
+    is_own: &impl Fn(&ObjectMeta) -> bool,
 ) -> Result<Contents, kube::Error> {
+    let mut contents = Contents::Empty;
     let api = Api::<Guarded<PartialObjectMeta<DynamicObject>>>::namespaced_with(client.clone(), namespace, resource);
     let mut params = ListParams::default().limit(PAGE);
     loop {
@@ -76,14 +83,18 @@ async fn first(
         };
         for object in &page.items {
             let metadata = kube::Resource::meta(object);
-            if counts(resource, metadata) {
-                let name = metadata.name.clone().unwrap_or_default();
-                return Ok(Contents::Holds(format!("{} {namespace}/{name}", resource.kind)));
+            if !kinds.counts(resource, metadata) {
+                continue;
             }
+            let name = format!("{} {namespace}/{}", resource.kind, metadata.name.as_deref().unwrap_or_default());
+            if !is_own(metadata) {
+                return Ok(Contents::Holds(name));
+            }
+            contents = Contents::Own(name);
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params = params.continue_token(&token),
-            None => return Ok(Contents::Empty),
+            None => return Ok(contents),
         }
     }
 }

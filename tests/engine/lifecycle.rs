@@ -7,6 +7,7 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use crate::env::{Case, NAMES, SOON, with_env};
+use crate::faults::until_left;
 use crate::harness::{eventually, objects};
 
 const BINDING: (&str, &str) = ("work.karmada.io/v1alpha2", "ResourceBinding");
@@ -277,6 +278,36 @@ fn a_namespace_made_for_applications_does_not_take_others_objects_along() {
             if told { Ok(()) } else { Err(format!("{} events", events.len())) }
         })
         .await;
+        // A member that leaves keeps what others have put into any namespace, and what is to be preserved.
+        let leaving = ["with-theirs", "with-preserved", "vacant"];
+        for name in leaving {
+            case.apply(made(name, json!({}))).await;
+            until("gamma", name, "is there", is_managed).await;
+        }
+        objects::apply(&case.clients["gamma"], theirs("with-theirs")).await;
+        let mut policy = case.policy("preserving", json!({"preserveResourcesOnDeletion": true}));
+        let mut kept = case.config("kept", "v");
+        for object in [&mut policy, &mut kept] {
+            object["metadata"]["namespace"] = json!("with-preserved");
+            case.apply(object.clone()).await;
+        }
+        let in_gamma =
+            async |name: &str| objects::get(&case.clients["gamma"], "v1", "ConfigMap", "with-preserved", name).await;
+        eventually("it is in gamma", SOON, async || in_gamma("kept").await.ok_or_else(|| "it is not".to_owned())).await;
+        objects::delete(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma").await;
+        until_left(case, "gamma").await;
+        let in_gamma_as = async |name: &str| {
+            let namespace = objects::get(&case.clients["gamma"], "v1", "Namespace", "", name).await?;
+            Some((is_managed(&namespace), is_ending(&namespace)))
+        };
+        assert_eq!(in_gamma_as("vacant").await, None);
+        assert_eq!(in_gamma_as("with-theirs").await, Some((false, false)));
+        assert_eq!(in_gamma_as("with-preserved").await, Some((false, false)));
+        let kept = in_gamma("kept").await.unwrap();
+        assert!(kept["metadata"]["labels"]["karmada.io/managed"].is_null(), "{kept}");
+        objects::delete(&case.plane, "v1", "ConfigMap", "with-preserved", "kept").await;
+        objects::delete(&case.plane, POLICY.0, POLICY.1, "with-preserved", "preserving").await;
+
         for member in ["alpha", "beta"] {
             for name in ["of-users", "of-applications"] {
                 if is_ending(&in_member(member, name).await) {

@@ -31,7 +31,7 @@ use super::{Context, finalizer};
 use crate::api::app::{InventoryEntry, MultiCloudAppStatus};
 use crate::api::common::condition::SELECTORS_MATCHED;
 use crate::api::{KarmadaInstance, MultiCloudApp as App};
-use crate::application::model::{Application, Tenancy};
+use crate::application::model::{Application, Identity, Tenancy};
 use crate::application::plan::plan;
 use crate::application::selectors::{NOTHING_SELECTED, render_unmatched, unmatched};
 use crate::application::validate::validate;
@@ -161,8 +161,8 @@ impl AppReconciler {
         let awaited: Vec<InventoryEntry> =
             observed.awaited.iter().map(|identity| claims.awaited_entry(identity.clone())).collect();
         if app.spec.suspend {
-            status.inventory.retain(|entry| !entry.uid.is_empty());
-            status.inventory.extend(awaited);
+            // What was awaited may be its own by now: it stays listed until the application is written again.
+            status.inventory.extend(awaited.into_iter().filter(|entry| !claims.awaits(&Identity::from(entry))));
             status.inventory.sort();
         } else {
             let outcome = apply::apply(access, claims, &plan, &observed).await;

@@ -52,7 +52,7 @@ pub async fn release(access: &Access, claims: &Claims<'_>, name: &str) -> Result
             access.applier.delete_seen(&resource, &namespace).await?;
             Ok(None)
         }
-        Contents::Holds(object) => Ok(Some(format!("it holds {object}"))),
+        Contents::Own(object) | Contents::Holds(object) => Ok(Some(format!("it holds {object}"))),
         Contents::Unknown(why) => Ok(Some(why)),
     }
 }

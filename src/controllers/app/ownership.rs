@@ -147,6 +147,8 @@ impl<'a> Claims<'a> {
             let namespace = other.namespace().unwrap_or_default();
             other.metadata.uid != self.app.metadata.uid
                 && other.metadata.deletion_timestamp.is_none()
+                // One that never wrote anything would not be asked to take it away again.
+                && other.finalizers().iter().any(|held| held == FINALIZER)
                 && (namespace == host || instance.admits(&namespace))
         };
         let parsed =
@@ -223,7 +225,7 @@ mod tests {
     fn app(namespace: &str, name: &str, uid: &str, more: Value) -> MultiCloudApp {
         let mut app = json!({
             "apiVersion": "airdock.dev/v1alpha1", "kind": "MultiCloudApp",
-            "metadata": {"name": name, "namespace": namespace, "uid": uid, "creationTimestamp": "2026-01-02T00:00:00Z"},
+            "metadata": {"name": name, "namespace": namespace, "uid": uid, "creationTimestamp": "2026-01-02T00:00:00Z", "finalizers": [FINALIZER]},
             "spec": {
                 "instanceRef": {"name": "fleet", "namespace": "platform"},
                 "components": [{"name": "web", "manifests": [
@@ -319,6 +321,12 @@ mod tests {
             ("a tenant without consent", json!([]), vec![app("shop", "b", "b", json!({}))], None),
             ("a tenant with consent", json!(["shop"]), vec![app("shop", "b", "b", json!({}))], Some("b")),
             ("a tenant of another name", json!(["team"]), vec![app("team", "b", "b", json!({}))], None),
+            (
+                "one that was suspended from the start",
+                json!([]),
+                vec![app("platform", "b", "b", json!({"metadata": {"finalizers": []}}))],
+                None,
+            ),
             (
                 "one that has not written it down",
                 json!([]),

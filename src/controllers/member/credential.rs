@@ -23,12 +23,15 @@ pub const FINALIZER: &str = "airdock.dev/member-credential";
 pub async fn hold(host: &Client, join: &MemberClusterJoin) -> Result<(), Error> {
     let secrets = Api::<Secret>::namespaced(host.clone(), &join.namespace().unwrap_or_default());
     let failed = |source| Error::Host { what: "hold on to the kubeconfig Secret", source };
-    match secrets.get_opt(&join.spec.kubeconfig_secret_ref.name).await.map_err(failed)? {
-        Some(secret) if secret.metadata.deletion_timestamp.is_none() => {
-            finalizer::add(host, &secret, FINALIZER).await.map_err(failed)
-        }
+    loop {
+        let secret = secrets.get_opt(&join.spec.kubeconfig_secret_ref.name).await.map_err(failed)?;
         // What is on its way out takes no finalizer any more.
-        _ => Ok(()),
+        let Some(secret) = secret.filter(|secret| secret.metadata.deletion_timestamp.is_none()) else { return Ok(()) };
+        match finalizer::add(host, &secret, FINALIZER).await {
+            // Another membership with the same kubeconfig was faster, or somebody changed it.
+            Err(error) if is_conflict(&error) => {}
+            held => return held.map_err(failed),
+        }
     }
 }
 

@@ -24,7 +24,6 @@ use super::observe::Access;
 use super::plan::{self, PlaneMark, WORK_NAMESPACE_ANNOTATION};
 use super::remaining::Remaining;
 use super::write::MemberWrite;
-use crate::api::CREATED_FOR_ANNOTATION;
 use crate::api::instance::Profile;
 use crate::api::member::MemberClusterJoin;
 use crate::engine::{ADOPTED_ANNOTATION, REMOVING_ANNOTATION, unstamp};
@@ -153,10 +152,10 @@ pub struct OwnedObject {
     pub name: String,
     /// Its identity.
     pub uid: String,
+    /// Version in which it was seen.
+    pub resource_version: Option<String>,
     /// Whether it is being deleted.
     pub deleting: bool,
-    /// Whether it is a namespace that goes only when nothing of anybody else is in it.
-    pub only_if_vacant: bool,
 }
 
 impl fmt::Display for OwnedObject {
@@ -200,8 +199,8 @@ async fn list_owned(client: &Client, resource: ApiResource, mark: &PlaneMark) ->
             namespace: object.namespace(),
             name: object.name_any(),
             uid: object.uid().unwrap_or_default(),
+            resource_version: object.resource_version(),
             deleting: object.meta().deletion_timestamp.is_some(),
-            only_if_vacant: is_namespace(&resource) && goes_only_if_vacant(object.annotations(), mark),
         })
         .collect())
 }
@@ -209,12 +208,6 @@ async fn list_owned(client: &Client, resource: ApiResource, mark: &PlaneMark) ->
 /// Whether a plane made an object. What it adopted, a namespace with other people's objects in it, was there before. *Pure.*
 fn is_owned(annotations: &BTreeMap<String, String>, mark: &PlaneMark) -> bool {
     mark.is_on(annotations) && !annotations.contains_key(ADOPTED_ANNOTATION)
-}
-
-/// Whether a namespace goes only when nothing of anybody else is in it: where applications made it, and where nobody knows
-/// whether it was there before (upstream's components do not write that down). *Pure.*
-fn goes_only_if_vacant(annotations: &BTreeMap<String, String>, mark: &PlaneMark) -> bool {
-    matches!(mark, PlaneMark::Works(_)) || annotations.contains_key(CREATED_FOR_ANNOTATION)
 }
 
 fn is_namespace(resource: &ApiResource) -> bool {
@@ -280,8 +273,8 @@ fn is_name_shared(mark: &PlaneMark, cluster: &str, others: &[(String, &BTreeMap<
 /// Deletes objects. One that is refused keeps none of the others.
 async fn delete(access: &Access, mark: &PlaneMark, objects: Vec<OwnedObject>, is_final: bool) -> Result<(), Error> {
     let deletions = objects.into_iter().map(|object| async move {
-        if object.only_if_vacant && !is_vacant(access, mark, &object.name).await? {
-            return if is_final { let_go(access, &object).await } else { Ok(()) };
+        if is_namespace(&object.resource) {
+            return delete_namespace(access, mark, &object, is_final).await;
         }
         let namespace = object.namespace.as_deref();
         let deleted = access.applier.delete(&object.resource, namespace, &object.name, &object.uid).await;
@@ -289,6 +282,27 @@ async fn delete(access: &Access, mark: &PlaneMark, objects: Vec<OwnedObject>, is
     });
     let results: Vec<_> = futures::stream::iter(deletions).buffer_unordered(CONCURRENT_DELETES).collect().await;
     results.into_iter().collect()
+}
+
+/// Deletes a namespace as it was seen, unless others have put something into it: that is not the plane's to remove. It is
+/// looked at again until what is in it is taken to stay.
+async fn delete_namespace(
+    access: &Access,
+    mark: &PlaneMark,
+    namespace: &OwnedObject,
+    is_final: bool,
+) -> Result<(), Error> {
+    match (is_vacant(access, mark, &namespace.name).await?, is_final) {
+        (true, _) => {
+            let mut seen = DynamicObject::new(&namespace.name, &namespace.resource);
+            seen.metadata.uid = Some(namespace.uid.clone());
+            seen.metadata.resource_version.clone_from(&namespace.resource_version);
+            let deleted = access.applier.delete_seen(&namespace.resource, &seen).await;
+            deleted.map_err(|e| access.write_failure(e))
+        }
+        (false, true) => let_go(access, namespace).await,
+        (false, false) => Ok(()),
+    }
 }
 
 /// Whether what is still in the namespaces of a member that leaves is there to stay. *Pure.*
@@ -301,7 +315,7 @@ fn has_had_its_time(join: &MemberClusterJoin, now: Timestamp) -> bool {
 async fn is_vacant(access: &Access, mark: &PlaneMark, namespace: &str) -> Result<bool, Error> {
     let is_own = |object: &ObjectMeta| object.annotations.as_ref().is_some_and(|all| mark.is_on(all));
     let found = contents(&access.client(), namespace, is_own).await.map_err(|e| access.failure(e))?;
-    Ok(found == Contents::Empty)
+    Ok(matches!(found, Contents::Empty | Contents::Own(_)))
 }
 
 /// Takes the plane's marks off a namespace, which stays with what others have put into it.
@@ -329,7 +343,7 @@ mod tests {
 
     fn object(group: &str, kind: &str, name: &str, deleting: bool) -> OwnedObject {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
-        OwnedObject { resource, namespace: None, name: name.into(), uid: name.into(), deleting, only_if_vacant: false }
+        OwnedObject { resource, namespace: None, name: name.into(), uid: name.into(), resource_version: None, deleting }
     }
 
     #[test]
@@ -364,14 +378,6 @@ mod tests {
         ] {
             assert_eq!(is_owned(&annotations(&on), mark), owned, "{case}");
         }
-    }
-
-    #[test]
-    fn namespaces_that_others_may_use_go_only_when_they_are_vacant() {
-        let (plane, works) = (PlaneMark::Plane("plane".into()), PlaneMark::Works("karmada-es-eu".into()));
-        let made = annotations(&[(CREATED_FOR_ANNOTATION, "applications")]);
-        assert!(goes_only_if_vacant(&made, &plane) && !goes_only_if_vacant(&annotations(&[]), &plane));
-        assert!(goes_only_if_vacant(&annotations(&[]), &works), "nobody knows whether it was there before");
     }
 
     #[test]
