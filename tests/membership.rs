@@ -68,7 +68,7 @@ async fn what_a_compact_plane_made_in_a_member_goes_with_its_namespace() {
 #[tokio::test]
 async fn what_upstreams_components_made_in_a_member_goes_with_its_namespace() {
     let mark: Mark = |_| json!({"work.karmada.io/namespace": "karmada-es-one", "work.karmada.io/name": "x"});
-    let spec = json!({"profile": "Full", "crds": {"configMapRef": {"name": "bundle"}}});
+    let spec = json!({"profile": "Full", "crds": {"source": {"configMapRef": {"name": "bundle"}}}});
     goes_with_its_namespace(spec, mark, &json!({"work.karmada.io/namespace": "karmada-es-two"})).await;
 }
 
@@ -229,7 +229,7 @@ async fn a_work_that_cannot_be_read_keeps_its_objects_where_they_are_to_stay() {
     .unwrap();
     let crds = [airdock::cli::crds::definitions(), airdock::karmada::definitions(), vec![work]].concat();
     objects::define(&host, &crds).await;
-    let spec = json!({"profile": "Full", "crds": {"configMapRef": {"name": "bundle"}}});
+    let spec = json!({"profile": "Full", "crds": {"source": {"configMapRef": {"name": "bundle"}}}});
     objects::ready_instance(&host, "team", "fleet", spec, &host_server.kubeconfig()).await;
     objects::kubeconfig_secret(&host, "team", "one", json!({}), &member_server.kubeconfig()).await;
     let operator = operator(host_server, &Arc::new(FaultInjector::never()));

@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 
 use super::Engine;
@@ -17,9 +18,6 @@ use crate::runtime::contents::{Contents, contents};
 
 /// How long a namespace may be in use before it is taken to be needed: controllers need a moment to remove what they made.
 const PATIENCE: Duration = Duration::from_secs(10);
-
-/// How long objects of the plane are waited for, which are on their way out of the namespace, or are to outlive it.
-const PATIENCE_WITH_OWN: Duration = Duration::from_secs(60);
 
 /// How soon it is looked at again meanwhile.
 const RECHECK: Duration = Duration::from_secs(1);
@@ -52,23 +50,28 @@ pub(super) async fn look(
     if preserve || !key.kind.is_namespace() || !(live.created_for_applications || leaves) {
         return Ok(Vacancy::NotAsked);
     }
-    let is_own = |object: &k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta| {
+    let is_own = |object: &ObjectMeta| {
         object.annotations.as_ref().and_then(|all| all.get(PLANE_ANNOTATION)) == Some(&engine.plane)
     };
     let found = contents(session.rest.client(), &key.name, is_own).await?;
+    // Those that are bound are about to be removed, or to lose the marks because they are to stay.
+    let is_bound = {
+        let index = engine.index();
+        index.bindings_in(&session.cluster).any(|bound| bound.namespace.as_deref() == Some(key.name.as_str()))
+    };
     let occupied_for = if found == Contents::Empty { Duration::ZERO } else { session.occupied_for(key) };
-    let vacancy = vacancy(found, occupied_for);
+    let vacancy = vacancy(found, is_bound, occupied_for);
     if !matches!(vacancy, Vacancy::Wait(_)) {
         session.forget_occupied(key);
     }
     Ok(vacancy)
 }
 
-/// What follows from what is in a namespace, and has been for some time. Pure.
-fn vacancy(found: Contents, occupied_for: Duration) -> Vacancy {
+/// What follows from what is in a namespace, whether bindings name objects in it, and how long it has been in use. Pure.
+fn vacancy(found: Contents, is_bound: bool, occupied_for: Duration) -> Vacancy {
     match found {
         Contents::Empty => Vacancy::Vacant,
-        Contents::Own(_) if occupied_for < PATIENCE_WITH_OWN => Vacancy::Wait(RECHECK),
+        Contents::Own(_) if is_bound => Vacancy::Wait(RECHECK),
         Contents::Own(_) => Vacancy::Vacant,
         Contents::Holds(_) | Contents::Unknown(_) if occupied_for < PATIENCE => Vacancy::Wait(RECHECK),
         Contents::Holds(object) => Vacancy::Occupied(format!("it holds {object}, which is not the plane's")),
@@ -102,13 +105,13 @@ mod tests {
         let holds = || Contents::Holds("ConfigMap shop/theirs".into());
         let unknown = || Contents::Unknown("x cannot be listed".into());
         for found in [holds(), unknown()] {
-            assert_eq!(vacancy(found, Duration::from_secs(3)), Vacancy::Wait(RECHECK));
+            assert_eq!(vacancy(found, false, Duration::from_secs(3)), Vacancy::Wait(RECHECK));
         }
-        assert_eq!(vacancy(Contents::Empty, Duration::ZERO), Vacancy::Vacant);
+        assert_eq!(vacancy(Contents::Empty, false, Duration::ZERO), Vacancy::Vacant);
         let own = || Contents::Own("ConfigMap shop/settings".into());
-        assert_eq!(vacancy(own(), PATIENCE), Vacancy::Wait(RECHECK), "it may be one that is to stay");
-        assert_eq!(vacancy(own(), PATIENCE_WITH_OWN), Vacancy::Vacant);
-        let words = |found| match vacancy(found, PATIENCE) {
+        assert_eq!(vacancy(own(), true, PATIENCE), Vacancy::Wait(RECHECK), "it may be one that is to stay");
+        assert_eq!(vacancy(own(), false, Duration::ZERO), Vacancy::Vacant, "nothing stands for it any more");
+        let words = |found| match vacancy(found, false, PATIENCE) {
             Vacancy::Occupied(why) => why,
             other => format!("{other:?}"),
         };

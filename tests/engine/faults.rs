@@ -117,21 +117,13 @@ async fn finish_namespaces(case: &Case<'_>, member: &str) {
         if namespace.metadata.deletion_timestamp.is_none() {
             continue;
         }
-        let name = namespace.metadata.name.clone().unwrap();
-        let mut value = serde_json::to_value(&namespace).unwrap();
-        value["apiVersion"] = json!("v1");
-        value["kind"] = json!("Namespace");
-        value["spec"] = json!({"finalizers": []});
-        let request = http::Request::put(format!("/api/v1/namespaces/{name}/finalize"))
-            .header("content-type", "application/json")
-            .body(value.to_string().into_bytes())
-            .unwrap();
-        let _ = client.request_text(request).await;
+        objects::finalize_namespace(client, namespace.metadata.name.as_deref().unwrap()).await;
     }
 }
 
-async fn until_left(case: &Case<'_>, member: &str) {
-    eventually(&format!("{member} has left"), Duration::from_secs(15), async || {
+/// Waits until a member has left, and plays the namespace controller there.
+pub async fn until_left(case: &Case<'_>, member: &str) {
+    eventually(&format!("{member} has left"), Duration::from_secs(40), async || {
         finish_namespaces(case, member).await;
         match objects::get(&case.plane, CLUSTER.0, CLUSTER.1, "", member).await {
             None => Ok(()),

@@ -8,6 +8,7 @@ use kube::api::DeleteParams;
 use serde_json::{Value, json};
 
 use crate::env::{Case, NAMES, SOON, with_env};
+use crate::faults::until_left;
 use crate::harness::{eventually, objects};
 
 const BINDING: (&str, &str) = ("work.karmada.io/v1alpha2", "ResourceBinding");
@@ -302,26 +303,21 @@ fn a_namespace_made_for_applications_does_not_take_others_objects_along() {
             async |name: &str| objects::get(&case.clients["gamma"], "v1", "ConfigMap", "with-preserved", name).await;
         eventually("it is in gamma", SOON, async || in_gamma("kept").await.ok_or_else(|| "it is not".to_owned())).await;
         objects::delete(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma").await;
-        eventually("gamma has left", Duration::from_secs(40), async || {
-            let left = objects::get(&case.plane, CLUSTER.0, CLUSTER.1, "", "gamma").await;
-            left.map_or(Ok(()), |cluster| Err(cluster["status"]["conditions"].to_string()))
-        })
-        .await;
-        let state = async |name: &str| {
-            let namespace = in_member("gamma", name).await;
-            (is_managed(&namespace), is_ending(&namespace))
+        until_left(case, "gamma").await;
+        let in_gamma_as = async |name: &str| {
+            let namespace = objects::get(&case.clients["gamma"], "v1", "Namespace", "", name).await?;
+            Some((is_managed(&namespace), is_ending(&namespace)))
         };
-        assert_eq!(state("vacant").await, (true, true));
-        assert_eq!(state("with-theirs").await, (false, false));
-        assert_eq!(state("with-preserved").await, (false, false));
+        assert_eq!(in_gamma_as("vacant").await, None);
+        assert_eq!(in_gamma_as("with-theirs").await, Some((false, false)));
+        assert_eq!(in_gamma_as("with-preserved").await, Some((false, false)));
         let kept = in_gamma("kept").await.unwrap();
         assert!(kept["metadata"]["labels"]["karmada.io/managed"].is_null(), "{kept}");
         objects::delete(&case.plane, "v1", "ConfigMap", "with-preserved", "kept").await;
         objects::delete(&case.plane, POLICY.0, POLICY.1, "with-preserved", "preserving").await;
-        case.join("gamma").await;
 
-        for member in NAMES {
-            for name in ["of-users", "of-applications", "vacant"] {
+        for member in ["alpha", "beta"] {
+            for name in ["of-users", "of-applications"] {
                 if is_ending(&in_member(member, name).await) {
                     objects::finalize_namespace(&case.clients[member], name).await;
                 }

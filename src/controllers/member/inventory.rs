@@ -152,6 +152,8 @@ pub struct OwnedObject {
     pub name: String,
     /// Its identity.
     pub uid: String,
+    /// Version in which it was seen.
+    pub resource_version: Option<String>,
     /// Whether it is being deleted.
     pub deleting: bool,
 }
@@ -197,6 +199,7 @@ async fn list_owned(client: &Client, resource: ApiResource, mark: &PlaneMark) ->
             namespace: object.namespace(),
             name: object.name_any(),
             uid: object.uid().unwrap_or_default(),
+            resource_version: object.resource_version(),
             deleting: object.meta().deletion_timestamp.is_some(),
         })
         .collect())
@@ -270,9 +273,8 @@ fn is_name_shared(mark: &PlaneMark, cluster: &str, others: &[(String, &BTreeMap<
 /// Deletes objects. One that is refused keeps none of the others.
 async fn delete(access: &Access, mark: &PlaneMark, objects: Vec<OwnedObject>, is_final: bool) -> Result<(), Error> {
     let deletions = objects.into_iter().map(|object| async move {
-        // What others have put into a namespace is not the plane's to remove.
-        if is_namespace(&object.resource) && !is_vacant(access, mark, &object.name).await? {
-            return if is_final { let_go(access, &object).await } else { Ok(()) };
+        if is_namespace(&object.resource) {
+            return delete_namespace(access, mark, &object, is_final).await;
         }
         let namespace = object.namespace.as_deref();
         let deleted = access.applier.delete(&object.resource, namespace, &object.name, &object.uid).await;
@@ -280,6 +282,27 @@ async fn delete(access: &Access, mark: &PlaneMark, objects: Vec<OwnedObject>, is
     });
     let results: Vec<_> = futures::stream::iter(deletions).buffer_unordered(CONCURRENT_DELETES).collect().await;
     results.into_iter().collect()
+}
+
+/// Deletes a namespace as it was seen, unless others have put something into it: that is not the plane's to remove. It is
+/// looked at again until what is in it is taken to stay.
+async fn delete_namespace(
+    access: &Access,
+    mark: &PlaneMark,
+    namespace: &OwnedObject,
+    is_final: bool,
+) -> Result<(), Error> {
+    match (is_vacant(access, mark, &namespace.name).await?, is_final) {
+        (true, _) => {
+            let mut seen = DynamicObject::new(&namespace.name, &namespace.resource);
+            seen.metadata.uid = Some(namespace.uid.clone());
+            seen.metadata.resource_version.clone_from(&namespace.resource_version);
+            let deleted = access.applier.delete_seen(&namespace.resource, &seen).await;
+            deleted.map_err(|e| access.write_failure(e))
+        }
+        (false, true) => let_go(access, namespace).await,
+        (false, false) => Ok(()),
+    }
 }
 
 /// Whether what is still in the namespaces of a member that leaves is there to stay. *Pure.*
@@ -320,7 +343,7 @@ mod tests {
 
     fn object(group: &str, kind: &str, name: &str, deleting: bool) -> OwnedObject {
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, "v1", kind));
-        OwnedObject { resource, namespace: None, name: name.into(), uid: name.into(), deleting }
+        OwnedObject { resource, namespace: None, name: name.into(), uid: name.into(), resource_version: None, deleting }
     }
 
     #[test]
