@@ -1,8 +1,13 @@
 //! Limits of what is read and told: anybody may make an object that is nested 10,000 deep, or a status of a megabyte. Pure.
 
+use serde_json::Value;
+
 /// How deep an object may be nested to be read. Less than the 128 levels of `serde_json`, since parts of objects are put
 /// into others, which must be readable, too.
 pub const MAX_DEPTH: usize = 100;
+
+/// How large an object may be made. etcd takes no request beyond it.
+pub const MAX_BYTES: usize = 3 << 19;
 
 /// Field that stands in for what is left out of an object, with the reason why.
 pub const OMITTED: &str = "airdock.dev/omitted";
@@ -32,6 +37,16 @@ pub fn depth(json: &str) -> usize {
         }
     }
     deepest
+}
+
+/// How deep lists and objects are nested in a value that was read within [`MAX_DEPTH`].
+#[must_use]
+pub fn depth_of(value: &Value) -> usize {
+    match value {
+        Value::Array(all) => 1 + all.iter().map(depth_of).max().unwrap_or(0),
+        Value::Object(all) => 1 + all.values().map(depth_of).max().unwrap_or(0),
+        _ => 0,
+    }
 }
 
 /// Goes on to the end of a string whose first quote is past.
@@ -70,6 +85,9 @@ mod tests {
         assert_eq!(depth("1"), 0);
         assert_eq!(depth(r#"{"a": [{}], "b": "[[[\"{{\\"}"#), 2 + 1);
         assert_eq!(depth(&nested(200)), 200);
+        for text in ["1", r#"{"a": [{}], "b": "[["}"#, &nested(100)] {
+            assert_eq!(depth_of(&serde_json::from_str(text).unwrap()), depth(text), "{text}");
+        }
         assert!(check_depth(&nested(MAX_DEPTH)).is_ok() && check_depth(&nested(MAX_DEPTH + 1)).is_err());
     }
 

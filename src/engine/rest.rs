@@ -196,7 +196,7 @@ pub fn is_kind_missing(error: &kube::Error) -> bool {
 /// Whether the object itself is refused, so that trying again soon is no use.
 #[must_use]
 pub fn is_refused(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if matches!(status.code, 400 | 403 | 405 | 422))
+    matches!(error, kube::Error::Api(status) if matches!(status.code, 400 | 403 | 405 | 413 | 422))
 }
 
 /// Whether no answer came: the cluster may be away.

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::patch::{apply_at, holds_identity};
 use crate::karmada::policy::{FieldOverrider, FieldPatchOperation};
+use crate::limits::check_depth;
 
 /// Changes the document in the text at `fieldPath`.
 pub(super) fn apply(object: &mut Value, overrider: &FieldOverrider) -> Result<(), String> {
@@ -17,6 +18,7 @@ pub(super) fn apply(object: &mut Value, overrider: &FieldOverrider) -> Result<()
     let changed = match (overrider.json.as_slice(), overrider.yaml.as_slice()) {
         ([], []) => return Ok(()),
         (json, []) => {
+            check_depth(text).map_err(|problem| format!("fieldPath {path:?}: the text {problem}"))?;
             let mut document = serde_json::from_str(text).map_err(|e| malformed("JSON", e.to_string()))?;
             check_numbers(&document).map_err(|problem| format!("fieldPath {path:?}: {problem}"))?;
             patch(&mut document, "json", json)?;
@@ -110,6 +112,40 @@ mod tests {
         ] {
             let message = result(text, format).unwrap_err();
             assert!(message.contains("more digits than can be kept"), "{text}: {message}");
+        }
+    }
+
+    #[test]
+    fn no_document_is_nested_too_deep() {
+        let flow = |levels: usize| format!("{}1{}", "[".repeat(levels), "]".repeat(levels));
+        let block = |levels: usize| -> String { (0..levels).map(|n| format!("{}a:\n", " ".repeat(n))).collect() };
+        // Each line holds the one before: none is nested, but all together are.
+        let aliases = |levels: usize| -> String {
+            let lines = (1..levels).map(|n| format!("l{n}: &l{n} [*l{}]\n", n - 1));
+            ["l0: &l0 [x]\n".to_owned()].into_iter().chain(lines).collect()
+        };
+        let bomb: String = ["l0: &l0 [x,x,x,x,x,x,x,x,x,x]\n".to_owned()]
+            .into_iter()
+            .chain((1..9).map(|n| format!("l{n}: &l{n} [{}]\n", vec![format!("*l{}", n - 1); 10].join(","))))
+            .collect();
+        let put = json!([{"subPath": "/z", "operator": "add", "value": 1}]);
+        for (format, text) in
+            [("json", flow(101)), ("yaml", flow(5000)), ("yaml", block(5000)), ("yaml", aliases(5000)), ("yaml", bomb)]
+        {
+            let mut object = json!({"data": {"text": text}});
+            let overrider = from_value(json!({"fieldPath": "/data/text", format: put})).unwrap();
+            let message = apply(&mut object, &overrider).unwrap_err();
+            assert!(message.starts_with("fieldPath \"/data/text\": the text is n"), "{message}");
+        }
+        // What is put into it counts, too.
+        let nested = (0..80).fold(json!("x"), |inner, _| json!({"a": inner}));
+        let inner = json!({"subPath": format!("/z{}", "/a".repeat(80)), "operator": "replace", "value": nested});
+        for (format, text) in [("json", "{}"), ("yaml", "a: b")] {
+            let changes = json!([{"subPath": "/z", "operator": "add", "value": nested}, inner]);
+            let mut object = json!({"data": {"text": text}});
+            let overrider = from_value(json!({"fieldPath": "/data/text", format: changes})).unwrap();
+            let message = apply(&mut object, &overrider).unwrap_err();
+            assert!(message.contains("[1]: replace at") && message.contains("levels deep"), "{message}");
         }
     }
 

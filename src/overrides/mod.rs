@@ -10,12 +10,15 @@ mod image;
 mod labels;
 mod patch;
 
+use std::io;
+
 use serde_json::Value;
 
 pub use image::{ImageReference, ImageReferenceError};
 
 use crate::interpret::{Kind, pod_spec_pointer};
 use crate::karmada::policy::{ClusterOverridePolicy, OverridePolicy, OverrideSpec, Overriders};
+use crate::limits::MAX_BYTES;
 use crate::placement::{ClusterView, affinity_matches, selected_by};
 
 /// An override policy of either kind.
@@ -115,9 +118,35 @@ pub fn apply(mut object: Value, policies: &[Override<'_>], cluster: &ClusterView
         for (path, overriders) in policy.rules_for(cluster) {
             carry_out(&mut object, overriders)
                 .map_err(|(field, problem)| error((format!("{path}overriders.{field}"), problem)))?;
+            check_size(&object).map_err(|problem| error((format!("{path}overriders"), problem)))?;
         }
     }
     Ok(object)
+}
+
+/// Refuses an object that no API server would store: trying to write it could only fail, time and again.
+fn check_size(object: &Value) -> Result<(), String> {
+    let mut size = Size::default();
+    match serde_json::to_writer(&mut size, object) {
+        Ok(()) if size.0 <= MAX_BYTES => Ok(()),
+        Ok(()) => Err(format!("the object would have {} bytes; at most {MAX_BYTES} can be stored", size.0)),
+        Err(error) => Err(format!("the object cannot be written: {error}")),
+    }
+}
+
+/// Counts bytes.
+#[derive(Default)]
+struct Size(usize);
+
+impl io::Write for Size {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 += bytes.len();
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Carries out one rule. An error comes with the overrider that it is about.
@@ -239,6 +268,24 @@ mod tests {
         let spec: OverrideSpec = from_value(elsewhere).unwrap();
         let policy = [Override { namespace: None, name: "p", spec: &spec }];
         assert_eq!(apply(object.clone(), &policy, &ClusterView::default()).unwrap(), object);
+    }
+
+    #[test]
+    fn no_object_is_made_larger_than_can_be_stored() {
+        let add = |bytes: usize| {
+            let value = "x".repeat(bytes);
+            let overriders = json!({"plaintext": [{"path": "/data/x", "operator": "add", "value": value}]});
+            from_value::<OverrideSpec>(json!({"overrideRules": [{"overriders": overriders}]})).unwrap()
+        };
+        let (fits, too_large) = (add(MAX_BYTES - 1024), add(MAX_BYTES));
+        let carry_out =
+            |spec| apply(object(), &[Override { namespace: None, name: "p", spec }], &ClusterView::default());
+        assert!(carry_out(&fits).is_ok());
+        let message = carry_out(&too_large).unwrap_err().to_string();
+        assert!(
+            message.starts_with("ClusterOverridePolicy p: overrideRules[0].overriders: the object would have 1572"),
+            "{message}"
+        );
     }
 
     #[test]

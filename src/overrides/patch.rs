@@ -5,6 +5,10 @@ use json_patch::{AddOperation, PatchErrorKind, PatchOperation, RemoveOperation, 
 use serde_json::Value;
 
 use crate::karmada::policy::{OverriderOperator, PlaintextOverrider};
+use crate::limits::{MAX_DEPTH, depth_of, shorten};
+
+/// The longest path in a message.
+const MAX_PATH: usize = 256;
 
 /// Paths that hold an object's identity: an override that changed them would make another object of it.
 const IDENTITY: [&str; 4] = ["/apiVersion", "/kind", "/metadata/name", "/metadata/namespace"];
@@ -16,8 +20,7 @@ pub(super) fn holds_identity(path: &str) -> bool {
 
 pub(super) fn apply(object: &mut Value, overrider: &PlaintextOverrider) -> Result<(), String> {
     if holds_identity(&overrider.path) {
-        let verb = verb(overrider.operator);
-        return Err(format!("{verb} at {:?}: the identity of an object cannot be overridden", overrider.path));
+        return Err(at(overrider.operator, &overrider.path, "the identity of an object cannot be overridden"));
     }
     apply_at(object, &overrider.path, overrider.operator, overrider.value.as_ref())
 }
@@ -30,6 +33,21 @@ fn verb(operator: OverriderOperator) -> &'static str {
     }
 }
 
+/// What is wrong with a change at a path.
+fn at(operator: OverriderOperator, path: &str, problem: &str) -> String {
+    format!("{} at {:?}: {problem}", verb(operator), shorten(path, MAX_PATH))
+}
+
+/// Refuses what would be nested too deep. Each change by itself is small enough to be read, but the next one may be put into it,
+/// and so on, until the object takes more stack than there is.
+fn check_depth(path: &str, value: &Value) -> Result<(), String> {
+    let levels = path.matches('/').count() + depth_of(value);
+    if levels <= MAX_DEPTH {
+        return Ok(());
+    }
+    Err(format!("the value would be nested {levels} levels deep in the object; at most {MAX_DEPTH} are carried out"))
+}
+
 /// Changes any JSON document at a JSON pointer. A change that fails leaves no trace.
 pub(super) fn apply_at(
     document: &mut Value,
@@ -37,7 +55,10 @@ pub(super) fn apply_at(
     operator: OverriderOperator,
     value: Option<&Value>,
 ) -> Result<(), String> {
-    let problem = |problem: &str| format!("{} at {path:?}: {problem}", verb(operator));
+    let problem = |problem: &str| at(operator, path, problem);
+    if let Some(value) = value {
+        check_depth(path, value).map_err(|refused| problem(&refused))?;
+    }
     let pointer = PointerBuf::parse(from_the_end(document, path, operator))
         .map_err(|_| problem("this is not a JSON pointer: it must start with / and escape ~ as ~0, / as ~1"))?;
     let value = || value.cloned().ok_or_else(|| problem("a value is needed"));
@@ -79,6 +100,29 @@ fn from_the_end(document: &Value, path: &str, operator: OverriderOperator) -> St
 mod tests {
     use super::*;
     use serde_json::{from_value, json};
+
+    #[test]
+    fn no_object_is_nested_too_deep() {
+        let nested = |levels: usize| (0..levels).fold(json!("x"), |inner, _| json!({"a": inner}));
+        let change = |operator: &str, levels: usize, value: &Value| {
+            from_value(json!({"path": format!("/data{}", "/a".repeat(levels)), "operator": operator, "value": value}))
+                .unwrap()
+        };
+        let mut object = json!({"data": {}});
+        // The object and the path are one level each.
+        apply(&mut object, &change("add", 0, &nested(MAX_DEPTH - 1))).unwrap();
+        let before = object.clone();
+        for operator in ["add", "replace"] {
+            for (levels, value) in [(0, nested(MAX_DEPTH)), (80, nested(20)), (MAX_DEPTH + 1, json!(1))] {
+                let message = apply(&mut object, &change(operator, levels, &value)).unwrap_err();
+                assert!(message.starts_with(&format!("{operator} at \"/data")), "{message}");
+                assert!(message.contains("levels deep in the object; at most 100") && message.len() < 512, "{message}");
+                assert_eq!(object, before, "a failed change leaves no trace");
+            }
+        }
+        assert_eq!(crate::limits::depth_of(&object), MAX_DEPTH);
+        apply(&mut object, &change("replace", 80, &nested(19))).unwrap();
+    }
 
     #[test]
     fn table() {
