@@ -39,6 +39,10 @@ pub struct KarmadaInstanceStatus {
     /// What the instance's fleet looks like.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub overview: Option<Overview>,
+    /// Other namespaces that `spec.tenancy.allowedNamespaces` lets in, and those that it did, for as long as something of
+    /// theirs refers to the instance. A deletion waits for theirs, and for nobody else's.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<String>,
     /// Ready, and Reconciling or Stalled while true.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]

@@ -22,6 +22,7 @@ mod removal_steps;
 mod remove;
 mod rollout;
 mod status;
+mod users;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -165,8 +166,12 @@ impl InstanceController {
     async fn write(
         &self,
         instance: &KarmadaInstance,
-        status: crate::api::instance::KarmadaInstanceStatus,
+        mut status: crate::api::instance::KarmadaInstanceStatus,
     ) -> Result<(), InstanceError> {
+        // One that is being deleted waits for those that it has let in until then.
+        if instance.metadata.deletion_timestamp.is_none() {
+            status.tenants = self.observe_tenants(instance).await;
+        }
         self.status.write(instance, status).await.map_err(InstanceError::Status)
     }
 }

@@ -1,5 +1,6 @@
 //! All reads that an instance needs of its host cluster and of the API of its plane. *IO*, no writes.
 
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,18 +10,18 @@ use kube::api::{Api as KubeApi, ListParams, PartialObjectMeta};
 use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
-use crate::api::common::InstanceRef;
 use crate::api::{INSTANCE_LABEL, KarmadaInstance, MemberClusterJoin, MultiCloudApp, PermissionBinding};
 use crate::chart::{self, Component, Names, claim_names};
-use crate::controllers::{app, member, permission};
 use crate::runtime::guarded::{self, Guarded};
-use crate::runtime::planes::{InstanceKey, Plane};
+use crate::runtime::host_cache::HostCache;
+use crate::runtime::planes::Plane;
 
 use super::InstanceController;
 use super::caches::Host;
 use super::error::InstanceError;
 use super::ownership::key;
 use super::rollout::rollout_status;
+use super::users::{self, InstanceUser};
 
 /// How long the plane's API server may take to answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -119,28 +120,27 @@ impl InstanceController {
         Ok(found)
     }
 
-    /// Everything that names the instance.
+    /// Everything that may have something in the instance's plane.
     pub(super) async fn observe_users(&self, instance: &KarmadaInstance) -> Result<Vec<String>, InstanceError> {
         let client = &self.context.host.0;
-        let key = key(instance);
-        let refers = |reference: &InstanceRef, namespace: Option<String>| {
-            InstanceKey::of(reference, &namespace.unwrap_or_default()) == key
-        };
         let (members, apps, bindings) = tokio::try_join!(
-            users_of::<MemberClusterJoin>(client, instance, member::FINALIZER, |member| {
-                refers(&member.spec.instance_ref, member.namespace())
-            }),
-            users_of::<MultiCloudApp>(client, instance, app::FINALIZER, |app| {
-                refers(&app.spec.instance_ref, app.namespace())
-            }),
-            // One that selects instances by label, or all of them, loses one and goes on.
-            users_of::<PermissionBinding>(client, instance, permission::FINALIZER, |binding| {
-                let selection = &binding.spec.scope.instances;
-                let namespace = selection.namespace.clone().or_else(|| binding.namespace());
-                namespace.as_ref() == Some(&key.namespace) && selection.names.contains(&key.name)
-            }),
+            users_of::<MemberClusterJoin>(client, instance),
+            users_of::<MultiCloudApp>(client, instance),
+            users_of::<PermissionBinding>(client, instance),
         )?;
         Ok([members, apps, bindings].concat())
+    }
+
+    /// The other namespaces that are let in, or were and still hold something, from the caches.
+    pub(super) async fn observe_tenants(&self, instance: &KarmadaInstance) -> Vec<String> {
+        let HostCache { joins, apps, permissions, .. } = &self.context.cache;
+        // It fails only when the process ends.
+        let _ = tokio::join!(joins.listed(), apps.listed(), permissions.listed());
+        let mut holding = BTreeSet::new();
+        users::add_namespaces(&mut holding, instance, joins.store().state().iter().map(AsRef::as_ref));
+        users::add_namespaces(&mut holding, instance, apps.store().state().iter().map(AsRef::as_ref));
+        users::add_namespaces(&mut holding, instance, permissions.store().state().iter().map(AsRef::as_ref));
+        users::tenants(instance, &holding)
     }
 
     fn namespaced<K>(&self, instance: &KarmadaInstance) -> KubeApi<K>
@@ -151,27 +151,14 @@ impl InstanceController {
     }
 }
 
-/// The objects of a kind that may have written something into an instance's plane: those that refer to it and bear the
-/// finalizer that precedes each first write. Whoever was never let in cannot hold up an instance. An object that does
-/// not parse counts where it may mean this one.
-async fn users_of<K>(
-    client: &Client,
-    instance: &KarmadaInstance,
-    held_by: &str,
-    refers: impl Fn(&K) -> bool,
-) -> Result<Vec<String>, InstanceError>
+/// The objects of a kind that the instance has to outlive.
+async fn users_of<K>(client: &Client, instance: &KarmadaInstance) -> Result<Vec<String>, InstanceError>
 where
-    K: Resource<DynamicType = ()> + Clone + DeserializeOwned + Debug,
+    K: InstanceUser + Clone + DeserializeOwned + Debug,
 {
-    let kind = K::kind(&());
     let all = guarded::list_all(&KubeApi::<Guarded<K>>::all(client.clone()), &ListParams::default()).await;
     let all = all.map_err(|source| InstanceError::Read { what: "who refers to the instance", source })?;
-    let users = all.iter().filter(|guarded| guarded.finalizers().iter().any(|held| held == held_by));
-    let users = users.filter(|guarded| match &guarded.0 {
-        Ok(object) => refers(object),
-        Err(_) => instance.admits(&guarded.namespace().unwrap_or_default()),
-    });
-    Ok(users.map(|user| format!("{kind} {}/{}", user.namespace().unwrap_or_default(), user.name_any())).collect())
+    Ok(users::users(instance, &all))
 }
 
 /// Asks the plane whether it is ready.
