@@ -8,6 +8,8 @@ use serde_json::{Map, Value, json};
 use crate::api::app::{Manifest, MultiCloudApp, PatchOp, ReplicaMode};
 use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 
+use crate::karmada::names::is_reserved_namespace;
+
 use super::kinds::{escalation, is_reserved, refused_kind};
 use super::model::{Application, FieldError, Template, Tenancy};
 use super::workload;
@@ -62,7 +64,7 @@ pub fn validate(app: &MultiCloudApp, tenancy: Tenancy) -> Result<Application, Ve
 }
 
 fn check_namespace(namespace: &str, host_namespace: &str, tenancy: Tenancy) -> Option<FieldError> {
-    if namespace.starts_with("kube-") || namespace.starts_with("karmada-") {
+    if is_reserved_namespace(namespace) {
         let problem = format!("{namespace} belongs to the system and is never propagated; choose another");
         return Some(FieldError::new("spec.namespace", problem));
     }

@@ -1,9 +1,10 @@
-//! What every controller stands on: clients, apply and prune, backoff, leadership, metrics.
+//! What every controller stands on: clients, downloads, apply and prune, backoff, leadership, metrics.
 
 pub mod apply;
 pub mod backoff;
 pub mod client;
 pub mod controller;
+pub mod download;
 pub mod guarded;
 pub mod hosts;
 pub mod http;

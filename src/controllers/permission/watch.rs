@@ -2,10 +2,11 @@
 //! planes, of the copies that carry it to members, and of the planes' clusters.
 
 use futures::StreamExt;
-use kube::ResourceExt;
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use kube::api::{Api, DynamicObject};
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::runtime::{Controller, watcher};
+use kube::{Resource, ResourceExt};
 
 use super::{plan, status};
 use crate::api::permission::PermissionBinding;
@@ -49,17 +50,13 @@ fn concerned(store: &Store<Object>, event: &PlaneEvent<'_>) -> Vec<ObjectRef<Obj
         };
         return if event.changes(selected_by) { meaning(store, event.instance) } else { Vec::new() };
     }
-    let copied = if event.is_of::<ResourceBinding>() {
-        Some("-rolebinding")
-    } else if event.is_of::<ClusterResourceBinding>() {
-        Some("-clusterrolebinding")
-    } else {
-        None
-    };
-    match copied {
-        Some(suffix) => by_copy(store, event.object, suffix),
-        None => event.before.into_iter().chain([event.object]).flat_map(|object| by_labels(store, object)).collect(),
+    if event.is_of::<ResourceBinding>() {
+        return by_copy::<RoleBinding>(store, event.object);
     }
+    if event.is_of::<ClusterResourceBinding>() {
+        return by_copy::<ClusterRoleBinding>(store, event.object);
+    }
+    event.before.into_iter().chain([event.object]).flat_map(|object| by_labels(store, object)).collect()
 }
 
 /// From an object of a plane to the binding that it was made for.
@@ -73,10 +70,9 @@ fn by_labels(store: &Store<Object>, object: &DynamicObject) -> Vec<ObjectRef<Obj
 }
 
 /// From a plane's binding of a RoleBinding to members, by its name, to the permission behind it.
-fn by_copy(store: &Store<Object>, object: &DynamicObject, suffix: &str) -> Vec<ObjectRef<Object>> {
+fn by_copy<K: Resource<DynamicType = ()>>(store: &Store<Object>, object: &DynamicObject) -> Vec<ObjectRef<Object>> {
     let name = object.name_any();
-    let Some(name) = name.strip_suffix(suffix) else { return Vec::new() };
-    matching(store, |binding| plan::object_name(binding) == name)
+    matching(store, |binding| plan::resource_binding_name::<K>(binding) == name)
 }
 
 /// The bindings that may mean an instance, and those that have something there.
