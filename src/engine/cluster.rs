@@ -14,11 +14,12 @@ use super::index::Requeues;
 use super::key::ClusterName;
 use super::model::{CLUSTER_FINALIZER, version};
 use super::queue::Outcome;
-use super::rest::{Target, message};
+use super::rest::Target;
 use super::summary::Capacity;
 use crate::karmada::cluster::{ApiEnablement, ClusterStatus, SyncMode};
 use crate::karmada::{Cluster, DRAINED_CONDITION};
-use crate::runtime::conditions;
+use crate::machinery::conditions;
+use crate::machinery::error::chain;
 
 /// How long changes of nodes and pods are gathered before they are reported.
 const GATHER: Duration = Duration::from_secs(2);
@@ -247,7 +248,7 @@ async fn report_awaited(engine: &Engine, name: &ClusterName) {
         status
     });
     if let Err(error) = written.await {
-        tracing::debug!(cluster = %name, error = message(&error), "cluster status was not written");
+        tracing::debug!(cluster = %name, error = chain(&error), "cluster status was not written");
     }
 }
 
@@ -277,7 +278,7 @@ async fn update_status(
 fn ingest(engine: &Engine, object: Value) {
     match serde_json::from_value::<Cluster>(object) {
         Ok(cluster) => engine.change(|index| index.put_cluster(cluster, false)),
-        Err(error) => tracing::warn!(error = message(&error), "cluster is not understood"),
+        Err(error) => tracing::warn!(error = chain(&error), "cluster is not understood"),
     }
 }
 
@@ -333,7 +334,7 @@ pub(super) async fn run(engine: Arc<Engine>, name: ClusterName) -> Outcome {
         }
         Err(kube::Error::Api(status)) if status.code == 404 => Outcome::Done,
         Err(error) => {
-            tracing::debug!(cluster = %name, error = message(&error), "finalizer was not written; trying again");
+            tracing::debug!(cluster = %name, error = chain(&error), "finalizer was not written; trying again");
             Outcome::Failed
         }
     }

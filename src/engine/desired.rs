@@ -16,9 +16,9 @@ use crate::interpret;
 use crate::karmada::CONFLICT_RESOLUTION_ANNOTATION;
 use crate::karmada::binding::BindingSpec;
 use crate::karmada::policy::{ConflictResolution, OverrideSpec};
+use crate::machinery::contains::contains;
 use crate::overrides::{self, OverrideError};
 use crate::placement::ClusterView;
-use crate::runtime::contains::contains;
 
 /// What is wanted of one object in one member.
 #[derive(Debug)]

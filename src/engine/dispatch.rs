@@ -17,9 +17,9 @@ use super::key::{Key, ObjectKey};
 use super::member::Session;
 use super::model::{Live, unstamp};
 use super::queue::Outcome;
-use super::rest::{Target, is_kind_missing, is_namespace_missing, is_refused, is_unanswered, message};
+use super::rest::{Target, is_kind_missing, is_namespace_missing, is_refused, is_unanswered};
 use crate::karmada::MANAGED_LABEL;
-use crate::runtime::error::is_conflict;
+use crate::machinery::error::{chain, is_conflict};
 
 /// How long an object is left alone that must not be adopted: nothing tells when it goes.
 const CONFLICT_RECHECK: Duration = Duration::from_secs(60);
@@ -295,7 +295,7 @@ fn fail(
     error: &kube::Error,
     attempt: impl FnOnce(String) -> Attempt,
 ) -> Outcome {
-    let message = message(error);
+    let message = chain(error);
     tracing::debug!(cluster = %session.cluster, object = %key, error = message, "not done; trying again");
     if is_unanswered(error) || matches!(error, kube::Error::Api(status) if status.code == 401) {
         // Whether the cluster is there is for the probe to say.

@@ -19,11 +19,12 @@ use super::cluster::{MemberStatus, Readiness, write_status};
 use super::discovery::{Served, discover};
 use super::key::{ClusterName, Key, KindKey, ObjectKey};
 use super::model::{Live, text, version};
-use super::rest::{Rest, message};
+use super::rest::Rest;
 use super::summary::{Capacity, Node, Pod, node_name, pod_uid};
 use super::watch::{News, follow, follow_as};
 use super::{Engine, dispatch};
 use crate::karmada::MANAGED_LABEL;
+use crate::machinery::error::chain;
 
 /// How often a member is asked whether it is well.
 const PROBE_EVERY: Duration = Duration::from_secs(3);
@@ -115,7 +116,7 @@ pub(super) async fn run_member(engine: Arc<Engine>, cluster: ClusterName, change
         let session = match &connection {
             Ok(connection) => match engine.factory.connect(connection) {
                 Ok(client) => Ok(Session::new(cluster.clone(), client)),
-                Err(error) => Err(Readiness::unusable("CredentialsInvalid", crate::runtime::error::chain(&error))),
+                Err(error) => Err(Readiness::unusable("CredentialsInvalid", chain(&error))),
             },
             Err(problem) => Err(problem.clone()),
         };
@@ -151,7 +152,7 @@ pub(super) async fn run_member(engine: Arc<Engine>, cluster: ClusterName, change
 async fn report(engine: &Engine, cluster: &ClusterName, readiness: Readiness) {
     let mut pause = Duration::from_secs(1);
     while let Err(error) = write_status(engine, cluster, &MemberStatus::with_readiness(readiness.clone())).await {
-        tracing::warn!(%cluster, error = message(&error), "cluster status was not written; trying again");
+        tracing::warn!(%cluster, error = chain(&error), "cluster status was not written; trying again");
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(30));
     }
@@ -171,12 +172,12 @@ async fn probe_loop(engine: Arc<Engine>, session: Arc<Session>) {
                 match Up::begin(&engine, &session, readiness.clone()).await {
                     Ok(begun) => up = Some(begun),
                     Err(error) => {
-                        tracing::debug!(cluster = %session.cluster, error = message(&error), "member is not usable yet");
+                        tracing::debug!(cluster = %session.cluster, error = chain(&error), "member is not usable yet");
                         let problem = match &error {
                             kube::Error::Api(status) if status.code == 401 || status.code == 403 => {
-                                Readiness::unusable("CredentialsRejected", message(&error))
+                                Readiness::unusable("CredentialsRejected", chain(&error))
                             }
-                            error => Readiness::unusable("StatusCollectionFailed", message(error)),
+                            error => Readiness::unusable("StatusCollectionFailed", chain(error)),
                         };
                         if reported.as_ref() != Some(&problem) {
                             report(&engine, &session.cluster, problem.clone()).await;
@@ -227,7 +228,7 @@ async fn probe(client: &Client) -> Readiness {
             Readiness::unusable("CredentialsRejected", "the cluster does not accept the token".to_owned())
         }
         Ok(Err(kube::Error::Api(status))) => Readiness::unhealthy(&status),
-        Ok(Err(error)) => Readiness::unreachable(message(&error)),
+        Ok(Err(error)) => Readiness::unreachable(chain(&error)),
     }
 }
 
@@ -298,7 +299,7 @@ async fn keep_discovering(session: Arc<Session>, member_status: Arc<MemberStatus
                 }
             }
             Ok(Err(error)) => {
-                tracing::debug!(cluster = %session.cluster, error = message(&error), "kinds are not known")
+                tracing::debug!(cluster = %session.cluster, error = chain(&error), "kinds are not known")
             }
             Err(_) => tracing::debug!(cluster = %session.cluster, "kinds are not known: no answer"),
         }
@@ -367,7 +368,7 @@ async fn keep_reporting(engine: Arc<Engine>, cluster: ClusterName, member_status
     loop {
         let mut wait = Duration::ZERO;
         if let Err(error) = write_status(&engine, &cluster, &member_status).await {
-            tracing::debug!(%cluster, error = message(&error), "cluster status was not written; trying again");
+            tracing::debug!(%cluster, error = chain(&error), "cluster status was not written; trying again");
             wait = Duration::from_secs(2);
         }
         if wait.is_zero() {

@@ -47,8 +47,9 @@ use self::cluster::Readiness;
 use self::index::{Index, Requeues};
 use self::key::{ClusterName, Key, KindKey};
 use self::queue::Queue;
-use self::rest::{Rest, message};
+use self::rest::Rest;
 use crate::karmada::CLUSTER_NAMESPACE;
+use crate::machinery::error::chain;
 use crate::runtime::client::ClientFactory;
 use crate::runtime::kubeconfig::{Connection, Credentials};
 use crate::runtime::metrics::{KindLabel, Metrics};
@@ -211,7 +212,7 @@ async fn identity(plane: &Client) -> String {
     loop {
         match namespaces.get("kube-system").await {
             Ok(namespace) => return namespace.uid().unwrap_or_default(),
-            Err(error) => tracing::info!(error = message(&error), "the plane does not answer yet"),
+            Err(error) => tracing::info!(error = chain(&error), "the plane does not answer yet"),
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -334,7 +335,7 @@ impl Engine {
             lock(&self.credentials).get(secret).cloned()
         } else {
             let secrets: Api<Secret> = Api::namespaced(self.rest.client().clone(), namespace);
-            let found = secrets.get_opt(secret).await.map_err(|error| missing(message(&error)))?;
+            let found = secrets.get_opt(secret).await.map_err(|error| missing(chain(&error)))?;
             found.and_then(|secret| serde_json::to_value(secret).ok()).map(|secret| plane::credential(&secret))
         };
         let found = found.ok_or_else(|| missing(format!("Secret {namespace}/{secret} does not exist")))?;

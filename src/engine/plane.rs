@@ -25,7 +25,6 @@ use super::index::{DeletedObject, PolicyKey, Requeues};
 use super::key::{ClusterName, Key, KindKey, ObjectKey};
 use super::model::{Binding, Template, text, version};
 use super::policy;
-use super::rest::message;
 use super::schedule::binding_key;
 use super::watch::{News, follow};
 use super::{Credential, Engine};
@@ -33,6 +32,7 @@ use crate::karmada::{
     CLUSTER_NAMESPACE, Cluster, ClusterOverridePolicy, ClusterPropagationPolicy, ClusterResourceBinding,
     OverridePolicy, PropagationPolicy, ResourceBinding,
 };
+use crate::machinery::error::chain;
 use crate::runtime::guarded::omitted;
 use crate::runtime::metrics::KindLabel;
 use crate::runtime::status::StatusWriter;
@@ -124,7 +124,7 @@ fn parsed<T: DeserializeOwned>(object: Value) -> Option<T> {
     // One object that is not understood must not stop the others.
     serde_json::from_value(object)
         .inspect_err(|error| {
-            tracing::warn!(error = message(error), kind, name, "object is not understood; it is passed over")
+            tracing::warn!(error = chain(error), kind, name, "object is not understood; it is passed over")
         })
         .ok()
 }
@@ -216,7 +216,7 @@ async fn bindings<K: Resource<DynamicType = ()>>(engine: Arc<Engine>, namespaced
         put: Box::new(move |key, object, relist| match Binding::of(object) {
             Ok(binding) => put.change(|index| index.put_binding(key, binding, relist)),
             Err(error) => {
-                tracing::warn!(object = %key, error = message(&error), "binding is not understood; it is passed over")
+                tracing::warn!(object = %key, error = chain(&error), "binding is not understood; it is passed over")
             }
         }),
         remove: Box::new(move |key, deleted| remove.change(|index| index.remove_binding(key, deleted))),
@@ -275,7 +275,7 @@ pub(super) async fn follow_templates(engine: Arc<Engine>) {
                     unserved = new.iter().filter(|kind| served.lacks(kind)).map(|kind| (*kind).clone()).collect();
                     engine.set_plane_served(served.kinds);
                 }
-                Err(error) => tracing::debug!(error = message(&error), "kinds of the plane are not known"),
+                Err(error) => tracing::debug!(error = chain(&error), "kinds of the plane are not known"),
             }
         }
         let mut missing = false;
@@ -341,7 +341,7 @@ async fn is_defined(engine: &Engine, kind: &KindKey) -> bool {
     match definitions.list(&ListParams::default()).await {
         Ok(list) => list.items.iter().any(|found| found.spec.group == group && found.spec.names.kind == kind.kind),
         Err(error) => {
-            tracing::debug!(%kind, error = message(&error), "definitions were not read");
+            tracing::debug!(%kind, error = chain(&error), "definitions were not read");
             true
         }
     }

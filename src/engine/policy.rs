@@ -7,11 +7,11 @@ use kube::core::ApiResource;
 use serde_json::{Value, json};
 
 use super::model::{text, version};
-use super::rest::{Rest, Target, is_object_missing, message};
+use super::rest::{Rest, Target, is_object_missing};
 use crate::karmada::POLICY_FINALIZERS;
 use crate::karmada::compatibility::{Kind, refusal};
 use crate::karmada::policy::{OverrideSpec, PropagationSpec};
-use crate::runtime::error::is_conflict;
+use crate::machinery::error::{chain, is_conflict};
 use crate::runtime::guarded::omitted;
 
 /// Reason of the event about a policy that cannot be acted on.
@@ -85,7 +85,7 @@ pub(super) async fn release(rest: Rest, resource: ApiResource, object: Value, ke
             Err(error) if is_conflict(&error) => return,
             Err(kube::Error::Api(status)) if is_object_missing(&status) => return,
             Err(error) => {
-                let error = message(&error);
+                let error = chain(&error);
                 tracing::warn!(
                     kind = resource.kind,
                     namespace,

@@ -5,8 +5,6 @@ use kube::Client;
 use kube::core::{ApiResource, Status};
 use serde_json::{Value, json};
 
-/// What people read of an error.
-pub use crate::runtime::error::chain as message;
 use crate::runtime::guarded::read_any;
 
 /// Field manager of everything that the engine writes.

@@ -15,12 +15,12 @@ use super::model::{
     POLICY_NAMESPACE_ANNOTATION, REMOVING_ANNOTATION, Template, text,
 };
 use super::queue::Outcome;
-use super::rest::{Target, message};
+use super::rest::Target;
 use crate::distribute;
 use crate::karmada::binding::BindingSpec;
 use crate::karmada::{ClusterResourceBinding, ResourceBinding};
+use crate::machinery::error::{chain, is_conflict};
 use crate::placement::{self, Claim, ClusterView, Previous};
-use crate::runtime::error::is_conflict;
 
 /// What is to be done about a binding.
 #[derive(Debug)]
@@ -300,7 +300,7 @@ pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
             look_again(&engine, &key, &target).await
         }
         Err(error) => {
-            tracing::warn!(object = %key, error = message(&error), "binding was not written; trying again");
+            tracing::warn!(object = %key, error = chain(&error), "binding was not written; trying again");
             Outcome::Failed
         }
     }
@@ -317,7 +317,7 @@ async fn is_there(engine: &Engine, key: &Key, uid: &str) -> bool {
         }
         Ok(None) => false,
         Err(error) => {
-            tracing::debug!(object = %key, error = message(&error), "template was not read");
+            tracing::debug!(object = %key, error = chain(&error), "template was not read");
             false
         }
     }
@@ -338,7 +338,7 @@ async fn look_again(engine: &Engine, key: &Key, target: &Target<'_>) -> Outcome 
         Ok(None) => {
             engine.change(|index| index.remove_binding(key, None));
         }
-        Err(error) => tracing::debug!(object = %key, error = message(&error), "binding was not read"),
+        Err(error) => tracing::debug!(object = %key, error = chain(&error), "binding was not read"),
     }
     Outcome::Failed
 }
@@ -370,7 +370,7 @@ fn ingest(engine: &Engine, key: &Key, object: Value, relist: bool) {
                 engine.change(|index| index.put_binding(key.clone(), binding, relist));
             }
         }
-        Err(error) => tracing::warn!(object = %key, error = message(&error), "binding is not understood"),
+        Err(error) => tracing::warn!(object = %key, error = chain(&error), "binding is not understood"),
     }
 }
 

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use super::model::{ADOPTED_ANNOTATION, text};
 use super::rest::MANAGER;
-use crate::runtime::contains::contains;
+use crate::machinery::contains::contains;
 
 /// What an update of a live object sends.
 #[derive(Debug)]

@@ -15,7 +15,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-use super::rest::message;
+use crate::machinery::error::chain;
 use crate::runtime::guarded::{PAGE, read_any};
 
 /// An object of any kind, as JSON; what of it cannot be read is left out, and said so.
@@ -141,7 +141,7 @@ where
             Ok(Event::InitDone) => tell(News::Complete),
             Ok(Event::Apply(object)) => tell(News::Changed(object)),
             Ok(Event::Delete(object)) => tell(News::Gone(object)),
-            Err(error) => tracing::debug!(error = message(&error), kind = what, "watch failed; trying again"),
+            Err(error) => tracing::debug!(error = chain(&error), kind = what, "watch failed; trying again"),
         }
     }
 }

@@ -16,5 +16,3 @@ pub mod ownership;
 pub mod planes;
 pub mod status;
 pub mod telemetry;
-
-pub use crate::machinery::{conditions, contains, error};

@@ -22,11 +22,11 @@ use self::cache::PlaneCache;
 pub use self::events::{PlaneEvent, PromptBackoff, Subscribers};
 use self::keeper::{CacheStarter, Connector, PlaneClientCache};
 use super::client::ClientFactory;
-use super::error::{Class, Classified};
 use super::metrics::Metrics;
 use super::ownership::Shard;
 use crate::api::OPERATOR_KUBECONFIG;
 use crate::api::common::InstanceRef;
+use crate::machinery::error::{Class, Classified};
 
 /// Key of kubeconfigs in Secrets.
 pub const KUBECONFIG_KEY: &str = "kubeconfig";

@@ -1,9 +1,9 @@
 //! Why an app could not be brought on its way.
 
 use crate::application::model::{FieldError, render_field_errors};
+use crate::machinery::conditions::Verdict;
+use crate::machinery::error::{Class, Classified};
 use crate::runtime::apply::ApplyError;
-use crate::runtime::conditions::Verdict;
-use crate::runtime::error::{Class, Classified};
 use crate::runtime::instance_ref::InstanceRefError;
 use crate::runtime::planes::cache::CacheError;
 

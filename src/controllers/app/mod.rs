@@ -5,11 +5,11 @@
 //! selectors (written before the objects that they name) and by the list in its status, so that nothing is
 //! forgotten whenever the process dies.
 
-pub mod access;
 pub mod apply;
 pub mod error;
 pub mod observe;
 pub mod ownership;
+pub mod plane_client;
 mod remove;
 pub mod status;
 pub mod watch;
@@ -22,9 +22,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 
-use self::access::{Access, Accesses};
 use self::error::Error;
 use self::ownership::Claims;
+use self::plane_client::{PlaneClient, PlaneClients};
 use self::status::RolloutStatus;
 use super::watch::instance;
 use super::{Context, finalizer};
@@ -36,7 +36,7 @@ use crate::application::plan::plan;
 use crate::application::selectors::{NOTHING_SELECTED, render_unmatched, unmatched};
 use crate::application::validate::validate;
 use crate::karmada::Cluster;
-use crate::runtime::conditions::{Verdict, set_false_or_remove};
+use crate::machinery::conditions::{Verdict, set_false_or_remove};
 use crate::runtime::controller::{Failure, Guarded, Next, Reconcile};
 use crate::runtime::instance_ref::{INSTANCE_REF, no_plane, resolve};
 use crate::runtime::planes::{InstanceKey, PlaneError, Planes};
@@ -59,7 +59,7 @@ pub async fn run(context: Context) {
         planes: context.planes.clone(),
         instances,
         apps,
-        accesses: Accesses::default(),
+        accesses: PlaneClients::default(),
     };
     crate::runtime::controller::run(controller, reconciler, context.options(CONCURRENCY)).await;
 }
@@ -70,7 +70,7 @@ struct AppReconciler {
     instances: Store<Guarded<KarmadaInstance>>,
     apps: Store<Guarded<App>>,
     writer: StatusWriter,
-    accesses: Accesses,
+    accesses: PlaneClients,
 }
 
 impl Reconcile for AppReconciler {
@@ -136,7 +136,7 @@ impl AppReconciler {
     /// taken back at once.
     async fn bring(
         &self,
-        access: &Arc<Access>,
+        access: &Arc<PlaneClient>,
         claims: &Claims<'_>,
         whole: &Application,
         status: &mut MultiCloudAppStatus,
@@ -145,7 +145,7 @@ impl AppReconciler {
         let app = claims.app;
         let observed = match observe::observe(access, claims, whole.clone()).await {
             // A kind may have been redefined since it was looked up.
-            Err(Error::Read { source, .. }) if crate::runtime::error::is_not_found(&source) => {
+            Err(Error::Read { source, .. }) if crate::machinery::error::is_not_found(&source) => {
                 access.forget_kinds();
                 observe::observe(access, claims, whole.clone()).await?
             }
@@ -223,7 +223,7 @@ impl AppReconciler {
         Ok(instance(&self.instances, key)?)
     }
 
-    fn access(&self, key: &InstanceKey) -> Result<Arc<Access>, PlaneError> {
+    fn access(&self, key: &InstanceKey) -> Result<Arc<PlaneClient>, PlaneError> {
         Ok(self.accesses.of(self.planes.get(key)?))
     }
 }

@@ -187,7 +187,7 @@ impl Heir {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::runtime::error::Classified;
+    use crate::machinery::error::Classified;
 
     fn app(namespace: &str, name: &str, uid: &str, more: Value) -> MultiCloudApp {
         let mut app = json!({

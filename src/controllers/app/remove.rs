@@ -5,17 +5,17 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::access::{self, Access};
 use super::error::Error;
 use super::observe::{self, Observed};
 use super::ownership::Claims;
+use super::plane_client::{self, PlaneClient};
 use super::{AppReconciler, FINALIZER, ReconcileState, apply};
 use crate::api::MultiCloudApp as App;
 use crate::api::instance::Phase;
 use crate::application::model::Application;
 use crate::controllers::finalizer;
 use crate::karmada::{OverridePolicy, PropagationPolicy};
-use crate::runtime::conditions::Verdict;
+use crate::machinery::conditions::Verdict;
 use crate::runtime::controller::Next;
 use crate::runtime::instance_ref::{InstanceRefError, no_plane};
 use crate::runtime::planes::{InstanceKey, PlaneError};
@@ -80,8 +80,8 @@ impl AppReconciler {
 
 /// Deletes the templates, then, once the members are clean of them, the policies. Tells what is awaited; nothing
 /// when all is gone.
-async fn clean(access: &Access, claims: &Claims<'_>, remains: &Observed) -> Result<Option<String>, Error> {
-    access::each(remains.stale.iter().map(|live| apply::release(access, claims, live)).collect()).await?;
+async fn clean(access: &PlaneClient, claims: &Claims<'_>, remains: &Observed) -> Result<Option<String>, Error> {
+    plane_client::each(remains.stale.iter().map(|live| apply::release(access, claims, live)).collect()).await?;
     for live in &remains.stale {
         let is_there = live.object.as_ref().is_some_and(|object| claims.is_ours(object));
         // The binding goes when the members are clean. That of a namesake is not waited for.

@@ -13,7 +13,7 @@ use crate::application::workload;
 use crate::interpret;
 use crate::karmada::binding::AggregatedStatusItem;
 use crate::karmada::{Cluster, ResourceBinding};
-use crate::runtime::conditions::{Verdict, find};
+use crate::machinery::conditions::{Verdict, find};
 
 /// How much is said of one cluster, since there may be a thousand of them.
 const MESSAGE_LIMIT: usize = 256;

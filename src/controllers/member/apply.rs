@@ -14,8 +14,8 @@ use super::remaining::Remaining;
 use super::write::remove_own;
 use crate::api::member::MemberClusterJoin;
 use crate::karmada::{CLUSTER_NAMESPACE, Cluster, SYSTEM_LABEL};
+use crate::machinery::error::{is_conflict, is_not_found};
 use crate::runtime::apply::{Applier, anybodys, labelled, typed};
-use crate::runtime::error::{is_conflict, is_not_found};
 use crate::runtime::guarded::{self, Guarded};
 use crate::runtime::planes::Plane;
 

@@ -1,8 +1,8 @@
 //! What can go wrong with a membership, and what that means for the next attempt.
 
+use crate::machinery::error::{Class, Classified};
 use crate::runtime::apply::ApplyError;
 use crate::runtime::client::ClientError;
-use crate::runtime::error::{Class, Classified};
 use crate::runtime::instance_ref::InstanceRefError;
 use crate::runtime::kubeconfig::KubeconfigError;
 use crate::runtime::planes::cache::CacheError;

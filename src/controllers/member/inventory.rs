@@ -16,7 +16,7 @@ use serde::de::DeserializeOwned;
 
 use super::apply::{Works, foreign_finalizers};
 use super::error::Error;
-use super::observe::Access;
+use super::observe::MemberClient;
 use super::plan;
 use super::remaining::Remaining;
 use super::write::MemberWrite;
@@ -55,7 +55,7 @@ pub async fn remaining(
     plane: &Plane,
     profile: Profile,
     cluster: &Cluster,
-    access: Option<&Access>,
+    access: Option<&MemberClient>,
 ) -> Result<Remaining, Error> {
     let name = &cluster.name_any();
     let unreachable = |source| Error::Plane { instance: plane.key.to_string(), source };
@@ -213,7 +213,7 @@ pub fn next_deletions(objects: &[OwnedObject]) -> Vec<OwnedObject> {
 
 /// Takes out of a member what a plane that is gone made there. Returns what remains; nothing at all when the objects
 /// of that plane bear no mark.
-pub async fn remove_applications(access: &Access, join: &MemberClusterJoin) -> Result<Option<Remaining>, Error> {
+pub async fn remove_applications(access: &MemberClient, join: &MemberClusterJoin) -> Result<Option<Remaining>, Error> {
     let accounts = Api::<ServiceAccount>::namespaced(access.client(), CLUSTER_NAMESPACE);
     let account = accounts.get_metadata_opt(&plan::identity_name(join)).await.map_err(|e| access.failure(e))?;
     let Some(plane) = account.and_then(|account| account.annotations().get(PLANE_ANNOTATION).cloned()) else {
@@ -235,7 +235,7 @@ pub async fn remove_applications(access: &Access, join: &MemberClusterJoin) -> R
 }
 
 /// Deletes objects. One that is refused keeps none of the others.
-async fn delete(access: &Access, objects: Vec<OwnedObject>) -> Result<(), Error> {
+async fn delete(access: &MemberClient, objects: Vec<OwnedObject>) -> Result<(), Error> {
     let deletions = objects.into_iter().map(|object| async move {
         let namespace = object.namespace.as_deref();
         access.applier.delete(&object.resource, namespace, &object.name, &object.uid).await

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::apply;
 use super::error::Error;
-use super::observe::{self, Access, Holder, LiveCluster, Verified};
+use super::observe::{self, Holder, LiveCluster, MemberClient, Verified};
 use super::plan::Membership;
 use super::status::{Progress, StatusInputs};
 use super::validate::{self, instance_key};
@@ -108,7 +108,7 @@ impl Members {
         }
     }
 
-    pub(super) async fn access(&self, join: &MemberClusterJoin) -> Result<Access, Error> {
+    pub(super) async fn access(&self, join: &MemberClusterJoin) -> Result<MemberClient, Error> {
         let known = self.known(join).map(|known| known.access);
         let access =
             observe::access(&self.context.host.0, &self.context.factory, join, self.local, known.as_ref()).await?;
@@ -125,7 +125,7 @@ impl Members {
         profile: Profile,
         plane: &Plane,
         live: Option<&LiveCluster>,
-        access: &Access,
+        access: &MemberClient,
     ) -> Result<Result<Verified, Progress>, Error> {
         let ready = live.is_some_and(|live| plane_finds_ready(&live.typed));
         let fresh = if ready { VERIFY_EVERY } else { VERIFY_UNREADY_EVERY }.mul_f64(0.9);
@@ -178,7 +178,7 @@ impl Members {
 
 /// A member that takes connections and never answers must not use up the whole round.
 pub(super) async fn within_deadline<T>(
-    access: &Access,
+    access: &MemberClient,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     match tokio::time::timeout(MEMBER_DEADLINE, work).await {

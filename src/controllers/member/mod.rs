@@ -29,14 +29,14 @@ use kube::runtime::reflector::Store;
 use parking_lot::Mutex;
 
 use self::error::Error;
-use self::observe::{Access, Verified};
+use self::observe::{MemberClient, Verified};
 use self::status::{Progress, StatusInputs};
 use self::validate::LocalEndpoints;
 use super::Context;
 use crate::api::KarmadaInstance;
 use crate::api::member::MemberClusterJoin;
 use crate::karmada::Cluster;
-use crate::runtime::conditions::is_true;
+use crate::machinery::conditions::is_true;
 use crate::runtime::controller::{self, Failure, Guarded, Next, Reconcile};
 use crate::runtime::planes::InstanceKey;
 use crate::runtime::status::StatusWriter;
@@ -92,7 +92,7 @@ struct Members {
 /// What is remembered of a member to spare requests.
 #[derive(Clone, Debug)]
 struct Known {
-    access: Access,
+    access: MemberClient,
     verified: Option<Verified>,
 }
 

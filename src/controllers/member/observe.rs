@@ -16,9 +16,9 @@ use crate::api::KarmadaInstance;
 use crate::api::member::MemberClusterJoin;
 use crate::controllers::watch;
 use crate::karmada::Cluster;
+use crate::machinery::error::is_namespace_ending;
 use crate::runtime::apply::{Applier, ApplyError, typed};
 use crate::runtime::client::ClientFactory;
-use crate::runtime::error::is_namespace_ending;
 use crate::runtime::guarded::{self, Guarded};
 use crate::runtime::instance_ref::{INSTANCE_REF, InstanceRefError, no_plane, resolve};
 use crate::runtime::kubeconfig;
@@ -110,7 +110,7 @@ pub async fn same_cluster(plane: &Plane, id: &str, name: &str) -> Result<Option<
 
 /// A way into a member, with administrator's rights.
 #[derive(Clone, Debug)]
-pub struct Access {
+pub struct MemberClient {
     /// Writes in the member.
     pub applier: Applier,
     /// Address by which it is reached from here.
@@ -125,7 +125,7 @@ pub struct Access {
     pub digest: [u8; 32],
 }
 
-impl Access {
+impl MemberClient {
     /// The client.
     #[must_use]
     pub fn client(&self) -> Client {
@@ -163,8 +163,8 @@ pub async fn access(
     factory: &ClientFactory,
     join: &MemberClusterJoin,
     local: LocalEndpoints,
-    known: Option<&Access>,
-) -> Result<Access, Error> {
+    known: Option<&MemberClient>,
+) -> Result<MemberClient, Error> {
     let namespace = join.namespace().unwrap_or_default();
     let reference = &join.spec.kubeconfig_secret_ref;
     let secret = Api::<Secret>::namespaced(host.clone(), &namespace)
@@ -205,7 +205,7 @@ pub async fn access(
             Applier::new(client, "airdock.dev/member")
         }
     };
-    Ok(Access {
+    Ok(MemberClient {
         applier,
         server,
         endpoint,
@@ -225,7 +225,7 @@ pub struct Identity {
 }
 
 /// Asks the member who it is.
-pub async fn identity(access: &Access) -> Result<Identity, Error> {
+pub async fn identity(access: &MemberClient) -> Result<Identity, Error> {
     let namespaces = Api::<PartialObjectMeta<Namespace>>::all(access.client());
     let client = access.client();
     let (system, version) = tokio::join!(namespaces.get_metadata("kube-system"), client.apiserver_version());

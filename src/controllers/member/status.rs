@@ -8,7 +8,7 @@ use crate::api::common::{Capacity, ReadyCount};
 use crate::api::member::{MemberClusterJoin, MemberClusterJoinStatus};
 use crate::karmada::Cluster;
 use crate::karmada::cluster::ResourceSummary;
-use crate::runtime::conditions::{Verdict, find};
+use crate::machinery::conditions::{Verdict, find};
 
 /// What was learned on the way, as far as it came.
 #[derive(Clone, Debug, Default)]

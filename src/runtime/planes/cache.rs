@@ -49,8 +49,8 @@ use self::objects::{Change, Objects};
 use super::events::{PlaneEvent, Subscribers};
 use super::{InstanceKey, PromptBackoff};
 use crate::api::{MANAGED_BY, MANAGED_BY_LABEL};
+use crate::machinery::error::{Class, Classified, chain, is_not_found};
 use crate::runtime::apply::typed;
-use crate::runtime::error::{Class, Classified, chain, is_not_found};
 use crate::runtime::guarded::{Guarded, PAGE, omitted};
 use crate::runtime::metrics::{KindLabel, Metrics};
 

@@ -20,8 +20,8 @@ use super::{
     InstanceKey, KUBECONFIG_KEY, OPERATOR_KUBECONFIG, Plane, PromptBackoff, ServiceAccess, State, Subscribers,
 };
 use crate::api::{INSTANCE_LABEL, PURPOSE_LABEL};
+use crate::machinery::error::chain;
 use crate::runtime::client::{ClientError, ClientFactory};
-use crate::runtime::error::chain;
 use crate::runtime::guarded::{Guarded, InvalidObject, PAGE};
 use crate::runtime::kubeconfig::{self, KubeconfigError};
 use crate::runtime::metrics::Metrics;
