@@ -2,7 +2,7 @@ use super::*;
 use serde_json::Value;
 
 use crate::application::fixtures::{self, cluster};
-use crate::application::model::Tenancy;
+use crate::application::model::{HostNamespace, Tenancy};
 use crate::application::validate::validate;
 
 fn fleet() -> Vec<Cluster> {
@@ -107,7 +107,9 @@ fn weights_mean_the_first_that_matches() {
 fn names_are_unique_and_short_enough() {
     let mut application = validate(&app(json!({}), json!([])), Tenancy::Owner).unwrap();
     assert_eq!(policy_name(&application), "shop");
-    application.host_namespace = "platform".into();
+    let platform = json!({"apiVersion": "airdock.dev/v1alpha1", "kind": "MultiCloudApp",
+        "metadata": {"name": "shop", "namespace": "platform"}, "spec": {"instanceRef": {"name": "fleet"}, "components": []}});
+    application.host_namespace = HostNamespace::of(&serde_json::from_value(platform).unwrap());
     let name = policy_name(&application);
     assert!(name.starts_with("shop-") && name.len() == 13, "{name}");
 
