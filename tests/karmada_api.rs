@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use airdock::api::KarmadaInstance;
 use airdock::chart::Manifest;
-use airdock::controllers::instance;
+use airdock::instance;
 use airdock::karmada::compatibility::{self, Field, Kind, Neutral, Shape, Support};
 use airdock::karmada::{self, POLICY_FINALIZERS};
 use harness::{ApiServer, Etcd, eventually, objects};

@@ -121,11 +121,11 @@ struct QueueLabel {
     name: &'static str,
 }
 
-/// Token and authority of a member.
+/// Token and CA of a member.
 #[derive(Clone, Default, PartialEq, Eq)]
 struct Credential {
     token: Option<String>,
-    authority: Option<Vec<u8>>,
+    ca: Option<Vec<u8>>,
 }
 
 /// The task that looks after a member; it ends with this.
@@ -343,7 +343,7 @@ impl Engine {
         Ok(Connection {
             server,
             tls_server_name: None,
-            certificate_authority: found.authority,
+            certificate_authority: found.ca,
             credentials: Credentials::Token(token),
         })
     }

@@ -236,7 +236,7 @@ async fn namespaces(engine: Arc<Engine>) {
     mirror(&engine, ApiResource::erase::<Namespace>(&()), None, rules).await;
 }
 
-/// Tokens and authorities of members. A change ends the connections that were made with the old ones.
+/// Tokens and CAs of members. A change ends the connections that were made with the old ones.
 async fn credentials(engine: Arc<Engine>) {
     let (put, remove, known) = (engine.clone(), engine.clone(), engine.clone());
     let rules = Mirror::<String> {
@@ -254,7 +254,7 @@ pub(super) fn credential(secret: &Value) -> Credential {
         let encoded = secret.pointer("/data")?.get(key)?.as_str()?;
         STANDARD.decode(encoded).ok().filter(|bytes| !bytes.is_empty())
     };
-    Credential { token: get("token").and_then(|bytes| String::from_utf8(bytes).ok()), authority: get("caBundle") }
+    Credential { token: get("token").and_then(|bytes| String::from_utf8(bytes).ok()), ca: get("caBundle") }
 }
 
 /// Watches templates of the kinds that are in use, one watch a kind.

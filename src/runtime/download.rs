@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use http::header::LOCATION;
-use http::uri::PathAndQuery;
 use http::{Request, Uri};
 use http_body_util::{BodyExt as _, Empty, LengthLimitError, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
@@ -122,7 +121,7 @@ fn redirected(from: &Uri, location: &str) -> Result<Uri, DownloadError> {
     let to: Uri = location.parse().map_err(|_| not_a_url())?;
     let Some(scheme) = to.scheme_str() else {
         let mut parts = from.clone().into_parts();
-        parts.path_and_query = to.path_and_query().cloned().or(Some(PathAndQuery::from_static("/")));
+        parts.path_and_query = to.path_and_query().cloned();
         return Uri::from_parts(parts).map_err(|_| not_a_url());
     };
     match (from.scheme_str(), scheme) {
