@@ -13,7 +13,7 @@ use crate::runtime::client::{ClientError, ClientFactory};
 use crate::runtime::controller::Caches;
 use crate::runtime::host_cache::HostCache;
 use crate::runtime::http::{self, ServeError};
-use crate::runtime::leadership::{self, Election, Leadership, LeadershipError};
+use crate::runtime::leadership::{self, Election, LeadershipError};
 use crate::runtime::metrics::Metrics;
 use crate::runtime::ownership::Shard;
 use crate::runtime::planes::{Planes, ServiceAccess};
@@ -64,18 +64,9 @@ pub async fn run(
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?config, "starting");
     // The Lease is let go after the last write, not with the signal.
     let release = CancellationToken::new();
-    let (leadership, election) = if let Some((namespace, identity)) = config.election.clone() {
-        let election = Election { namespace, name: shard.lease_name(), identity };
-        let (leadership, task) = leadership::start(host.clone(), election, &metrics, release.clone());
-        (leadership, futures::future::Either::Left(task))
-    } else {
-        let until = release.clone();
-        let task = async move {
-            until.cancelled().await;
-            Ok(())
-        };
-        (Leadership::always(), futures::future::Either::Right(task))
-    };
+    let election =
+        config.election.clone().map(|(namespace, identity)| Election { namespace, name: shard.lease_name(), identity });
+    let (leadership, mut election) = leadership::start(host.clone(), election, &metrics, release.clone());
     let caches = Caches::default();
     let access = config.service_access;
     let cache = HostCache::start(&host, shard, &shutdown);
@@ -95,7 +86,6 @@ pub async fn run(
     controllers.spawn(keeper);
     start_all(&mut controllers, &context);
     let serving = http::serve(config.listen, metrics, Arc::new(move || caches.are_filled()), shutdown.clone());
-    tokio::pin!(election);
     // On lost leadership nothing may be written any more: the process ends at once instead.
     tokio::select! {
         () = ended => {}

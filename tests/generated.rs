@@ -122,6 +122,7 @@ fn the_operations_guide_knows_every_reason() {
     sources(&root().join("src/controllers"), &mut files);
     sources(&root().join("src/runtime"), &mut files);
     sources(&root().join("src/application"), &mut files);
+    sources(&root().join("src/instance"), &mut files);
     let mut seen = 0;
     let mut missing = Vec::new();
     let mut all_code = String::new();

@@ -327,7 +327,7 @@ pub struct Component {
     pub priority_class_name: Option<String>,
 }
 
-/// Lifetimes of the certificates that Airdock issues; authorities live ten years.
+/// Lifetimes of the certificates that Airdock issues; CAs live ten years.
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self.renewBeforeHours < self.leafLifetimeHours", "spec.certificates.renewBeforeHours: must be less than leafLifetimeHours, or certificates would be replaced all the time"))]

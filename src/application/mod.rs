@@ -6,6 +6,8 @@
 
 pub mod affinity;
 pub mod differences;
+#[cfg(test)]
+mod fixtures;
 pub mod kinds;
 pub mod model;
 pub mod plan;

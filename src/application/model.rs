@@ -13,13 +13,37 @@ use crate::karmada::{OverridePolicy, PropagationPolicy};
 /// How many field errors of a spec are shown at once.
 const FIELD_ERRORS_SHOWN: usize = 5;
 
+/// A namespace of the host cluster. The application's namespace in its plane may have another name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct HostNamespace(String);
+
+impl HostNamespace {
+    /// The namespace of an application's object.
+    #[must_use]
+    pub fn of(app: &MultiCloudApp) -> Self {
+        Self(app.namespace().unwrap_or_default())
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for HostNamespace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// An application whose spec can be carried out.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Application {
     /// Name of the `MultiCloudApp`.
     pub name: String,
     /// Namespace of the `MultiCloudApp`, in the host cluster.
-    pub host_namespace: String,
+    pub host_namespace: HostNamespace,
     /// Namespace of the application in the plane and the members.
     pub namespace: String,
     /// Its objects, in the order in which they were given.
@@ -30,10 +54,10 @@ impl Application {
     /// An application by its names alone, whatever its spec says: enough to find what it has in its plane.
     #[must_use]
     pub fn without_templates(app: &MultiCloudApp) -> Self {
-        let host_namespace = app.namespace().unwrap_or_default();
+        let host_namespace = HostNamespace::of(app);
         Self {
             name: app.name_any(),
-            namespace: app.spec.namespace.clone().unwrap_or_else(|| host_namespace.clone()),
+            namespace: app.spec.namespace.clone().unwrap_or_else(|| host_namespace.to_string()),
             host_namespace,
             templates: Vec::new(),
         }

@@ -69,7 +69,7 @@ pub fn plan(app: &MultiCloudApp, application: &Application, clusters: &[Cluster]
 fn metadata(application: &Application, name: String) -> ObjectMeta {
     let labels = [
         (APP_LABEL, application.name.as_str()),
-        (APP_NAMESPACE_LABEL, &application.host_namespace),
+        (APP_NAMESPACE_LABEL, application.host_namespace.as_str()),
         (MANAGED_BY_LABEL, MANAGED_BY),
     ];
     ObjectMeta {
@@ -95,13 +95,14 @@ fn selector(application: &Application, template: &Template) -> ResourceSelector 
 #[must_use]
 pub fn policy_name(application: &Application) -> String {
     let Application { name, host_namespace, namespace, templates: _ } = application;
+    let host_namespace = host_namespace.as_str();
     if host_namespace == namespace { name.clone() } else { format!("{name}-{}", hash(&[host_namespace])) }
 }
 
 /// Readable as far as it goes, and unique by its hash.
 fn override_name(application: &Application, template: &Template) -> String {
     let group = template.api_version.rsplit_once('/').map_or("", |(group, _)| group);
-    let hash = hash(&[&application.host_namespace, &application.name, group, &template.kind, &template.name]);
+    let hash = hash(&[application.host_namespace.as_str(), &application.name, group, &template.kind, &template.name]);
     let readable: String = format!("{}-{}", application.name, template.name)
         .chars()
         .map(|c| if c.is_ascii_lowercase() || c.is_ascii_digit() { c } else { '-' })

@@ -212,41 +212,25 @@ mod tests {
     use serde_json::json;
 
     use super::super::differences::in_cluster;
+    use super::super::fixtures::{self, cluster};
     use super::super::model::Tenancy;
     use super::super::validate::validate;
 
-    fn cluster(name: &str, region: &str, taints: Value) -> Cluster {
-        serde_json::from_value(json!({
-            "apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster", "metadata": {"name": name},
-            "spec": {"syncMode": "Push", "region": region, "taints": taints},
-        }))
-        .unwrap()
-    }
-
     fn app(mode: Value, differences: Value) -> MultiCloudApp {
-        serde_json::from_value(json!({
-            "apiVersion": "airdock.dev/v1alpha1", "kind": "MultiCloudApp",
-            "metadata": {"name": "shop", "namespace": "team"},
-            "spec": {
-                "instanceRef": {"name": "fleet"},
-                "components": [{"name": "web", "manifests": [
-                    {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
-                     "spec": {"replicas": 4, "template": {"spec": {
-                        "containers": [{"name": "c", "image": "nginx", "env": [{"name": "A", "value": "1"}]}]}}}},
-                    {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "conf"}, "data": {"k": "v"}},
-                ]}],
-                "placement": {"replicas": mode},
-                "differences": differences,
-            },
-        }))
-        .unwrap()
+        let manifests = json!([
+            {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+             "spec": {"replicas": 4, "template": {"spec": {
+                "containers": [{"name": "c", "image": "nginx", "env": [{"name": "A", "value": "1"}]}]}}}},
+            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "conf"}, "data": {"k": "v"}},
+        ]);
+        fixtures::app(manifests, json!({"replicas": mode}), differences)
     }
 
     fn fleet() -> Vec<Cluster> {
         vec![
-            cluster("us", "us", json!([])),
-            cluster("eu", "eu", json!([])),
-            cluster("lab", "eu", json!([{"key": "lab", "effect": "NoSchedule"}])),
+            cluster("us", json!({"region": "us"})),
+            cluster("eu", json!({"region": "eu"})),
+            cluster("lab", json!({"region": "eu", "taints": [{"key": "lab", "effect": "NoSchedule"}]})),
         ]
     }
 

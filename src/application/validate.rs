@@ -8,8 +8,10 @@ use serde_json::{Map, Value, json};
 use crate::api::app::{Manifest, MultiCloudApp, PatchOp, ReplicaMode};
 use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 
+use crate::karmada::names::is_reserved_namespace;
+
 use super::kinds::{escalation, is_reserved, refused_kind};
-use super::model::{Application, FieldError, Template, Tenancy};
+use super::model::{Application, FieldError, HostNamespace, Template, Tenancy};
 use super::workload;
 
 /// How large all manifests of an app may be together, as JSON.
@@ -21,8 +23,8 @@ const MANIFESTS_LIMIT: usize = 1 << 20;
 /// Everything that is wrong, in the order of the spec.
 pub fn validate(app: &MultiCloudApp, tenancy: Tenancy) -> Result<Application, Vec<FieldError>> {
     let name = app.metadata.name.clone().unwrap_or_default();
-    let host_namespace = app.metadata.namespace.clone().unwrap_or_default();
-    let namespace = app.spec.namespace.clone().unwrap_or_else(|| host_namespace.clone());
+    let host_namespace = HostNamespace::of(app);
+    let namespace = app.spec.namespace.clone().unwrap_or_else(|| host_namespace.to_string());
     let mut errors = Vec::new();
     errors.extend(check_namespace(&namespace, &host_namespace, tenancy));
 
@@ -53,7 +55,8 @@ pub fn validate(app: &MultiCloudApp, tenancy: Tenancy) -> Result<Application, Ve
     if !errors.is_empty() {
         return Err(errors);
     }
-    let owner = [(APP_LABEL, name.as_str()), (APP_NAMESPACE_LABEL, &host_namespace), (MANAGED_BY_LABEL, MANAGED_BY)];
+    let owner =
+        [(APP_LABEL, name.as_str()), (APP_NAMESPACE_LABEL, host_namespace.as_str()), (MANAGED_BY_LABEL, MANAGED_BY)];
     for template in &mut templates {
         let component = template.component.clone();
         label(&mut template.object, owner.into_iter().chain([(COMPONENT_LABEL, component.as_str())]));
@@ -61,12 +64,12 @@ pub fn validate(app: &MultiCloudApp, tenancy: Tenancy) -> Result<Application, Ve
     Ok(Application { name, host_namespace, namespace, templates })
 }
 
-fn check_namespace(namespace: &str, host_namespace: &str, tenancy: Tenancy) -> Option<FieldError> {
-    if namespace.starts_with("kube-") || namespace.starts_with("karmada-") {
+fn check_namespace(namespace: &str, host_namespace: &HostNamespace, tenancy: Tenancy) -> Option<FieldError> {
+    if is_reserved_namespace(namespace) {
         let problem = format!("{namespace} belongs to the system and is never propagated; choose another");
         return Some(FieldError::new("spec.namespace", problem));
     }
-    (tenancy == Tenancy::CrossNamespace && namespace != host_namespace).then(|| {
+    (tenancy == Tenancy::CrossNamespace && namespace != host_namespace.as_str()).then(|| {
         let problem = format!(
             "{namespace} is not this object's namespace {host_namespace}, and the instance is of another namespace, \
              which lets each tenant use its own name only; remove the field"

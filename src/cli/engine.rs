@@ -13,7 +13,7 @@ use crate::engine::{self, Options, Settings};
 use crate::karmada::SYSTEM_NAMESPACE;
 use crate::runtime::client::{ClientError, ClientFactory};
 use crate::runtime::http::{self, ServeError};
-use crate::runtime::leadership::{self, Election, Leadership, LeadershipError};
+use crate::runtime::leadership::{self, Election, LeadershipError};
 use crate::runtime::metrics::Metrics;
 
 /// Flags of `airdock engine`.
@@ -69,14 +69,12 @@ pub async fn run(args: EngineArgs) -> Result<(), EngineError> {
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?args, "starting");
     let shutdown = CancellationToken::new();
-    let (leadership, election) = if args.leader_elect {
-        let identity = args.identity.clone().unwrap_or_else(super::controller::default_identity);
-        let election = Election { namespace: args.namespace.clone(), name: "airdock-engine".into(), identity };
-        let (leadership, task) = leadership::start(plane.clone(), election, &metrics, shutdown.clone());
-        (leadership, futures::future::Either::Left(task))
-    } else {
-        (Leadership::always(), futures::future::Either::Right(std::future::pending()))
-    };
+    let election = args.leader_elect.then(|| Election {
+        namespace: args.namespace.clone(),
+        name: "airdock-engine".into(),
+        identity: args.identity.clone().unwrap_or_else(super::controller::default_identity),
+    });
+    let (leadership, mut election) = leadership::start(plane.clone(), election, &metrics, shutdown.clone());
     let ready = Arc::new(AtomicBool::new(false));
     let options = Options {
         factory,
@@ -88,7 +86,7 @@ pub async fn run(args: EngineArgs) -> Result<(), EngineError> {
         },
         ready: ready.clone(),
     };
-    // A standby has nothing to do, and does it well.
+    // A standby has nothing to do.
     let standby = leadership.clone();
     let is_ready = Arc::new(move || !standby.is_leader() || ready.load(Ordering::Acquire));
     let serving = http::serve(args.listen, metrics, is_ready, shutdown.clone());
@@ -96,7 +94,6 @@ pub async fn run(args: EngineArgs) -> Result<(), EngineError> {
         leadership.acquired().await;
         engine::run(plane, options).await;
     };
-    tokio::pin!(election);
     let result = tokio::select! {
         () = signalled() => Ok(()),
         () = working => Ok(()),
@@ -104,7 +101,7 @@ pub async fn run(args: EngineArgs) -> Result<(), EngineError> {
         ended = serving => ended.map_err(EngineError::from),
     };
     // The work has ended with the select; now the Lease may go to a standby.
-    if result.is_ok() && args.leader_elect {
+    if result.is_ok() {
         shutdown.cancel();
         let grace = std::time::Duration::from_secs(5);
         let _ = tokio::time::timeout(grace, election).await;

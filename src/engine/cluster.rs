@@ -15,7 +15,7 @@ use super::index::Requeues;
 use super::key::ClusterName;
 use super::model::{CLUSTER_FINALIZER, version};
 use super::queue::Outcome;
-use super::rest::{Target, message};
+use super::rest::Target;
 use super::summary::Capacity;
 use crate::karmada::cluster::{ApiEnablement, ClusterStatus, SyncMode};
 use crate::karmada::{Cluster, DRAINED_CONDITION};
@@ -253,7 +253,7 @@ async fn report_awaited(engine: &Engine, name: &ClusterName) {
         status
     });
     if let Err(error) = written.await {
-        tracing::debug!(cluster = %name, error = message(&error), "cluster status was not written");
+        tracing::debug!(cluster = %name, error = chain(&error), "cluster status was not written");
     }
 }
 
@@ -283,7 +283,7 @@ async fn update_status(
 fn ingest(engine: &Engine, object: Value) {
     match serde_json::from_value::<Cluster>(object) {
         Ok(cluster) => engine.change(|index| index.put_cluster(cluster, false)),
-        Err(error) => tracing::warn!(error = message(&error), "cluster is not understood"),
+        Err(error) => tracing::warn!(error = chain(&error), "cluster is not understood"),
     }
 }
 
@@ -339,7 +339,7 @@ pub(super) async fn run(engine: Arc<Engine>, name: ClusterName) -> Outcome {
         }
         Err(kube::Error::Api(status)) if status.code == 404 => Outcome::Done,
         Err(error) => {
-            tracing::debug!(cluster = %name, error = message(&error), "finalizer was not written; trying again");
+            tracing::debug!(cluster = %name, error = chain(&error), "finalizer was not written; trying again");
             Outcome::Failed
         }
     }

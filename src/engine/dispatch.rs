@@ -303,7 +303,7 @@ fn fail(
     error: &kube::Error,
     attempt: impl FnOnce(String) -> Attempt,
 ) -> Outcome {
-    let message = message(error);
+    let message = chain(error);
     tracing::debug!(cluster = %session.cluster, object = %key, error = message, "not done; trying again");
     if is_unanswered(error) || matches!(error, kube::Error::Api(status) if status.code == 401) {
         // Whether the cluster is there is for the probe to say.

@@ -176,7 +176,7 @@ pub(super) async fn run_member(engine: Arc<Engine>, cluster: ClusterName, change
 async fn report(engine: &Engine, cluster: &ClusterName, readiness: Readiness) {
     let mut pause = Duration::from_secs(1);
     while let Err(error) = write_status(engine, cluster, &MemberStatus::with_readiness(readiness.clone())).await {
-        tracing::warn!(%cluster, error = message(&error), "cluster status was not written; trying again");
+        tracing::warn!(%cluster, error = chain(&error), "cluster status was not written; trying again");
         sleep(pause).await;
         pause = (pause * 2).min(Duration::from_secs(30));
     }
@@ -196,12 +196,12 @@ async fn probe_loop(engine: Arc<Engine>, session: Arc<Session>) {
                 match Up::begin(&engine, &session, readiness.clone()).await {
                     Ok(begun) => up = Some(begun),
                     Err(error) => {
-                        tracing::debug!(cluster = %session.cluster, error = message(&error), "member is not usable yet");
+                        tracing::debug!(cluster = %session.cluster, error = chain(&error), "member is not usable yet");
                         let problem = match &error {
                             kube::Error::Api(status) if status.code == 401 || status.code == 403 => {
-                                Readiness::unusable("CredentialsRejected", message(&error))
+                                Readiness::unusable("CredentialsRejected", chain(&error))
                             }
-                            error => Readiness::unusable("StatusCollectionFailed", message(error)),
+                            error => Readiness::unusable("StatusCollectionFailed", chain(error)),
                         };
                         if reported.as_ref() != Some(&problem) {
                             report(&engine, &session.cluster, problem.clone()).await;
@@ -252,7 +252,7 @@ async fn probe(client: &Client) -> Readiness {
             Readiness::unusable("CredentialsRejected", "the cluster does not accept the token".to_owned())
         }
         Ok(Err(kube::Error::Api(status))) => Readiness::unhealthy(&status),
-        Ok(Err(error)) => Readiness::unreachable(message(&error)),
+        Ok(Err(error)) => Readiness::unreachable(chain(&error)),
     }
 }
 
@@ -323,7 +323,7 @@ async fn keep_discovering(session: Arc<Session>, member_status: Arc<MemberStatus
                 }
             }
             Ok(Err(error)) => {
-                tracing::debug!(cluster = %session.cluster, error = message(&error), "kinds are not known")
+                tracing::debug!(cluster = %session.cluster, error = chain(&error), "kinds are not known")
             }
             Err(_) => tracing::debug!(cluster = %session.cluster, "kinds are not known: no answer"),
         }
@@ -334,7 +334,7 @@ async fn keep_reporting(engine: Arc<Engine>, cluster: ClusterName, member_status
     loop {
         let mut wait = Duration::ZERO;
         if let Err(error) = write_status(&engine, &cluster, &member_status).await {
-            tracing::debug!(%cluster, error = message(&error), "cluster status was not written; trying again");
+            tracing::debug!(%cluster, error = chain(&error), "cluster status was not written; trying again");
             wait = Duration::from_secs(2);
         }
         if wait.is_zero() {

@@ -56,8 +56,9 @@ use self::events::Events;
 use self::index::{Index, Requeues};
 use self::key::{ClusterName, Key, KindKey};
 use self::queue::Queue;
-use self::rest::{Rest, message};
+use self::rest::Rest;
 use crate::karmada::CLUSTER_NAMESPACE;
+use crate::machinery::error::chain;
 use crate::runtime::client::ClientFactory;
 use crate::runtime::kubeconfig::{Connection, Credentials};
 use crate::runtime::metrics::{KindLabel, Metrics};
@@ -134,11 +135,11 @@ struct QueueLabel {
     name: &'static str,
 }
 
-/// Token and authority of a member.
+/// Token and CA of a member.
 #[derive(Clone, Default, PartialEq, Eq)]
 struct Credential {
     token: Option<String>,
-    authority: Option<Vec<u8>>,
+    ca: Option<Vec<u8>>,
 }
 
 /// The task that looks after a member; it ends with this.
@@ -231,7 +232,7 @@ async fn identity(plane: &Client) -> String {
     loop {
         match namespaces.get("kube-system").await {
             Ok(namespace) => return namespace.uid().unwrap_or_default(),
-            Err(error) => tracing::info!(error = message(&error), "the plane does not answer yet"),
+            Err(error) => tracing::info!(error = chain(&error), "the plane does not answer yet"),
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
@@ -370,7 +371,7 @@ impl Engine {
             self.credentials.lock().get(secret).cloned()
         } else {
             let secrets: Api<Secret> = Api::namespaced(self.rest.client().clone(), namespace);
-            let found = secrets.get_opt(secret).await.map_err(|error| missing(message(&error)))?;
+            let found = secrets.get_opt(secret).await.map_err(|error| missing(chain(&error)))?;
             found.and_then(|secret| serde_json::to_value(secret).ok()).map(|secret| plane::credential(&secret))
         };
         let found = found.ok_or_else(|| missing(format!("Secret {namespace}/{secret} does not exist")))?;
@@ -378,7 +379,7 @@ impl Engine {
         Ok(Connection {
             server,
             tls_server_name: None,
-            certificate_authority: found.authority,
+            certificate_authority: found.ca,
             credentials: Credentials::Token(token),
         })
     }

@@ -17,7 +17,6 @@ use super::key::{ClusterName, Key};
 use super::mirror::{Mirror, Source};
 use super::model::{Binding, identity, text};
 use super::policy;
-use super::rest::message;
 use super::schedule::binding_key;
 use super::watch::mirror_json;
 use super::{Credential, Engine};
@@ -26,6 +25,7 @@ use crate::karmada::{
     CLUSTER_NAMESPACE, CLUSTER_POLICY_PERMANENT_ID_LABEL, Cluster, ClusterOverridePolicy, ClusterPropagationPolicy,
     ClusterResourceBinding, OverridePolicy, POLICY_PERMANENT_ID_LABEL, PropagationPolicy, ResourceBinding,
 };
+use crate::machinery::error::chain;
 use crate::runtime::guarded::omitted;
 use crate::runtime::status::StatusWriter;
 
@@ -105,7 +105,7 @@ fn parsed<T: DeserializeOwned>(object: Value) -> Option<T> {
     // One object that is not understood must not stop the others.
     serde_json::from_value(object)
         .inspect_err(|error| {
-            tracing::warn!(error = message(error), kind, name, "object is not understood; it is passed over")
+            tracing::warn!(error = chain(error), kind, name, "object is not understood; it is passed over")
         })
         .ok()
 }
@@ -273,7 +273,7 @@ impl Mirror for Bindings {
         match Binding::of(object) {
             Ok(binding) => self.engine.change(|index| index.put_binding(key, binding, source.is_list())),
             Err(error) => {
-                tracing::warn!(object = %key, error = message(&error), "binding is not understood; it is passed over")
+                tracing::warn!(object = %key, error = chain(&error), "binding is not understood; it is passed over")
             }
         }
     }
@@ -336,7 +336,7 @@ pub(super) fn credential(secret: &Value) -> Credential {
         let encoded = secret.pointer("/data")?.get(key)?.as_str()?;
         STANDARD.decode(encoded).ok().filter(|bytes| !bytes.is_empty())
     };
-    Credential { token: get("token").and_then(|bytes| String::from_utf8(bytes).ok()), authority: get("caBundle") }
+    Credential { token: get("token").and_then(|bytes| String::from_utf8(bytes).ok()), ca: get("caBundle") }
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use kube::core::ApiResource;
 use serde_json::{Value, json};
 
 use super::model::{text, version};
-use super::rest::{Rest, Target, is_object_missing, message};
+use super::rest::{Rest, Target, is_object_missing};
 use crate::karmada::POLICY_FINALIZERS;
 use crate::karmada::compatibility::{Kind, refusal};
 use crate::karmada::policy::{OverrideSpec, PropagationSpec};

@@ -13,7 +13,7 @@ use super::index::{Attempt, ReportInputs, TargetState};
 use super::key::{Key, ObjectKey};
 use super::model::{Binding, Template, parse};
 use super::queue::Outcome;
-use super::rest::{Target, message};
+use super::rest::Target;
 use super::schedule::binding_resource;
 use crate::interpret::{self, Health, Share};
 use crate::karmada::binding::{AggregatedStatusItem, BindingStatus};
@@ -187,7 +187,7 @@ fn failed(key: &Key, error: &kube::Error) -> Outcome {
         kube::Error::Api(status) if status.code == 404 => Outcome::Done,
         error if is_conflict(error) => Outcome::Failed,
         error => {
-            tracing::warn!(object = %key, error = message(error), "status was not written; trying again");
+            tracing::warn!(object = %key, error = chain(error), "status was not written; trying again");
             Outcome::Failed
         }
     }

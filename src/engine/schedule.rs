@@ -18,7 +18,7 @@ use super::model::{
 };
 use super::policy::UNREADABLE;
 use super::queue::Outcome;
-use super::rest::{Target, message};
+use super::rest::Target;
 use crate::distribute;
 use crate::karmada::binding::BindingSpec;
 use crate::karmada::policy::ResourceSelector;
@@ -389,7 +389,7 @@ pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
             look_again(&engine, &key, &target).await
         }
         Err(error) => {
-            tracing::warn!(object = %key, error = message(&error), "binding was not written; trying again");
+            tracing::warn!(object = %key, error = chain(&error), "binding was not written; trying again");
             Outcome::Failed
         }
     }
@@ -406,7 +406,7 @@ async fn is_there(engine: &Engine, key: &Key, uid: &str) -> bool {
         }
         Ok(None) => false,
         Err(error) => {
-            tracing::debug!(object = %key, error = message(&error), "template was not read");
+            tracing::debug!(object = %key, error = chain(&error), "template was not read");
             false
         }
     }
@@ -431,7 +431,7 @@ async fn look_again(engine: &Engine, key: &Key, target: &Target<'_>) -> Outcome 
         Ok(None) => {
             engine.change(|index| index.remove_binding(key, None));
         }
-        Err(error) => tracing::debug!(object = %key, error = message(&error), "binding was not read"),
+        Err(error) => tracing::debug!(object = %key, error = chain(&error), "binding was not read"),
     }
     Outcome::Failed
 }
@@ -463,7 +463,7 @@ fn ingest(engine: &Engine, key: &Key, object: Value, relist: bool) {
                 engine.change(|index| index.put_binding(key.clone(), binding, relist));
             }
         }
-        Err(error) => tracing::warn!(object = %key, error = message(&error), "binding is not understood"),
+        Err(error) => tracing::warn!(object = %key, error = chain(&error), "binding is not understood"),
     }
 }
 

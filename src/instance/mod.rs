@@ -8,6 +8,7 @@ mod render;
 pub use render::{Rendered, render};
 
 use crate::chart::ChartError;
+use crate::machinery::error::{Class, Classified};
 use crate::pki::PkiError;
 
 use bundle::BundleError;
@@ -24,4 +25,23 @@ pub enum ManifestError {
     /// The bundle of definitions cannot be used.
     #[error(transparent)]
     Bundle(#[from] BundleError),
+}
+
+impl Classified for ManifestError {
+    fn class(&self) -> Class {
+        match self {
+            Self::Chart(_) => Class::Invalid,
+            Self::Pki(_) => Class::Retry,
+            Self::Bundle(error) => error.class(),
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Chart(ChartError::Invalid { .. }) => "InvalidSpec",
+            Self::Chart(_) => "ChartBroken",
+            Self::Pki(_) => "CertificatesFailed",
+            Self::Bundle(error) => error.reason(),
+        }
+    }
 }

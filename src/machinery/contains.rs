@@ -3,7 +3,7 @@
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use serde_json::Value;
 
-pub use super::quantity::milli;
+use super::quantity::milli;
 
 /// Whether `live` holds all of `wanted`: every field of an object, and lists of the same length whose elements
 /// hold those wanted. What `live` has beyond that (defaults, other owners' fields) does not matter. Quantities

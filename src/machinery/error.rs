@@ -57,16 +57,16 @@ pub fn full(error: &(dyn std::error::Error + 'static)) -> String {
     }
     let own = error.to_string();
     let Some(cause) = error.source() else { return own };
-    let told = full(cause);
+    let cause_text = full(cause);
     // Many errors repeat their cause's text in their own. A transparent wrapper hides the error that it wraps, so that
     // kube's own text is looked for as well.
     let repeated = match status(cause) {
         Some(status) => [format!("ApiError: {status} ({status:?})"), status.to_string()],
-        None => [cause.to_string(), told.clone()],
+        None => [cause.to_string(), cause_text.clone()],
     };
     match repeated.iter().find(|text| !text.is_empty() && own.contains(text.as_str())) {
-        Some(repeated) => own.replacen(repeated.as_str(), &told, 1),
-        None => format!("{own}: {told}"),
+        Some(repeated) => own.replacen(repeated.as_str(), &cause_text, 1),
+        None => format!("{own}: {cause_text}"),
     }
 }
 
@@ -156,17 +156,17 @@ mod tests {
             (Box::new(kube::Error::Api(refused(503, "", ""))), "(HTTP status 503)".to_owned()),
             (Box::new(kube::Error::Service("no route".into())), "ServiceError: no route".to_owned()),
         ] {
-            let told = chain(error.as_ref());
-            assert_eq!(told, expected);
-            assert!(!told.contains("Status {"), "{told}");
+            let text = chain(error.as_ref());
+            assert_eq!(text, expected);
+            assert!(!text.contains("Status {"), "{text}");
         }
     }
 
     #[test]
     fn texts_have_an_end() {
         let long = kube::Error::Api(refused(422, &"é".repeat(40_000), "Invalid"));
-        let told = chain(&long);
-        assert!(told.len() <= MAX_TEXT && told.ends_with('…'), "{}", told.len());
+        let text = chain(&long);
+        assert!(text.len() <= MAX_TEXT && text.ends_with('…'), "{}", text.len());
     }
 
     /// Every Rust file of the program.

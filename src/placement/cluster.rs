@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use crate::api::member::{MemberClusterJoin, TaintEffect};
 use crate::karmada::cluster::{ApiEnablement, Cluster, Taint};
 use crate::machinery::conditions;
 
@@ -65,33 +64,6 @@ impl ClusterView {
         }
     }
 
-    /// The view of a cluster that is to join: taken for ready, its kinds not known.
-    #[must_use]
-    pub fn of_join(join: &MemberClusterJoin) -> Self {
-        let spec = &join.spec;
-        Self {
-            name: spec.cluster_name.clone(),
-            labels: spec.labels.clone(),
-            provider: spec.provider.clone(),
-            region: spec.region.clone(),
-            zones: spec.zones.clone(),
-            taints: spec
-                .taints
-                .iter()
-                .map(|taint| Taint {
-                    key: taint.key.clone(),
-                    value: taint.value.clone(),
-                    effect: match taint.effect {
-                        TaintEffect::NoSchedule => "NoSchedule".to_owned(),
-                    },
-                })
-                .collect(),
-            health: Health::Ready,
-            leaving: false,
-            served: Vec::new(),
-        }
-    }
-
     /// Whether the cluster serves a kind; nothing when that is not known.
     #[must_use]
     pub fn serves(&self, api_version: &str, kind: &str) -> Option<bool> {
@@ -129,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn unreached_is_not_ready_and_serves_who_knows_what() {
+    fn unreached_is_not_ready_and_its_kinds_are_not_known() {
         let cluster: Cluster = from_value(json!({
             "apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster", "metadata": {"name": "a"}, "spec": {"syncMode": "Push"}
         }))
@@ -137,20 +109,5 @@ mod tests {
         let view = ClusterView::of_cluster(&cluster);
         assert_eq!(view.health, Health::NotReady);
         assert_eq!(view.serves("v1", "Pod"), None);
-    }
-
-    #[test]
-    fn of_a_join() {
-        let join: MemberClusterJoin = from_value(json!({
-            "apiVersion": "airdock.dev/v1alpha1", "kind": "MemberClusterJoin", "metadata": {"name": "x"},
-            "spec": {"instanceRef": {"name": "i"}, "clusterName": "b", "kubeconfigSecretRef": {"name": "k"},
-                "zones": ["z1"], "taints": [{"key": "k", "value": "v", "effect": "NoSchedule"}]}
-        }))
-        .unwrap();
-        let view = ClusterView::of_join(&join);
-        assert_eq!(
-            (view.name.as_str(), view.health, view.taints[0].effect.as_str()),
-            ("b", Health::Ready, "NoSchedule")
-        );
     }
 }

@@ -5,6 +5,7 @@
 
 mod claim;
 mod cluster;
+mod outcome;
 mod place;
 mod selector;
 mod taints;
@@ -12,7 +13,8 @@ mod weights;
 
 pub use claim::{Claim, Policy, claim};
 pub use cluster::{ClusterView, Health};
-pub use place::{Excluded, Placed, Previous, Refusal, Request, is_reached, place};
+pub use outcome::{Excluded, Placed, Refusal};
+pub use place::{Previous, Request, is_reached, place};
 pub use selector::{Rank, affinity_matches, rank, selected_by};
 pub use taints::{NOT_READY_TAINT, UNREACHABLE_TAINT};
 pub use weights::divide;

@@ -1,9 +1,7 @@
 //! From a placement to clusters with replicas.
 
-use std::collections::BTreeMap;
-use std::fmt;
-
 use super::cluster::ClusterView;
+use super::outcome::{Excluded, Placed, Refusal};
 use super::selector::affinity_matches;
 use super::taints::untolerated;
 use super::weights::divide;
@@ -56,64 +54,6 @@ pub struct Previous<'a> {
 impl<'a> From<&'a BindingSpec> for Previous<'a> {
     fn from(spec: &'a BindingSpec) -> Self {
         Self { targets: &spec.clusters, placement: spec.placement.as_deref() }
-    }
-}
-
-/// Where something was placed, and where not.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Placed {
-    /// The clusters, sorted by name.
-    pub targets: Vec<TargetCluster>,
-    /// The others.
-    pub excluded: Vec<Excluded>,
-}
-
-/// A cluster that something was not placed in.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Excluded {
-    /// Name of the cluster.
-    pub cluster: String,
-    /// Why, as a predicate of the cluster ("does not …").
-    pub why: String,
-}
-
-/// Why something was placed nowhere.
-#[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// No cluster fits.
-    #[error("0/{} clusters are available: {}", .0.len(), Grouped(.0))]
-    NoClusterFit(Vec<Excluded>),
-}
-
-impl Refusal {
-    /// Reason of the `Scheduled` condition.
-    #[must_use]
-    pub fn reason(&self) -> &'static str {
-        match self {
-            Self::NoClusterFit(_) => "NoClusterFit",
-        }
-    }
-}
-
-/// Exclusions by reason, so that a hundred clusters make one readable line.
-struct Grouped<'a>(&'a [Excluded]);
-
-impl fmt::Display for Grouped<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.0.is_empty() {
-            return f.write_str("no cluster has joined");
-        }
-        let mut reasons: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
-        for excluded in self.0 {
-            reasons.entry(&excluded.why).or_default().push(&excluded.cluster);
-        }
-        for (n, (why, clusters)) in reasons.iter().enumerate() {
-            let shown = clusters.iter().take(5).copied().collect::<Vec<_>>().join(", ");
-            let more = if clusters.len() > 5 { ", …" } else { "" };
-            let comma = if n > 0 { "; " } else { "" };
-            write!(f, "{comma}{} {why} ({shown}{more})", clusters.len())?;
-        }
-        Ok(())
     }
 }
 

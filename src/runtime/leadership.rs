@@ -6,6 +6,8 @@
 
 use std::time::Duration;
 
+use futures::FutureExt as _;
+use futures::future::BoxFuture;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use k8s_openapi::jiff::Timestamp;
@@ -74,13 +76,20 @@ pub struct Election {
     pub identity: String,
 }
 
-/// Starts an election; the future ends with an error when leadership is lost, and cleanly at shutdown.
+/// Runs until leadership is lost, which is an error, or until shutdown.
+pub type ElectionTask = BoxFuture<'static, Result<(), LeadershipError>>;
+
+/// Starts an election; without one, this process always leads.
+#[must_use]
 pub fn start(
     client: Client,
-    election: Election,
+    election: Option<Election>,
     metrics: &Metrics,
     shutdown: CancellationToken,
-) -> (Leadership, impl Future<Output = Result<(), LeadershipError>> + Send + use<>) {
+) -> (Leadership, ElectionTask) {
+    let Some(election) = election else {
+        return (Leadership::always(), shutdown.cancelled_owned().map(Ok).boxed());
+    };
     let (sender, state) = watch::channel(false);
     let gauge = metrics.leader.get_or_create(&LeaseLabel { name: election.name.clone() }).clone();
     let elector = Elector { api: Api::namespaced(client, &election.namespace), election };
@@ -90,7 +99,7 @@ pub fn start(
         });
         result.await
     };
-    (Leadership { state }, task)
+    (Leadership { state }, task.boxed())
 }
 
 struct Elector {

@@ -1,10 +1,11 @@
-//! What every controller stands on: clients, apply and prune, backoff, leadership, metrics.
+//! What every controller stands on: clients, downloads, apply and prune, backoff, leadership, metrics.
 
 pub mod apply;
 pub mod backoff;
 pub mod client;
 pub mod contents;
 pub mod controller;
+pub mod download;
 pub mod guarded;
 pub mod host_cache;
 pub mod hosts;

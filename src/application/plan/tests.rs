@@ -1,17 +1,9 @@
 use super::*;
 use serde_json::Value;
 
-use crate::application::model::Tenancy;
+use crate::application::fixtures::{self, cluster};
+use crate::application::model::{HostNamespace, Tenancy};
 use crate::application::validate::validate;
-
-fn cluster(name: &str, spec: Value) -> Cluster {
-    let mut spec = spec;
-    spec["syncMode"] = json!("Push");
-    serde_json::from_value(json!({
-        "apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster", "metadata": {"name": name}, "spec": spec,
-    }))
-    .unwrap()
-}
 
 fn fleet() -> Vec<Cluster> {
     vec![
@@ -22,21 +14,12 @@ fn fleet() -> Vec<Cluster> {
 }
 
 fn app(placement: Value, differences: Value) -> MultiCloudApp {
-    serde_json::from_value(json!({
-        "apiVersion": "airdock.dev/v1alpha1", "kind": "MultiCloudApp",
-        "metadata": {"name": "shop", "namespace": "team"},
-        "spec": {
-            "instanceRef": {"name": "fleet"},
-            "components": [{"name": "web", "manifests": [
-                {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
-                 "spec": {"replicas": 3, "template": {"spec": {"containers": [{"name": "c", "image": "nginx"}]}}}},
-                {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}},
-            ]}],
-            "placement": placement,
-            "differences": differences,
-        },
-    }))
-    .unwrap()
+    let manifests = json!([
+        {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web"},
+         "spec": {"replicas": 3, "template": {"spec": {"containers": [{"name": "c", "image": "nginx"}]}}}},
+        {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}},
+    ]);
+    fixtures::app(manifests, placement, differences)
 }
 
 fn planned(app: &MultiCloudApp) -> Result<Plan, FieldError> {
@@ -124,7 +107,9 @@ fn weights_mean_the_first_that_matches() {
 fn names_are_unique_and_short_enough() {
     let mut application = validate(&app(json!({}), json!([])), Tenancy::Owner).unwrap();
     assert_eq!(policy_name(&application), "shop");
-    application.host_namespace = "platform".into();
+    let platform = json!({"apiVersion": "airdock.dev/v1alpha1", "kind": "MultiCloudApp",
+        "metadata": {"name": "shop", "namespace": "platform"}, "spec": {"instanceRef": {"name": "fleet"}, "components": []}});
+    application.host_namespace = HostNamespace::of(&serde_json::from_value(platform).unwrap());
     let name = policy_name(&application);
     assert!(name.starts_with("shop-") && name.len() == 13, "{name}");
 

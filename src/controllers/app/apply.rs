@@ -12,11 +12,11 @@ use crate::karmada::{OverridePolicy, PropagationPolicy};
 use crate::runtime::apply::Change;
 use crate::runtime::guarded::omitted;
 
-use super::access::{Access, each};
 use super::error::Error;
 use super::namespace;
 use super::observe::{Live, Observed, resource};
 use super::ownership::Claims;
+use super::plane_client::{PlaneClient, each};
 
 /// How often one object is tried in one round, while somebody else keeps changing it.
 const ATTEMPTS: usize = 5;
@@ -43,7 +43,7 @@ struct Wanted<'a> {
 
 /// Writes a plan: policies first, so that no template is ever placed or sent out without them; then the templates;
 /// and last it deletes what is not wanted any more.
-pub async fn apply(access: &Access, claims: &Claims<'_>, plan: &Plan, observed: &Observed) -> Outcome {
+pub async fn apply(access: &PlaneClient, claims: &Claims<'_>, plan: &Plan, observed: &Observed) -> Outcome {
     let mut outcome = Outcome { generations: vec![None; plan.templates.len()], ..Outcome::default() };
     if let Err(error) = write_all(access, claims, plan, observed, &mut outcome).await {
         outcome.failure = Some(error);
@@ -53,7 +53,7 @@ pub async fn apply(access: &Access, claims: &Claims<'_>, plan: &Plan, observed: 
 }
 
 async fn write_all(
-    access: &Access,
+    access: &PlaneClient,
     claims: &Claims<'_>,
     plan: &Plan,
     observed: &Observed,
@@ -162,7 +162,7 @@ fn stamped_value(mut object: Value) -> Value {
 
 /// Writes one object, unless it is as it should be. It is created, or written over what the plane itself has: the cache may
 /// be behind. When somebody was faster, its owner is looked at again.
-async fn write(access: &Access, claims: &Claims<'_>, wanted: Wanted<'_>) -> Result<(DynamicObject, bool), Error> {
+async fn write(access: &PlaneClient, claims: &Claims<'_>, wanted: Wanted<'_>) -> Result<(DynamicObject, bool), Error> {
     let Wanted { resource, object, live } = wanted;
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
@@ -208,7 +208,7 @@ fn entry(object: &DynamicObject) -> InventoryEntry {
 
 /// Lets go of an object, if it is there and the app's: it is handed over to the application that waits for it, and
 /// deleted when none does.
-pub async fn release(access: &Access, claims: &Claims<'_>, live: &Live) -> Result<(), Error> {
+pub async fn release(access: &PlaneClient, claims: &Claims<'_>, live: &Live) -> Result<(), Error> {
     let Some(object) = live.object.as_ref().filter(|object| claims.is_ours(object)) else { return Ok(()) };
     match claims.heir(&live.identity).filter(|_| object.metadata.deletion_timestamp.is_none()) {
         Some(heir) => {

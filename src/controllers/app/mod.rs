@@ -5,12 +5,12 @@
 //! selectors (written before the objects that they name) and by the list in its status, so that nothing is
 //! forgotten whenever the process dies.
 
-pub mod access;
 pub mod apply;
 pub mod error;
 mod namespace;
 pub mod observe;
 pub mod ownership;
+pub mod plane_client;
 mod remove;
 pub mod status;
 pub mod watch;
@@ -23,9 +23,9 @@ use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
 
-use self::access::{Access, Accesses};
 use self::error::Error;
 use self::ownership::Claims;
+use self::plane_client::{PlaneClient, PlaneClients};
 use self::status::RolloutStatus;
 use super::watch::instance;
 use super::{Context, finalizer};
@@ -71,7 +71,7 @@ struct AppReconciler {
     instances: HostKind<KarmadaInstance>,
     apps: Store<Guarded<App>>,
     writer: StatusWriter,
-    accesses: Accesses,
+    accesses: PlaneClients,
 }
 
 impl Reconcile for AppReconciler {
@@ -133,7 +133,7 @@ impl AppReconciler {
     /// taken back at once.
     async fn bring(
         &self,
-        access: &Arc<Access>,
+        access: &Arc<PlaneClient>,
         claims: &Claims<'_>,
         whole: &Application,
         status: &mut MultiCloudAppStatus,
@@ -228,7 +228,7 @@ impl AppReconciler {
         Ok(instance(&self.instances, key)?)
     }
 
-    fn access(&self, key: &InstanceKey) -> Result<Arc<Access>, PlaneError> {
+    fn access(&self, key: &InstanceKey) -> Result<Arc<PlaneClient>, PlaneError> {
         Ok(self.accesses.of(self.planes.get(key)?))
     }
 }

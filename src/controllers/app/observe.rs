@@ -17,7 +17,6 @@ use crate::application::plan::policy_name;
 use crate::karmada::names::binding_name;
 use crate::karmada::{Cluster, OverridePolicy, PropagationPolicy, ResourceBinding};
 
-use super::access::{Access, each};
 use super::error::Error;
 use super::ownership::{Claims, Ownership};
 
@@ -73,7 +72,11 @@ enum Source {
 }
 
 /// Reads what the plane holds of an app whose spec is in order.
-pub async fn observe(access: &Arc<Access>, claims: &Claims<'_>, application: Application) -> Result<Observed, Error> {
+pub async fn observe(
+    access: &Arc<PlaneClient>,
+    claims: &Claims<'_>,
+    application: Application,
+) -> Result<Observed, Error> {
     let application = &application;
     let served = served(access, application).await?;
     check_served(application, &served)?;
@@ -140,7 +143,11 @@ pub async fn observe(access: &Arc<Access>, claims: &Claims<'_>, application: App
 }
 
 /// Reads what the plane still holds of an app that is to go, whatever its spec says.
-pub async fn remains(access: &Arc<Access>, claims: &Claims<'_>, application: Application) -> Result<Observed, Error> {
+pub async fn remains(
+    access: &Arc<PlaneClient>,
+    claims: &Claims<'_>,
+    application: Application,
+) -> Result<Observed, Error> {
     let app = claims.app;
     let namespace = &application.namespace;
     let policy = policy_name(&application);
@@ -169,7 +176,7 @@ pub async fn remains(access: &Arc<Access>, claims: &Claims<'_>, application: App
     })
 }
 
-async fn served(access: &Access, application: &Application) -> Result<Served, Error> {
+async fn served(access: &PlaneClient, application: &Application) -> Result<Served, Error> {
     let kinds: BTreeSet<(String, String)> =
         application.templates.iter().map(|t| (t.api_version.clone(), t.kind.clone())).collect();
     let looks = kinds.into_iter().map(|(api_version, kind)| async move {
@@ -180,7 +187,12 @@ async fn served(access: &Access, application: &Application) -> Result<Served, Er
 }
 
 /// Reads objects and their bindings. Kinds that are not served have no objects.
-async fn read(access: &Access, source: Source, namespace: &str, identities: Vec<Identity>) -> Result<Vec<Live>, Error> {
+async fn read(
+    access: &PlaneClient,
+    source: Source,
+    namespace: &str,
+    identities: Vec<Identity>,
+) -> Result<Vec<Live>, Error> {
     let reads = identities.into_iter().map(|identity| async move {
         let mut kind = access.kind(&identity.api_version, &identity.kind).await?;
         if kind.is_none() && source == Source::Plane {

@@ -6,7 +6,6 @@ use std::time::Duration;
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
-use super::access::{self, Access};
 use super::error::Error;
 use super::observe::{self, Observed};
 use super::ownership::Claims;
@@ -91,8 +90,8 @@ impl AppReconciler {
 
 /// Deletes the templates, then, once the members are clean of them, the policies. Tells what is awaited; nothing
 /// when all is gone.
-async fn clean(access: &Access, claims: &Claims<'_>, remains: &Observed) -> Result<Option<String>, Error> {
-    access::each(remains.stale.iter().map(|live| apply::release(access, claims, live)).collect()).await?;
+async fn clean(access: &PlaneClient, claims: &Claims<'_>, remains: &Observed) -> Result<Option<String>, Error> {
+    plane_client::each(remains.stale.iter().map(|live| apply::release(access, claims, live)).collect()).await?;
     for live in &remains.stale {
         let is_there = live.object.as_ref().is_some_and(|object| claims.is_ours(object));
         // The binding goes when the members are clean. That of a namesake is not waited for.

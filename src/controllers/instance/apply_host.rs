@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use futures::{StreamExt as _, TryStreamExt as _};
 use kube::ResourceExt as _;
 use kube::api::DynamicObject;
-use kube::core::ApiResource;
 use serde::Serialize;
 
 use crate::api::instance::{DeletionPolicy, KarmadaInstance};
@@ -17,7 +16,7 @@ use super::InstanceController;
 use super::caches::{Host, Named};
 use super::error::InstanceError;
 use super::observe::Observed;
-use super::ownership::{Ownership, RETAINED_ANNOTATION, owner, ownership};
+use super::ownership::{Ownership, RETAINED_ANNOTATION, Target, owner, ownership};
 
 /// Writes at once into the host cluster for one instance.
 const CONCURRENCY: usize = 8;
@@ -75,12 +74,12 @@ impl InstanceController {
     pub(super) async fn delete_all(
         &self,
         instance: &KarmadaInstance,
-        superfluous: Vec<(ApiResource, String, String)>,
+        superfluous: Vec<Target>,
         changes: &mut Vec<String>,
     ) -> Result<(), InstanceError> {
-        for (resource, name, uid) in superfluous {
-            self.delete(instance, &resource, &name, &uid).await?;
-            changes.push(format!("removed {} {name}", resource.kind));
+        for target in superfluous {
+            self.delete(instance, &target).await?;
+            changes.push(format!("removed {target}"));
         }
         Ok(())
     }
@@ -89,9 +88,7 @@ impl InstanceController {
     pub(super) async fn delete(
         &self,
         instance: &KarmadaInstance,
-        resource: &ApiResource,
-        name: &str,
-        uid: &str,
+        Target { resource, name, uid }: &Target,
     ) -> Result<(), InstanceError> {
         let namespace = instance.namespace();
         let deleted = self.applier.delete(resource, namespace.as_deref(), name, uid).await;
@@ -99,22 +96,25 @@ impl InstanceController {
     }
 
     /// Lets a root outlive the instance, where its data does. Returns whether it did.
-    pub(super) async fn retain(&self, observed: &Observed, kind: &str, name: &str) -> Result<bool, InstanceError> {
+    pub(super) async fn retain(
+        &self,
+        observed: &Observed,
+        Target { resource, name, uid: _ }: &Target,
+    ) -> Result<bool, InstanceError> {
         let instance = observed.instance.as_ref();
-        if kind != "Secret" || instance.spec.deletion_policy != DeletionPolicy::Retain {
+        if resource.kind != "Secret" || instance.spec.deletion_policy != DeletionPolicy::Retain {
             return Ok(false);
         }
         let roots = keys::roots(instance);
-        let Some(entry) = roots.iter().find(|entry| entry.name == name) else { return Ok(false) };
+        let Some(entry) = roots.iter().find(|entry| entry.name == *name) else { return Ok(false) };
         let Some(live) = observed.host.secrets.get(name) else { return Ok(false) };
         let mut secret = keys::secret(instance, entry, &keys::data(live));
         secret.metadata.annotations = Some(BTreeMap::from([(RETAINED_ANNOTATION.to_owned(), "true".to_owned())]));
         // Applied without an owner, so that it is not collected with the instance.
         let manifest = Manifest::from(secret);
-        let resource = manifest.resource();
         let namespace = instance.namespace();
         self.applier
-            .apply_over(&resource, namespace.as_deref(), name, manifest.to_value()?, None, anybodys)
+            .apply_over(resource, namespace.as_deref(), name, manifest.to_value()?, None, anybodys)
             .await
             .map_err(InstanceError::host)?;
         tracing::info!(object = name, "kept for an instance of the same name");

@@ -2,33 +2,27 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use futures::StreamExt as _;
-use http::Uri;
-use http_body_util::BodyExt as _;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::api::{Api, PartialObjectMeta};
-use kube::{Client, Config, ResourceExt as _};
+use kube::{Client, ResourceExt as _};
 use parking_lot::Mutex;
 
 use crate::api::KarmadaInstance;
 use crate::api::instance::CrdSource;
-use crate::machinery::error::chain;
-use crate::runtime::hosts::{LocalEndpoints, refused_host};
-
 use crate::instance::bundle::{Bundle, BundleError, CONFIG_MAP_KEY, MAX_PACKED, Sourced, checksum};
+use crate::machinery::error::chain;
+use crate::runtime::download::{DownloadError, download};
+use crate::runtime::hosts::LocalEndpoints;
 
-/// How long a fetch may take.
-const FETCH_TIMEOUT: Duration = Duration::from_secs(30);
-
-/// How often a fetch is sent elsewhere; releases on GitHub are, once.
-const MAX_REDIRECTS: usize = 5;
+/// How long a bundle that nobody asks for is kept: longer than a plane goes unverified.
+const KEPT_FOR: Duration = Duration::from_secs(900);
 
 /// Unpacked bundles by where they came from.
 #[derive(Clone, Debug, Default)]
 pub struct Bundles {
-    known: Arc<Mutex<HashMap<String, Arc<Bundle>>>>,
+    unpacked: Arc<Mutex<Unpacked>>,
     local: LocalEndpoints,
 }
 
@@ -51,11 +45,8 @@ impl Bundles {
         if let Some(bundle) = self.known(sha256) {
             return Ok(Sourced { version, bundle });
         }
-        let failed = |problem: String| BundleError::Fetch { from: url.to_owned(), problem };
-        let packed = tokio::time::timeout(FETCH_TIMEOUT, fetch(url, self.local))
-            .await
-            .map_err(|_| failed(format!("no answer within {} s", FETCH_TIMEOUT.as_secs())))?
-            .map_err(failed)?;
+        let failed = |error: DownloadError| BundleError::Fetch { from: url.to_owned(), problem: chain(&error) };
+        let packed = download(url, self.local, MAX_PACKED).await.map_err(failed)?;
         let found = checksum(&packed);
         if found != sha256 {
             return Err(BundleError::Checksum { from: url.to_owned(), wanted: sha256.to_owned(), found });
@@ -94,92 +85,34 @@ impl Bundles {
     }
 
     fn known(&self, key: &str) -> Option<Arc<Bundle>> {
-        self.known.lock().get(key).cloned()
+        self.unpacked.lock().get(key, Instant::now())
     }
 
     fn remember(&self, key: &str, bundle: &Arc<Bundle>) {
-        let mut known = self.known.lock();
-        // A handful of versions is in use at any time; whoever needs another fetches it again.
-        if known.len() >= 8 {
-            known.clear();
-        }
-        known.insert(key.to_owned(), bundle.clone());
+        self.unpacked.lock().insert(key, bundle, Instant::now());
     }
 }
 
-/// Fetches a file, with a limit on its size. What comes back is believed only by its checksum.
-async fn fetch(url: &str, local: LocalEndpoints) -> Result<Vec<u8>, String> {
-    let mut address: Uri = url.parse().map_err(|_| "it is no address".to_owned())?;
-    for _ in 0..=MAX_REDIRECTS {
-        let host = address.host().unwrap_or_default();
-        if let Some(problem) = refused_host(host, local) {
-            return Err(format!("{host} {problem}"));
-        }
-        let mut config = Config::new(origin(&address)?);
-        config.connect_timeout = Some(Duration::from_secs(10));
-        config.default_retry = false;
-        let client = Client::try_from(config).map_err(|error| chain(&error))?;
-        let path = address.path_and_query().map_or("/", http::uri::PathAndQuery::as_str);
-        let request = http::Request::get(path).body(kube::client::Body::empty()).map_err(|error| error.to_string())?;
-        let response = client.send(request).await.map_err(|error| chain(&error))?;
-        let status = response.status();
-        if status.is_redirection() {
-            let location = response.headers().get(http::header::LOCATION).and_then(|value| value.to_str().ok());
-            address = redirected(&address, location.unwrap_or_default())?;
-            continue;
-        }
-        if !status.is_success() {
-            return Err(format!("the server answers {status}"));
-        }
-        let mut body = response.into_body().into_data_stream();
-        let mut packed = Vec::new();
-        while let Some(chunk) = body.next().await {
-            packed.extend_from_slice(&chunk.map_err(|error| chain(&error))?);
-            if packed.len() > MAX_PACKED {
-                return Err(format!("it is larger than {} MiB", MAX_PACKED >> 20));
-            }
-        }
-        return Ok(packed);
+/// Unpacked bundles with the time at which each was last asked for.
+#[derive(Debug, Default)]
+struct Unpacked(HashMap<String, (Arc<Bundle>, Instant)>);
+
+impl Unpacked {
+    fn get(&mut self, key: &str, now: Instant) -> Option<Arc<Bundle>> {
+        self.0.retain(|_, (_, used)| now.saturating_duration_since(*used) < KEPT_FOR);
+        let (bundle, used) = self.0.get_mut(key)?;
+        *used = now;
+        Some(bundle.clone())
     }
-    Err(format!("it was sent elsewhere more than {MAX_REDIRECTS} times"))
-}
 
-/// An address without its path, since the client prefixes every request's path with its base's.
-fn origin(address: &Uri) -> Result<Uri, String> {
-    let mut parts = address.clone().into_parts();
-    parts.path_and_query = Some(http::uri::PathAndQuery::from_static("/"));
-    Uri::from_parts(parts).map_err(|error| error.to_string())
-}
-
-/// Where a redirect leads; never from https to http.
-fn redirected(from: &Uri, location: &str) -> Result<Uri, String> {
-    let to: Uri = location.parse().map_err(|_| "it was sent to no address".to_owned())?;
-    let (Some(scheme), Some(_)) = (to.scheme_str(), to.authority()) else {
-        let mut parts = from.clone().into_parts();
-        parts.path_and_query = to.path_and_query().cloned();
-        return Uri::from_parts(parts).map_err(|error| error.to_string());
-    };
-    match (from.scheme_str(), scheme) {
-        (_, "https") | (Some("http"), "http") => Ok(to),
-        _ => Err(format!("it was sent to {scheme}, which is not accepted")),
+    fn insert(&mut self, key: &str, bundle: &Arc<Bundle>, now: Instant) {
+        self.0.insert(key.to_owned(), (bundle.clone(), now));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn redirects_never_lose_encryption() {
-        let https: Uri = "https://a.example/x".parse().unwrap();
-        let http: Uri = "http://a.example/x".parse().unwrap();
-        assert_eq!(redirected(&https, "https://b.example/y?z").unwrap(), "https://b.example/y?z");
-        assert_eq!(redirected(&https, "/y").unwrap(), "https://a.example/y");
-        assert_eq!(redirected(&http, "http://b.example/").unwrap(), "http://b.example/");
-        assert!(redirected(&https, "http://b.example/").is_err());
-        assert!(redirected(&http, "file:///etc/passwd").is_err());
-        assert!(redirected(&https, "").is_err());
-    }
 
     #[tokio::test]
     async fn what_only_the_platform_reaches_is_not_fetched() {
@@ -189,6 +122,17 @@ mod tests {
             let error = Bundles::default().fetched(url, &"0".repeat(64)).await.unwrap_err().to_string();
             assert!(error.contains("address"), "{error}");
         }
+    }
+
+    #[test]
+    fn bundles_that_nobody_asks_for_are_dropped() {
+        let (start, bundle) = (Instant::now(), Arc::new(Bundle::default()));
+        let mut unpacked = Unpacked::default();
+        unpacked.insert("used", &bundle, start);
+        unpacked.insert("unused", &bundle, start);
+        assert!(unpacked.get("used", start + KEPT_FOR / 2).is_some());
+        assert!(unpacked.get("used", start + KEPT_FOR).is_some(), "it was asked for meanwhile");
+        assert_eq!(unpacked.0.len(), 1);
     }
 
     /// Serves one answer on loopback, at the address that is returned and at no other.
@@ -204,7 +148,6 @@ mod tests {
 
     #[tokio::test]
     async fn a_wrong_checksum_names_both() {
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let url = serve(200, b"something else").await;
         let error = Bundles { local: LocalEndpoints::Loopback, ..Bundles::default() }
             .fetched(&url, &"0".repeat(64))
@@ -222,7 +165,6 @@ mod tests {
 
     #[tokio::test]
     async fn what_cannot_be_fetched_says_why() {
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let url = serve(404, b"").await;
         let error = Bundles { local: LocalEndpoints::Loopback, ..Bundles::default() }
             .fetched(&url, "x")

@@ -11,15 +11,9 @@ use crate::runtime::apply::ApplyError;
 /// Why an instance was not brought further.
 #[derive(thiserror::Error, Debug)]
 pub enum InstanceError {
-    /// The spec cannot be rendered.
+    /// What the instance consists of cannot be made out.
     #[error(transparent)]
-    Chart(#[from] ChartError),
-    /// A key or certificate could not be made.
-    #[error(transparent)]
-    Pki(#[from] PkiError),
-    /// The bundle of definitions cannot be used.
-    #[error(transparent)]
-    Bundle(#[from] BundleError),
+    Manifest(#[from] ManifestError),
     /// A name is taken.
     #[error(
         "{kind} {name} exists already and does not belong to this instance: delete it, or give the instance another \
@@ -75,13 +69,21 @@ pub enum InstanceError {
     Status(#[source] kube::Error),
 }
 
-impl From<ManifestError> for InstanceError {
-    fn from(error: ManifestError) -> Self {
-        match error {
-            ManifestError::Chart(error) => Self::Chart(error),
-            ManifestError::Pki(error) => Self::Pki(error),
-            ManifestError::Bundle(error) => Self::Bundle(error),
-        }
+impl From<ChartError> for InstanceError {
+    fn from(error: ChartError) -> Self {
+        Self::Manifest(error.into())
+    }
+}
+
+impl From<PkiError> for InstanceError {
+    fn from(error: PkiError) -> Self {
+        Self::Manifest(error.into())
+    }
+}
+
+impl From<BundleError> for InstanceError {
+    fn from(error: BundleError) -> Self {
+        Self::Manifest(error.into())
     }
 }
 
@@ -113,24 +115,18 @@ impl InstanceError {
 impl Classified for InstanceError {
     fn class(&self) -> Class {
         match self {
-            Self::Chart(_) | Self::Refused { .. } => Class::Invalid,
-            Self::Bundle(error) => error.class(),
+            Self::Manifest(error) => error.class(),
+            Self::Refused { .. } => Class::Invalid,
             Self::Taken { .. } => Class::Blocked,
-            Self::Pki(_)
-            | Self::Host(_)
-            | Self::Read { .. }
-            | Self::Unreadable { .. }
-            | Self::Plane { .. }
-            | Self::Status(_) => Class::Retry,
+            Self::Host(_) | Self::Read { .. } | Self::Unreadable { .. } | Self::Plane { .. } | Self::Status(_) => {
+                Class::Retry
+            }
         }
     }
 
     fn reason(&self) -> &'static str {
         match self {
-            Self::Chart(ChartError::Invalid { .. }) => "InvalidSpec",
-            Self::Chart(_) => "ChartBroken",
-            Self::Pki(_) => "CertificatesFailed",
-            Self::Bundle(error) => error.reason(),
+            Self::Manifest(error) => error.reason(),
             Self::Taken { .. } => "NameTaken",
             Self::Refused { .. } => "Refused",
             Self::Host(_) | Self::Read { .. } => "HostClusterFailed",

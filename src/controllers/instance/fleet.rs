@@ -27,7 +27,7 @@ use crate::runtime::planes::{InstanceKey, PlaneEvent};
 use super::caches::Wake;
 use super::overview::{ClusterFacts, FleetFacts, overview};
 
-/// How long changes are gathered before they are told.
+/// How long changes are gathered before the instance is reconciled.
 const COALESCE: Duration = Duration::from_secs(3);
 
 /// How a kind counts.
@@ -69,7 +69,7 @@ enum Fact {
 
 /// What a plane's fleet looks like, once every kind was listed.
 #[must_use]
-pub fn seen(cache: &PlaneCache) -> Option<Overview> {
+pub fn overview_of(cache: &PlaneCache) -> Option<Overview> {
     let mut facts = FleetFacts::default();
     for (role, resource) in kinds() {
         let kind = cache.listed(&resource)?;

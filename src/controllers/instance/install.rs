@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::jiff::Timestamp;
-use kube::core::ApiResource;
 
 use crate::api::KarmadaInstance;
 use crate::chart::{self, Component, Inputs, Names, Stage};
@@ -17,6 +15,7 @@ use super::InstanceController;
 use super::error::InstanceError;
 use super::install_steps::{Progress, Step, next_step};
 use super::observe::Observed;
+use super::ownership::Target;
 use super::plan::{self, Addresses, DesiredHost};
 use super::rollout::{all_available, rollout_status};
 use super::{apply_plane, observe_plane, plane_plan};
@@ -207,13 +206,12 @@ impl InstanceController {
     async fn restart(
         &self,
         instance: &KarmadaInstance,
-        pods: Vec<(String, String)>,
+        pods: Vec<Target>,
         changes: &mut Vec<String>,
     ) -> Result<(), InstanceError> {
-        let resource = ApiResource::erase::<Pod>(&());
-        for (name, uid) in pods {
-            self.delete(instance, &resource, &name, &uid).await?;
-            changes.push(format!("restarted Pod {name}"));
+        for pod in pods {
+            self.delete(instance, &pod).await?;
+            changes.push(format!("restarted {pod}"));
         }
         Ok(())
     }

@@ -133,7 +133,7 @@ impl InstanceController {
             state: &state,
             error: result.as_ref().err(),
             engine_image: &self.context.image,
-            overview: plane.and_then(|plane| fleet::seen(&plane.cache)),
+            overview: plane.and_then(|plane| fleet::overview_of(&plane.cache)),
         });
         self.write(instance, status).await?;
         result?;

@@ -55,19 +55,39 @@ pub fn key(instance: &KarmadaInstance) -> InstanceKey {
     InstanceKey { namespace: instance.namespace().unwrap_or_default(), name: instance.name_any() }
 }
 
-/// What the instance owns in the host cluster: kind, name and uid of each.
-pub fn owned(instance: &KarmadaInstance, host: &Host) -> Vec<(ApiResource, String, String)> {
-    fn add<K: Resource<DynamicType = ()>>(
-        into: &mut Vec<(ApiResource, String, String)>,
-        instance: &KarmadaInstance,
-        objects: &Named<K>,
-    ) {
+/// An object of the host cluster, by which exactly it is deleted.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// Its kind.
+    pub resource: ApiResource,
+    /// Its name.
+    pub name: String,
+    /// Its uid.
+    pub uid: String,
+}
+
+impl Target {
+    /// This very object.
+    pub fn of<K: Resource<DynamicType = ()>>(object: &K) -> Self {
+        let (name, uid) = (object.name_any(), object.uid().unwrap_or_default());
+        Self { resource: ApiResource::erase::<K>(&()), name, uid }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.resource.kind, self.name)
+    }
+}
+
+/// What the instance owns in the host cluster.
+#[must_use]
+pub fn owned(instance: &KarmadaInstance, host: &Host) -> Vec<Target> {
+    fn add<K: Resource<DynamicType = ()>>(into: &mut Vec<Target>, instance: &KarmadaInstance, objects: &Named<K>) {
         let own = objects.values().filter(|object| {
             object.meta().deletion_timestamp.is_none() && ownership(object.meta(), instance) == Ownership::Ours
         });
-        into.extend(
-            own.map(|object| (ApiResource::erase::<K>(&()), object.name_any(), object.uid().unwrap_or_default())),
-        );
+        into.extend(own.map(|object| Target::of(object.as_ref())));
     }
     let Host { deployments, stateful_sets, services, secrets, disruption_budgets, claims: _, pods: _ } = host;
     let mut all = Vec::new();

@@ -6,7 +6,6 @@ use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret, Service};
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 use kube::api::{DynamicObject, PartialObjectMeta};
-use kube::core::ApiResource;
 
 use crate::api::{INSTANCE_LABEL, KarmadaInstance};
 use crate::chart::{self, Component, ETCD_CLIENT_SERVICE, Inputs, Manifest, Names, Stage, component_of};
@@ -17,7 +16,7 @@ use crate::runtime::apply::typed;
 
 use super::caches::Host;
 use super::error::InstanceError;
-use super::ownership::{Ownership, owned, ownership};
+use super::ownership::{Ownership, Target, owned, ownership};
 
 /// What is wanted in the host cluster, once all that it depends on is known.
 pub struct DesiredHost {
@@ -113,9 +112,9 @@ pub fn of_stage(manifests: &[Manifest], stage: Stage) -> Vec<Manifest> {
 
 /// Members of etcd under a new CA and those under the old one shut each other out, and a roll-out one by one would wait
 /// for ever: those left behind are restarted together. Pods of an etcd of several members that run under another CA
-/// than the desired one: name and uid.
+/// than the desired one.
 #[must_use]
-pub fn pods_of_another_ca(host: &Host, ca_digest: Option<&String>) -> Vec<(String, String)> {
+pub fn pods_of_another_ca(host: &Host, ca_digest: Option<&String>) -> Vec<Target> {
     let members: Vec<_> =
         host.pods.values().filter(|pod| component_of(pod.as_ref()) == Some(Component::Etcd)).collect();
     if members.len() < 2 {
@@ -125,7 +124,7 @@ pub fn pods_of_another_ca(host: &Host, ca_digest: Option<&String>) -> Vec<(Strin
         .into_iter()
         .filter(|pod| pod.metadata.deletion_timestamp.is_none())
         .filter(|pod| pod.annotations().get(chart::CA_ANNOTATION) != ca_digest)
-        .map(|pod| (pod.name_any(), pod.uid().unwrap_or_default()))
+        .map(|pod| Target::of(pod.as_ref()))
         .collect()
 }
 
@@ -151,19 +150,15 @@ pub fn keep_image(manifests: &mut [Manifest], host: &Host, component: Component)
     }
 }
 
-/// What the instance owns in the host cluster and no longer wants: kind, name and uid of each.
+/// What the instance owns in the host cluster and no longer wants.
 #[must_use]
-pub fn superfluous(
-    instance: &KarmadaInstance,
-    host: &Host,
-    desired: &DesiredHost,
-) -> Vec<(ApiResource, String, String)> {
+pub fn superfluous(instance: &KarmadaInstance, host: &Host, desired: &DesiredHost) -> Vec<Target> {
     let is_desired = |kind: &str, name: &str| {
         (kind == "Secret" && desired.entries.iter().any(|entry| entry.name == name))
             || desired.manifests.iter().any(|m| m.resource().kind == kind && m.name() == name)
     };
     let owned = owned(instance, host).into_iter();
-    owned.filter(|(resource, name, _)| !is_desired(&resource.kind, name)).collect()
+    owned.filter(|target| !is_desired(&target.resource.kind, &target.name)).collect()
 }
 
 /// Changes whenever the objects inside the plane might, apart from the bundle behind a ConfigMap.
@@ -195,7 +190,7 @@ mod tests {
         assert!(pods_of_another_ca(&host, Some(&new)).is_empty(), "one alone is rolled out as any other");
         member(&mut host, "b", "old");
         member(&mut host, "c", "new");
-        let names: Vec<String> = pods_of_another_ca(&host, Some(&new)).into_iter().map(|(name, _)| name).collect();
+        let names: Vec<String> = pods_of_another_ca(&host, Some(&new)).into_iter().map(|target| target.name).collect();
         assert_eq!(names, ["a", "b"]);
     }
 
@@ -225,7 +220,7 @@ mod tests {
             host.secrets.insert(name.into(), object(name, owned));
         }
         let desired = DesiredHost { entries: keys::entries(&i, &[]).unwrap(), manifests: Vec::new() };
-        let names: Vec<String> = superfluous(&i, &host, &desired).into_iter().map(|(_, name, _)| name).collect();
+        let names: Vec<String> = superfluous(&i, &host, &desired).into_iter().map(|target| target.name).collect();
         assert_eq!(names, ["east-old"]);
     }
 

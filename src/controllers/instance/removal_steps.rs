@@ -3,22 +3,18 @@
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod};
 use k8s_openapi::jiff::{Timestamp, ToSpan as _};
 use kube::ResourceExt as _;
-use kube::core::ApiResource;
 
 use crate::api::instance::{DeletionPolicy, KarmadaInstance};
 use crate::chart::{Component, claim_names, component_of};
 
 use super::caches::Host;
-use super::ownership::owned;
+use super::ownership::{Target, owned};
 
 /// How long a pod may take beyond its grace period before its node is taken to be gone.
 const LOST_NODE_SECONDS: i64 = 60;
 
 /// How many names a message holds.
 const MAX_NAMES: usize = 10;
-
-/// An object to delete: its kind, name and uid.
-pub type Target = (ApiResource, String, String);
 
 /// What is done next to take an instance down.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,9 +60,7 @@ pub fn next_removal(instance: &KarmadaInstance, host: &Host, users: &[String], n
         let claims = host.claims.values().filter(|claim| data.contains(&claim.name_any()));
         let (going, staying): (Vec<_>, Vec<_>) = claims.partition(|claim| claim.metadata.deletion_timestamp.is_some());
         if !staying.is_empty() {
-            let resource = ApiResource::erase::<PersistentVolumeClaim>(&());
-            let target = |name, uid: Option<String>| (resource.clone(), name, uid.unwrap_or_default());
-            return Removal::Delete(staying.into_iter().map(|c| target(c.name_any(), c.uid())).collect());
+            return Removal::Delete(staying.into_iter().map(|claim| Target::of(claim.as_ref())).collect());
         }
         if !going.is_empty() {
             let name =
@@ -92,7 +86,7 @@ fn rank_of(component: Component) -> Rank {
     }
 }
 
-fn rank_of_workload((resource, name, _): &Target, host: &Host) -> Option<Rank> {
+fn rank_of_workload(Target { resource, name, uid: _ }: &Target, host: &Host) -> Option<Rank> {
     match resource.kind.as_str() {
         "Deployment" => host.deployments.get(name).and_then(|object| component_of(object.as_ref())).map(rank_of),
         "StatefulSet" => Some(Rank::Etcd),
@@ -161,7 +155,7 @@ mod tests {
 
     fn names(removal: &Removal) -> Vec<String> {
         match removal {
-            Removal::Delete(targets) => targets.iter().map(|(r, name, _)| format!("{} {name}", r.kind)).collect(),
+            Removal::Delete(targets) => targets.iter().map(ToString::to_string).collect(),
             Removal::Await(names) | Removal::InUse(names) => names.clone(),
             Removal::Finished => vec!["finished".into()],
         }

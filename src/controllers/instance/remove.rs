@@ -30,10 +30,10 @@ impl InstanceController {
         match &removal {
             Removal::InUse(_) | Removal::Await(_) => {}
             Removal::Delete(targets) => {
-                for (resource, name, uid) in targets {
-                    if !self.retain(observed, &resource.kind, name).await? {
-                        self.delete(instance, resource, name, uid).await?;
-                        tracing::info!(kind = resource.kind, object = name, "removed");
+                for target in targets {
+                    if !self.retain(observed, target).await? {
+                        self.delete(instance, target).await?;
+                        tracing::info!(kind = target.resource.kind, object = target.name, "removed");
                     }
                 }
             }

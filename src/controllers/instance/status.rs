@@ -97,7 +97,7 @@ pub fn removing(instance: &KarmadaInstance, outcome: Result<&Removal, &InstanceE
             message: format!("is deleted once nothing refers to it any more; delete {}", render_names(users)),
         },
         Ok(Removal::Delete(targets)) => {
-            let names: Vec<String> = targets.iter().map(|(r, name, _)| format!("{} {name}", r.kind)).collect();
+            let names: Vec<String> = targets.iter().map(ToString::to_string).collect();
             Verdict::NotReady { reason: "Deleting", message: format!("removing {}", render_names(&names)) }
         }
         Ok(Removal::Await(names)) => {

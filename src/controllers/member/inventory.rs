@@ -66,7 +66,7 @@ pub async fn remaining(
     plane: &Plane,
     profile: Profile,
     cluster: &Cluster,
-    access: Option<&Access>,
+    access: Option<&MemberClient>,
 ) -> Result<Remaining, Error> {
     let name = &cluster.name_any();
     let unreachable = |source| Error::Plane { instance: plane.key.to_string(), source };

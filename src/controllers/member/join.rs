@@ -133,7 +133,7 @@ impl Members {
         profile: Profile,
         plane: &Plane,
         live: Option<&LiveCluster>,
-        access: &Access,
+        access: &MemberClient,
     ) -> Result<Result<Verified, Progress>, Error> {
         let ready = live.is_some_and(|live| plane_finds_ready(&live.typed));
         let fresh = if ready { VERIFY_EVERY } else { VERIFY_UNREADY_EVERY }.mul_f64(0.9);
@@ -187,7 +187,7 @@ impl Members {
 
 /// A member that takes connections and never answers must not use up the whole round.
 pub(super) async fn within_deadline<T>(
-    access: &Access,
+    access: &MemberClient,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
     match tokio::time::timeout(MEMBER_DEADLINE, work).await {

@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::error::Error;
 use super::join::within_deadline;
-use super::observe::{self, Access, Holder, LiveCluster};
+use super::observe::{self, Holder, LiveCluster, MemberClient};
 use super::plan::Membership;
 use super::remaining::Remaining;
 use super::status::{Progress, StatusInputs};
@@ -180,7 +180,7 @@ impl Members {
     }
 
     /// What a member that is being let go still holds, once that takes longer than usual.
-    async fn remaining(&self, look: &Look, live: &LiveCluster, access: Option<&Access>) -> Remaining {
+    async fn remaining(&self, look: &Look, live: &LiveCluster, access: Option<&MemberClient>) -> Remaining {
         let (Some(plane), PlaneSide::Here { profile, .. }) = (&look.plane, &look.side) else {
             return Remaining::default();
         };
@@ -283,7 +283,11 @@ impl Members {
     }
 
     /// Whether the member can be entered, and is the one that was joined.
-    async fn member_side(&self, join: &MemberClusterJoin, live: Option<&LiveCluster>) -> (MemberSide, Option<Access>) {
+    async fn member_side(
+        &self,
+        join: &MemberClusterJoin,
+        live: Option<&LiveCluster>,
+    ) -> (MemberSide, Option<MemberClient>) {
         let joined = live
             .and_then(|live| live.typed.spec.id.clone())
             .or_else(|| join.status.as_ref().and_then(|status| status.cluster_id.clone()));

@@ -30,7 +30,7 @@ use kube::runtime::reflector::Store;
 use parking_lot::Mutex;
 
 use self::error::Error;
-use self::observe::{Access, Verified};
+use self::observe::{MemberClient, Verified};
 use self::status::{Progress, StatusInputs};
 use self::validate::LocalEndpoints;
 use super::Context;
@@ -90,7 +90,7 @@ struct Members {
 /// What is remembered of a member to spare requests.
 #[derive(Clone, Debug)]
 struct Known {
-    access: Access,
+    access: MemberClient,
     verified: Option<Verified>,
 }
 

@@ -110,7 +110,7 @@ pub async fn same_cluster(plane: &Plane, id: &str, name: &str) -> Result<Option<
 
 /// A way into a member, with administrator's rights.
 #[derive(Clone, Debug)]
-pub struct Access {
+pub struct MemberClient {
     /// Writes in the member.
     pub applier: Applier,
     /// Address by which it is reached from here.
@@ -144,7 +144,7 @@ impl AccessSource {
     }
 }
 
-impl Access {
+impl MemberClient {
     /// The client.
     #[must_use]
     pub fn client(&self) -> Client {
@@ -183,8 +183,8 @@ pub async fn access(
     factory: &ClientFactory,
     join: &MemberClusterJoin,
     local: LocalEndpoints,
-    known: Option<&Access>,
-) -> Result<Access, Error> {
+    known: Option<&MemberClient>,
+) -> Result<MemberClient, Error> {
     let namespace = join.namespace().unwrap_or_default();
     let reference = &join.spec.kubeconfig_secret_ref;
     // An error means that the process is ending.
@@ -231,7 +231,7 @@ pub async fn access(
             Applier::new(client, "airdock.dev/member")
         }
     };
-    Ok(Access {
+    Ok(MemberClient {
         applier,
         server,
         endpoint,
@@ -253,7 +253,7 @@ pub struct Identity {
 }
 
 /// Asks the member who it is.
-pub async fn identity(access: &Access) -> Result<Identity, Error> {
+pub async fn identity(access: &MemberClient) -> Result<Identity, Error> {
     let namespaces = Api::<PartialObjectMeta<Namespace>>::all(access.client());
     let client = access.client();
     let (system, version) = tokio::join!(namespaces.get_metadata("kube-system"), client.apiserver_version());

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::error::Error;
-use super::observe::Access;
+use super::observe::MemberClient;
 use super::plan::{
     self, IMPERSONATOR, IdentityObjects, MEMBER_LABEL, MEMBER_NAMESPACE_LABEL, Membership, Rights, Tokens,
     USER_ANNOTATION_PREFIX,
@@ -36,7 +36,7 @@ pub enum Issued {
 #[derive(Clone, Copy, Debug)]
 pub struct MemberWrite<'a> {
     /// The way into the member.
-    pub access: &'a Access,
+    pub access: &'a MemberClient,
     /// The membership.
     pub join: &'a MemberClusterJoin,
 }
@@ -55,7 +55,7 @@ impl MemberWrite<'_> {
     async fn issued(&self, of: &Membership<'_>) -> Result<Option<Tokens>, Error> {
         let IdentityObjects { account, role, binding, token, impersonator_token } =
             plan::identity(self.join, of, Rights::Full);
-        let Access { applier, .. } = self.access;
+        let MemberClient { applier, .. } = self.access;
         self.hold_namespace().await?;
         // A token Secret whose account is not there would be deleted at once, so the accounts come first.
         let (shared, account, role, binding) = tokio::join!(

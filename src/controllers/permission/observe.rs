@@ -1,5 +1,6 @@
 //! What one plane holds for a permission. IO, no writes.
 
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::{ApiResource, TypeMeta};
 use kube::{Client, ResourceExt};
@@ -94,7 +95,7 @@ async fn copies(cache: &PlaneCache, binding: &PermissionBinding) -> Result<Vec<C
         return Ok(Vec::new());
     }
     if plan::everywhere(binding) {
-        let name = format!("{}-clusterrolebinding", plan::object_name(binding));
+        let name = plan::resource_binding_name::<ClusterRoleBinding>(binding);
         let kind = cache.kind(&ApiResource::erase::<ClusterResourceBinding>(&())).await?;
         let clusters = kind.get_typed::<ClusterResourceBinding>(None, &name)?.and_then(|found| found.status);
         let clusters = clusters.map(|status| status.aggregated_status);
@@ -103,7 +104,7 @@ async fn copies(cache: &PlaneCache, binding: &PermissionBinding) -> Result<Vec<C
             .map(|clusters| Copies { namespace: None, clusters: clusters.to_vec() })
             .collect());
     }
-    let name = format!("{}-rolebinding", plan::object_name(binding));
+    let name = plan::resource_binding_name::<RoleBinding>(binding);
     let kind = cache.kind(&ApiResource::erase::<ResourceBinding>(&())).await?;
     let mut copies = Vec::new();
     for namespace in plan::namespaces(binding) {

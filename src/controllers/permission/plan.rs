@@ -21,6 +21,13 @@ use crate::application::affinity::selects;
 use crate::application::selectors::{UnmatchedSelector, unmatched_in};
 use crate::controllers::stamp::stamped;
 use crate::karmada::Cluster;
+use crate::karmada::names::binding_name;
+
+/// Name of the plane's ResourceBinding or ClusterResourceBinding of an object of this kind that was made for the binding.
+#[must_use]
+pub fn resource_binding_name<K: Resource<DynamicType = ()>>(binding: &PermissionBinding) -> String {
+    binding_name(&K::kind(&()), &object_name(binding))
+}
 
 /// An object that is wanted in a plane.
 #[derive(Clone, Debug, PartialEq)]

@@ -6,6 +6,7 @@ use kube::ResourceExt;
 use super::error::{Error, InstanceError};
 use crate::api::KarmadaInstance;
 use crate::api::permission::{InstanceSelection, PermissionBinding, PermissionBindingSpec};
+use crate::karmada::names::is_reserved_namespace;
 use crate::machinery::names::is_dns_label;
 use crate::runtime::instance_ref::resolve;
 use crate::runtime::planes::InstanceKey;
@@ -27,7 +28,7 @@ pub fn spec(spec: &PermissionBindingSpec) -> Result<Option<Timestamp>, Error> {
             }
         } else if !is_dns_label(namespace) {
             return invalid("is not the name of a namespace: use at most 63 lower-case letters, digits and '-'");
-        } else if namespace.starts_with("kube-") || namespace.starts_with("karmada-") {
+        } else if is_reserved_namespace(namespace) {
             return invalid("belongs to the plane itself, whose credentials it holds: remove it");
         }
     }
@@ -135,6 +136,7 @@ mod tests {
                 Value::Null,
                 Some("belongs to the plane itself"),
             ),
+            ("a tenant's, for all its name", json!({"namespaces": ["karmada-team"]}), Value::Null, None),
             ("no name", json!({"namespaces": ["A_b"]}), Value::Null, Some("not the name of a namespace")),
             ("no time", json!({"namespaces": ["a"]}), json!("tomorrow"), Some("spec.expiresAt: \"tomorrow\"")),
             ("no time zone", json!({"namespaces": ["a"]}), json!("2027-01-31T12:00:00"), Some("spec.expiresAt")),

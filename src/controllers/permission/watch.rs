@@ -42,17 +42,13 @@ fn concerned(store: &Store<Object>, event: &PlaneEvent<'_>) -> Vec<ObjectRef<Obj
         };
         return if event.changes(selected_by) { meaning(store, event.instance) } else { Vec::new() };
     }
-    let copied = if event.is_of::<ResourceBinding>() {
-        Some("-rolebinding")
-    } else if event.is_of::<ClusterResourceBinding>() {
-        Some("-clusterrolebinding")
-    } else {
-        None
-    };
-    match copied {
-        Some(suffix) => by_copy(store, event.object, suffix),
-        None => event.before.into_iter().chain([event.object]).flat_map(|object| by_labels(store, object)).collect(),
+    if event.is_of::<ResourceBinding>() {
+        return by_copy::<RoleBinding>(store, event.object);
     }
+    if event.is_of::<ClusterResourceBinding>() {
+        return by_copy::<ClusterRoleBinding>(store, event.object);
+    }
+    event.before.into_iter().chain([event.object]).flat_map(|object| by_labels(store, object)).collect()
 }
 
 /// From an object of a plane to the binding that it was made for.
@@ -66,10 +62,9 @@ fn by_labels(store: &Store<Object>, object: &DynamicObject) -> Vec<ObjectRef<Obj
 }
 
 /// From a plane's binding of a RoleBinding to members, by its name, to the permission behind it.
-fn by_copy(store: &Store<Object>, object: &DynamicObject, suffix: &str) -> Vec<ObjectRef<Object>> {
+fn by_copy<K: Resource<DynamicType = ()>>(store: &Store<Object>, object: &DynamicObject) -> Vec<ObjectRef<Object>> {
     let name = object.name_any();
-    let Some(name) = name.strip_suffix(suffix) else { return Vec::new() };
-    matching(store, |binding| plan::object_name(binding) == name)
+    matching(store, |binding| plan::resource_binding_name::<K>(binding) == name)
 }
 
 /// The bindings that may mean an instance, and those that have something there.

@@ -70,7 +70,7 @@ fn errors_that_need_somebody_are_stalled() {
     let state = state(&i, Step::Base, Api::Starting);
     for (error, reason, stalled, phase) in [
         (
-            InstanceError::Chart(ChartError::Invalid {
+            InstanceError::from(ChartError::Invalid {
                 field: "spec.x".into(),
                 value: "v".into(),
                 remedy: "do y".into(),
@@ -80,14 +80,14 @@ fn errors_that_need_somebody_are_stalled() {
             Phase::Failed,
         ),
         (
-            InstanceError::Bundle(BundleError::Checksum { from: "u".into(), wanted: "a".into(), found: "b".into() }),
+            InstanceError::from(BundleError::Checksum { from: "u".into(), wanted: "a".into(), found: "b".into() }),
             "BundleChecksumMismatch",
             true,
             Phase::Failed,
         ),
         (InstanceError::Taken { kind: "Service".into(), name: "east-etcd".into() }, "NameTaken", true, Phase::Failed),
         (
-            InstanceError::Bundle(BundleError::Fetch { from: "u".into(), problem: "refused".into() }),
+            InstanceError::from(BundleError::Fetch { from: "u".into(), problem: "refused".into() }),
             "BundleNotFetched",
             false,
             Phase::Installing,

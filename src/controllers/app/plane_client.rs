@@ -35,7 +35,7 @@ pub struct Kind {
 }
 
 /// A plane, with what was learnt of it.
-pub struct Access {
+pub struct PlaneClient {
     plane: Arc<Plane>,
     /// Writes there.
     pub applier: Applier,
@@ -189,19 +189,19 @@ impl Access {
     }
 }
 
-/// Access to every plane, made when it is first needed and kept while the plane's client stays the same.
+/// PlaneClient to every plane, made when it is first needed and kept while the plane's client stays the same.
 #[derive(Default)]
-pub struct Accesses(Mutex<HashMap<InstanceKey, Arc<Access>>>);
+pub struct PlaneClients(Mutex<HashMap<InstanceKey, Arc<PlaneClient>>>);
 
-impl Accesses {
-    /// Access to a plane.
-    pub fn of(&self, plane: Arc<Plane>) -> Arc<Access> {
+impl PlaneClients {
+    /// PlaneClient to a plane.
+    pub fn of(&self, plane: Arc<Plane>) -> Arc<PlaneClient> {
         let mut known = self.0.lock();
         if let Some(access) = known.get(&plane.key).filter(|access| Arc::ptr_eq(&access.plane, &plane)) {
             return access.clone();
         }
         let applier = Applier::new(plane.client.clone(), MANAGER);
-        let access = Arc::new(Access { plane: plane.clone(), applier, kinds: Mutex::default() });
+        let access = Arc::new(PlaneClient { plane: plane.clone(), applier, kinds: Mutex::default() });
         known.insert(plane.key.clone(), access.clone());
         access
     }
