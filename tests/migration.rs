@@ -340,7 +340,7 @@ async fn write_membership(host: &Client, plane: &Client, member: &Client, kubeco
     objects::namespace(member, CLUSTER_NAMESPACE).await;
     let instance = InstanceKey { namespace: "fleet".into(), name: "east".into() };
     // Without the mark, the identity is made as it was then.
-    let identity = plan::identity(&join, &Membership { instance: &instance, plane_mark: None }, Rights::Full);
+    let identity = plan::identity(&join, &Membership { instance: &instance, mark: None }, Rights::Full);
     for object in [
         typed("v1", "ServiceAccount", &identity.account),
         typed("rbac.authorization.k8s.io/v1", "ClusterRole", &identity.role),

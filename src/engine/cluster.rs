@@ -20,6 +20,7 @@ use super::summary::Capacity;
 use crate::karmada::cluster::{ApiEnablement, ClusterStatus, SyncMode};
 use crate::karmada::{Cluster, DRAINED_CONDITION};
 use crate::machinery::conditions;
+use crate::machinery::error::chain;
 
 /// How long changes of nodes and pods are gathered before they are reported.
 const GATHER: Duration = Duration::from_secs(2);

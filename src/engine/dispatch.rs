@@ -18,11 +18,11 @@ use super::key::{Key, ObjectKey};
 use super::member::Session;
 use super::model::Live;
 use super::queue::Outcome;
-use super::rest::{Target, is_kind_missing, is_namespace_missing, is_refused, is_unanswered, message};
+use super::rest::{Target, is_kind_missing, is_namespace_missing, is_refused, is_unanswered};
 use super::stamp::unstamp;
 use super::vacate::{self, Vacancy};
 use crate::karmada::MANAGED_LABEL;
-use crate::machinery::error::is_conflict;
+use crate::machinery::error::{chain, is_conflict};
 
 /// How long an object is left alone that must not be adopted: nothing tells when it goes.
 const CONFLICT_RECHECK: Duration = Duration::from_secs(60);

@@ -19,9 +19,10 @@ use super::cluster::{MemberStatus, Readiness, write_status};
 use super::discovery::{Served, discover};
 use super::key::{ClusterName, Key, KindKey};
 use super::member_kinds::{Nodes, Pods, follow_definitions, follow_kinds};
-use super::rest::{Rest, message};
+use super::rest::Rest;
 use super::watch::mirror;
 use super::{Engine, dispatch};
+use crate::machinery::error::chain;
 
 /// How often a member is asked whether it is well.
 const PROBE_EVERY: Duration = Duration::from_secs(3);
@@ -140,7 +141,7 @@ pub(super) async fn run_member(engine: Arc<Engine>, cluster: ClusterName, change
         let session = match &connection {
             Ok(connection) => match engine.factory.connect(connection) {
                 Ok(client) => Ok(Session::new(cluster.clone(), client)),
-                Err(error) => Err(Readiness::unusable("CredentialsInvalid", crate::machinery::error::chain(&error))),
+                Err(error) => Err(Readiness::unusable("CredentialsInvalid", chain(&error))),
             },
             Err(problem) => Err(problem.clone()),
         };

@@ -11,7 +11,7 @@ use super::rest::{Rest, Target, is_object_missing};
 use crate::karmada::POLICY_FINALIZERS;
 use crate::karmada::compatibility::{Kind, refusal};
 use crate::karmada::policy::{OverrideSpec, PropagationSpec};
-use crate::machinery::error::is_conflict;
+use crate::machinery::error::{chain, is_conflict};
 use crate::runtime::guarded::omitted;
 
 /// Reason of the event about a policy that cannot be acted on.
@@ -104,7 +104,7 @@ pub(super) async fn patch(rest: Rest, resource: ApiResource, object: Value, oper
             Err(error) if is_conflict(&error) => return,
             Err(kube::Error::Api(status)) if is_object_missing(&status) => return,
             Err(error) => {
-                let error = message(&error);
+                let error = chain(&error);
                 tracing::warn!(kind = resource.kind, namespace, name, error, "policy was not changed; trying again");
             }
         }

@@ -17,7 +17,7 @@ use super::rest::Target;
 use super::schedule::binding_resource;
 use crate::interpret::{self, Health, Share};
 use crate::karmada::binding::{AggregatedStatusItem, BindingStatus};
-use crate::machinery::error::is_conflict;
+use crate::machinery::error::{chain, is_conflict};
 
 /// How long changes of a template's objects are gathered before they are reported.
 pub const GATHER: Duration = Duration::from_millis(250);

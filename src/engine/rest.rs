@@ -9,7 +9,6 @@ use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// What people read of an error.
-pub use crate::machinery::error::chain as message;
 use crate::runtime::guarded::read_any;
 
 /// Field manager of everything that the engine writes.

@@ -25,7 +25,7 @@ use crate::karmada::policy::ResourceSelector;
 use crate::karmada::{
     CLUSTER_POLICY_PERMANENT_ID_LABEL, ClusterResourceBinding, POLICY_PERMANENT_ID_LABEL, ResourceBinding,
 };
-use crate::machinery::error::is_conflict;
+use crate::machinery::error::{chain, is_conflict};
 use crate::placement::{self, Claim, ClusterView, Previous};
 
 /// What is to be done about a binding.

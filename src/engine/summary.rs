@@ -8,7 +8,7 @@ use kube::Resource;
 use serde::Deserialize;
 
 use crate::karmada::cluster::{NodeSummary, ResourceSummary};
-use crate::machinery::contains::milli;
+use crate::machinery::quantity::milli;
 
 /// A node, as far as it counts.
 #[derive(Clone, Debug, Deserialize, Resource)]

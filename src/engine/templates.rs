@@ -17,8 +17,8 @@ use super::key::{Key, KindKey, ObjectKey};
 use super::kinds::{KindWatches, LINGER};
 use super::mirror::{Mirror, Source};
 use super::model::{Template, identity};
-use super::rest::message;
 use super::watch::mirror_json;
+use crate::machinery::error::chain;
 use crate::runtime::guarded::omitted;
 
 /// How soon a kind that is selected but not served is looked for again.
@@ -64,7 +64,7 @@ async fn start_watches<'a>(
                 unserved = new.iter().filter(|kind| served.lacks(kind)).map(|kind| (*kind).clone()).collect();
                 engine.set_plane_served(served.kinds);
             }
-            Err(error) => tracing::debug!(error = message(&error), "kinds of the plane are not known"),
+            Err(error) => tracing::debug!(error = chain(&error), "kinds of the plane are not known"),
         }
     }
     let mut missing = false;
@@ -111,7 +111,7 @@ async fn is_defined(engine: &Engine, kind: &KindKey) -> bool {
     match definitions.list(&ListParams::default()).await {
         Ok(list) => list.items.iter().any(|found| found.spec.group == group && found.spec.names.kind == kind.kind),
         Err(error) => {
-            tracing::debug!(%kind, error = message(&error), "definitions were not read");
+            tracing::debug!(%kind, error = chain(&error), "definitions were not read");
             true
         }
     }

@@ -19,7 +19,8 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use super::mirror::{Mirror, Mirrored};
-use super::rest::{Rest, message};
+use super::rest::Rest;
+use crate::machinery::error::chain;
 use crate::runtime::guarded::{PAGE, read_any};
 
 /// How long other lists of a cluster wait for one that does not come to its end.
@@ -119,7 +120,7 @@ pub async fn mirror_json<M: Mirror<Object = Value>>(
     let read = |document: Document| {
         document.read(&resource).inspect_err(|error| {
             let ObjectMeta { namespace, name, .. } = &document.meta;
-            tracing::warn!(error = message(error), kind = resource.kind, namespace, name, "object is no JSON object");
+            tracing::warn!(error = chain(error), kind = resource.kind, namespace, name, "object is no JSON object");
         })
     };
     let mut mirrored = Mirrored::new(mirror);
@@ -186,7 +187,7 @@ pub async fn follow<K, E>(
         }
         match event {
             Some(Ok(event)) => drop(on_event(event)),
-            Some(Err(error)) => tracing::debug!(error = message(&error), kind, "watch failed; trying again"),
+            Some(Err(error)) => tracing::debug!(error = chain(&error), kind, "watch failed; trying again"),
             None => return,
         }
     }

@@ -222,7 +222,7 @@ pub async fn release(access: &PlaneClient, claims: &Claims<'_>, live: &Live) -> 
 
 /// Deletes an object of the application's. When it was changed since it was seen, its owner is looked at again.
 pub async fn delete_object(
-    access: &Access,
+    access: &PlaneClient,
     claims: &Claims<'_>,
     resource: &ApiResource,
     object: &DynamicObject,

@@ -60,7 +60,7 @@ pub async fn run(context: Context) {
         planes: context.planes.clone(),
         instances: context.cache.instances.clone(),
         apps: controller.store(),
-        accesses: Accesses::default(),
+        accesses: PlaneClients::default(),
     };
     crate::runtime::controller::run(controller, reconciler, context.options(CONCURRENCY)).await;
 }

@@ -5,16 +5,16 @@ use k8s_openapi::api::core::v1::Namespace;
 use kube::ResourceExt;
 use serde_json::Value;
 
-use super::access::Access;
 use super::error::Error;
 use super::observe::resource;
 use super::ownership::Claims;
+use super::plane_client::PlaneClient;
 use crate::api::CREATED_FOR_ANNOTATION;
 use crate::api::instance::Profile;
 use crate::runtime::contents::{Contents, contents};
 
 /// Makes the namespace. One that somebody else has made meanwhile is used as it is.
-pub async fn create(access: &Access, namespace: &Value) -> Result<(), Error> {
+pub async fn create(access: &PlaneClient, namespace: &Value) -> Result<(), Error> {
     let resource = resource::<Namespace>();
     let name = namespace.pointer("/metadata/name").and_then(Value::as_str).unwrap_or_default();
     match access.applier.apply_seen(&resource, None, name, namespace.clone(), None).await {
@@ -34,7 +34,7 @@ pub async fn create(access: &Access, namespace: &Value) -> Result<(), Error> {
 /// why it stays, where something of somebody else keeps it.
 ///
 /// Under profile Full it stays: upstream's components would delete members' namespaces with all that is in them.
-pub async fn release(access: &Access, claims: &Claims<'_>, name: &str) -> Result<Option<String>, Error> {
+pub async fn release(access: &PlaneClient, claims: &Claims<'_>, name: &str) -> Result<Option<String>, Error> {
     let is_compact = claims.instance.is_some_and(|instance| instance.spec.profile == Profile::Compact);
     if !is_compact || claims.is_namespace_shared() {
         return Ok(None);

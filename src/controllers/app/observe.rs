@@ -19,6 +19,7 @@ use crate::karmada::{Cluster, OverridePolicy, PropagationPolicy, ResourceBinding
 
 use super::error::Error;
 use super::ownership::{Claims, Ownership};
+use super::plane_client::{PlaneClient, each};
 
 /// An object of an app, or the place where it will be.
 #[derive(Clone, Debug)]

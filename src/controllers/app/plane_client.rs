@@ -43,7 +43,7 @@ pub struct PlaneClient {
     kinds: Mutex<HashMap<(String, String), Kind>>,
 }
 
-impl Access {
+impl PlaneClient {
     /// The plane's client.
     #[must_use]
     pub fn client(&self) -> Client {

@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use super::error::Error;
 use super::observe::{self, Observed};
 use super::ownership::Claims;
+use super::plane_client::{self, PlaneClient};
 use super::{AppReconciler, FINALIZER, ReconcileState, apply, namespace};
 use crate::api::MultiCloudApp as App;
 use crate::api::instance::Phase;

@@ -20,7 +20,7 @@ use serde_json::Value;
 
 use super::apply::{Works, foreign_finalizers};
 use super::error::Error;
-use super::observe::Access;
+use super::observe::MemberClient;
 use super::plan::{self, PlaneMark, WORK_NAMESPACE_ANNOTATION};
 use super::remaining::Remaining;
 use super::write::MemberWrite;
@@ -229,7 +229,7 @@ pub fn next_deletions(objects: &[OwnedObject]) -> Vec<OwnedObject> {
 
 /// Takes out of a member what a plane that is gone made there. Returns what remains; nothing at all when the objects
 /// of that plane cannot be told from others.
-pub async fn remove_applications(access: &Access, join: &MemberClusterJoin) -> Result<Option<Remaining>, Error> {
+pub async fn remove_applications(access: &MemberClient, join: &MemberClusterJoin) -> Result<Option<Remaining>, Error> {
     let Some(mark) = mark_in_member(access, join).await? else { return Ok(None) };
     // A component that has not ended yet would make them again.
     MemberWrite { access, join }.withhold_everything().await?;
@@ -247,7 +247,7 @@ pub async fn remove_applications(access: &Access, join: &MemberClusterJoin) -> R
 }
 
 /// By what the objects of a membership's plane are told in the member; nothing when that is not certain.
-async fn mark_in_member(access: &Access, join: &MemberClusterJoin) -> Result<Option<PlaneMark>, Error> {
+async fn mark_in_member(access: &MemberClient, join: &MemberClusterJoin) -> Result<Option<PlaneMark>, Error> {
     let accounts = Api::<ServiceAccount>::namespaced(access.client(), CLUSTER_NAMESPACE);
     let name = plan::identity_name(join);
     let account = accounts.get_metadata_opt(&name).await.map_err(|e| access.failure(e))?;
@@ -271,7 +271,12 @@ fn is_name_shared(mark: &PlaneMark, cluster: &str, others: &[(String, &BTreeMap<
 }
 
 /// Deletes objects. One that is refused keeps none of the others.
-async fn delete(access: &Access, mark: &PlaneMark, objects: Vec<OwnedObject>, is_final: bool) -> Result<(), Error> {
+async fn delete(
+    access: &MemberClient,
+    mark: &PlaneMark,
+    objects: Vec<OwnedObject>,
+    is_final: bool,
+) -> Result<(), Error> {
     let deletions = objects.into_iter().map(|object| async move {
         if is_namespace(&object.resource) {
             return delete_namespace(access, mark, &object, is_final).await;
@@ -287,7 +292,7 @@ async fn delete(access: &Access, mark: &PlaneMark, objects: Vec<OwnedObject>, is
 /// Deletes a namespace as it was seen, unless others have put something into it: that is not the plane's to remove. It is
 /// looked at again until what is in it is taken to stay.
 async fn delete_namespace(
-    access: &Access,
+    access: &MemberClient,
     mark: &PlaneMark,
     namespace: &OwnedObject,
     is_final: bool,
@@ -312,14 +317,14 @@ fn has_had_its_time(join: &MemberClusterJoin, now: Timestamp) -> bool {
 }
 
 /// Whether nothing of anybody else is in a namespace.
-async fn is_vacant(access: &Access, mark: &PlaneMark, namespace: &str) -> Result<bool, Error> {
+async fn is_vacant(access: &MemberClient, mark: &PlaneMark, namespace: &str) -> Result<bool, Error> {
     let is_own = |object: &ObjectMeta| object.annotations.as_ref().is_some_and(|all| mark.is_on(all));
     let found = contents(&access.client(), namespace, is_own).await.map_err(|e| access.failure(e))?;
     Ok(matches!(found, Contents::Empty | Contents::Own(_)))
 }
 
 /// Takes the plane's marks off a namespace, which stays with what others have put into it.
-async fn let_go(access: &Access, namespace: &OwnedObject) -> Result<(), Error> {
+async fn let_go(access: &MemberClient, namespace: &OwnedObject) -> Result<(), Error> {
     let mut patch = unstamp(&namespace.uid);
     for annotation in [WORK_NAMESPACE_ANNOTATION, "work.karmada.io/name"] {
         patch["metadata"]["annotations"][annotation] = Value::Null;

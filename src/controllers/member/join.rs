@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::apply;
 use super::error::Error;
-use super::observe::{self, Access, Holder, LiveCluster, Verified};
+use super::observe::{self, Holder, LiveCluster, MemberClient, Verified};
 use super::plan::{Membership, PlaneMark};
 use super::status::{Progress, StatusInputs};
 use super::validate::{self, instance_key};
@@ -114,7 +114,7 @@ impl Members {
         }
     }
 
-    pub(super) async fn access(&self, join: &MemberClusterJoin) -> Result<Access, Error> {
+    pub(super) async fn access(&self, join: &MemberClusterJoin) -> Result<MemberClient, Error> {
         let known = self.known(join);
         let (context, made) = (&self.context, known.as_ref().map(|known| &known.access));
         let access = observe::access(&context.cache, &context.factory, join, self.local, made).await?;

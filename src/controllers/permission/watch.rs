@@ -1,10 +1,11 @@
 //! What brings a permission back: changes of its own and of the instances that it may mean, of what was made for it in
 //! planes, of the copies that carry it to members, and of the planes' clusters.
 
-use kube::ResourceExt;
+use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use kube::api::DynamicObject;
 use kube::runtime::Controller;
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Resource, ResourceExt};
 
 use super::{plan, status};
 use crate::api::permission::PermissionBinding;
