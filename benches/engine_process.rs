@@ -17,7 +17,7 @@ const IDLE: Duration = Duration::from_millis(120);
 /// The environment that an instance gives its engine.
 fn environment() -> Vec<(&'static str, String)> {
     let deployment = include_str!("../manifests/instance/engine/deployment.yaml");
-    let variable = |line: &str| {
+    let variable = |line: &'static str| {
         let (name, value) = line.trim().strip_prefix("- { name: ")?.split_once(", value: \"")?;
         Some((name, value.strip_suffix("\" }")?.to_owned()))
     };
