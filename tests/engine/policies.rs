@@ -46,8 +46,8 @@ async fn store(case: &Case<'_>, definition: &str, object: &Value) {
 fn a_member_behind_a_stored_proxy_is_not_called_without_it() {
     with_env("behind-proxy", async |case| {
         let server = case.server("gamma");
-        let (url, authority) = (server.url(), server.authority.clone());
-        objects::join(&case.plane, "gamma-2", &url, &authority, "us").await;
+        let (url, ca) = (server.url(), server.ca.clone());
+        objects::join(&case.plane, "gamma-2", &url, &ca, "us").await;
         let reference = json!({"namespace": "karmada-cluster", "name": "gamma-2"});
         let spec = json!({"syncMode": "Push", "apiEndpoint": url, "secretRef": reference, "proxyURL": "http://proxy"});
         let cluster = json!({"apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster", "metadata": {"name": "gamma-2"}, "spec": spec});
