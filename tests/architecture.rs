@@ -63,7 +63,9 @@ fn sources(path: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let paths = entries.map(|entry| entry.expect("entry").path());
     let mut files: Vec<PathBuf> = paths
-        .filter(|path| path.file_name().is_some_and(|name| name != "tests" && name != "tests.rs"))
+        .filter(|path| {
+            path.file_name().is_some_and(|name| !["tests", "tests.rs", "fixtures.rs"].iter().any(|test| name == *test))
+        })
         .filter(|path| path.is_dir() || path.extension().is_some_and(|extension| extension == "rs"))
         .flat_map(|path| sources(&path))
         .collect();
