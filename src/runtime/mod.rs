@@ -5,6 +5,7 @@ pub mod backoff;
 pub mod client;
 pub mod contents;
 pub mod controller;
+pub mod finalizer;
 pub mod guarded;
 pub mod host_cache;
 pub mod hosts;
