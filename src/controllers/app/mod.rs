@@ -141,7 +141,7 @@ impl AppReconciler {
         }
         let access = self.access(&key).map_err(|error| no_plane(&instance, &error))?;
         let others = self.apps.state();
-        let claims = Claims { app, others: &others, instance: Some(&instance) };
+        let claims = Claims::new(app, &others, Some(&instance));
         self.bring(&access, &claims, &application, status, true).await
     }
 

@@ -55,7 +55,7 @@ impl AppReconciler {
         // Only the namespace is needed of the spec, which may be out of order by now.
         let application = Application::without_templates(app);
         let others = self.apps.state();
-        let claims = Claims { app, others: &others, instance: instance.as_ref() };
+        let claims = Claims::new(app, &others, instance.as_ref());
         let remains = match observe::remains(&access, &claims, application).await {
             Err(Error::Read { .. }) if is_given_up || never_up => return self.let_go(app, &key).await,
             result => result?,
