@@ -396,6 +396,35 @@ async fn of_two_applications_that_want_an_object_one_has_it_and_the_other_inheri
     operator.kill();
 }
 
+/// Whoever may write in the plane writes the uid of another application on an object.
+#[tokio::test]
+async fn a_forged_mark_takes_nothing_from_its_owner() {
+    let (env, client) = env().await;
+    instance(&env, "forged", "fleet", json!({})).await;
+    let operator = operator(&env.host, &Arc::new(FaultInjector::never()));
+    let apps = Api::<MultiCloudApp>::namespaced(client.clone(), "forged");
+    let configs = Api::<ConfigMap>::namespaced(client.clone(), "forged");
+    for name in ["one", "two"] {
+        put(&apps, application("forged", name, json!([config(name)]), json!({}))).await;
+        until_ready(&apps, name, "Unknown", "waiting for the plane to place").await;
+    }
+    let two = apps.get("two").await.unwrap().uid();
+    let forged = json!({"metadata": {"annotations": {"airdock.dev/owner-uid": two}}});
+    configs.patch("one", &PatchParams::default(), &Patch::Merge(&forged)).await.unwrap();
+    let one = apps.get("one").await.unwrap().uid();
+    eventually("the owner takes it back", SOON, async || {
+        let found = configs.get("one").await.unwrap();
+        if owner(&found) == one { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
+    until_ready(&apps, "one", "Unknown", "waiting for the plane to place").await;
+    apps.delete("one", &DeleteParams::default()).await.unwrap();
+    until_gone(&apps, "one").await;
+    until_gone(&configs, "one").await;
+    assert!(configs.get_opt("two").await.unwrap().is_some());
+    operator.kill();
+}
+
 /// What an application inherits goes when it does not want it any more by then.
 #[tokio::test]
 async fn an_heir_removes_what_it_does_not_want_any_more() {
