@@ -396,6 +396,35 @@ async fn of_two_applications_that_want_an_object_one_has_it_and_the_other_inheri
     operator.kill();
 }
 
+/// Whoever may write in the plane writes the uid of another application on an object.
+#[tokio::test]
+async fn a_forged_mark_takes_nothing_from_its_owner() {
+    let (env, client) = env().await;
+    instance(&env, "forged", "fleet", json!({})).await;
+    let operator = operator(&env.host, &Arc::new(FaultInjector::never()));
+    let apps = Api::<MultiCloudApp>::namespaced(client.clone(), "forged");
+    let configs = Api::<ConfigMap>::namespaced(client.clone(), "forged");
+    for name in ["one", "two"] {
+        put(&apps, application("forged", name, json!([config(name)]), json!({}))).await;
+        until_ready(&apps, name, "Unknown", "waiting for the plane to place").await;
+    }
+    let two = apps.get("two").await.unwrap().uid();
+    let forged = json!({"metadata": {"annotations": {"airdock.dev/owner-uid": two}}});
+    configs.patch("one", &PatchParams::default(), &Patch::Merge(&forged)).await.unwrap();
+    let one = apps.get("one").await.unwrap().uid();
+    eventually("the owner takes it back", SOON, async || {
+        let found = configs.get("one").await.unwrap();
+        if owner(&found) == one { Ok(()) } else { Err(format!("{found:?}")) }
+    })
+    .await;
+    until_ready(&apps, "one", "Unknown", "waiting for the plane to place").await;
+    apps.delete("one", &DeleteParams::default()).await.unwrap();
+    until_gone(&apps, "one").await;
+    until_gone(&configs, "one").await;
+    assert!(configs.get_opt("two").await.unwrap().is_some());
+    operator.kill();
+}
+
 /// What an application inherits goes when it does not want it any more by then.
 #[tokio::test]
 async fn an_heir_removes_what_it_does_not_want_any_more() {
@@ -453,15 +482,9 @@ async fn what_selects_nothing_is_named_beside_what_runs() {
 async fn an_application_that_cannot_be_read_stops_nobody() {
     let (env, client) = env().await;
     instance(&env, "deep", "fleet", json!({})).await;
-    // Deeper than anything here can read; sent as text.
-    let nested = format!("{}1{}", r#"{"a":"#.repeat(200), "}".repeat(200));
-    let manifest = format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"x"}},"data":{nested}}}"#);
+    let manifest = deep_manifest();
     let send = async |method: http::Method, path: &str, body: String| {
-        let request = http::Request::builder()
-            .method(method)
-            .uri(format!("/apis/airdock.dev/v1alpha1/namespaces/deep/multicloudapps{path}"));
-        let request = request.header("content-type", "application/json").body(body.into_bytes()).unwrap();
-        client.request_text(request).await.unwrap()
+        send(&client, method, "deep", path, "application/json", body).await
     };
     let spec =
         format!(r#"{{"instanceRef":{{"name":"fleet"}},"components":[{{"name":"all","manifests":[{manifest}]}}]}}"#);
@@ -559,9 +582,70 @@ async fn a_namespace_goes_with_the_last_application_that_it_was_made_for() {
 }
 
 async fn send_merge(client: &Client, name: &str, patch: &Value) {
-    let path = format!("/apis/airdock.dev/v1alpha1/namespaces/deep/multicloudapps/{name}");
-    let request = http::Request::patch(path).header("content-type", "application/merge-patch+json");
-    client.request_text(request.body(patch.to_string().into_bytes()).unwrap()).await.unwrap();
+    let path = format!("/{name}");
+    send(client, http::Method::PATCH, "deep", &path, "application/merge-patch+json", patch.to_string()).await;
+}
+
+/// A manifest that is deeper than anything here can read.
+fn deep_manifest() -> String {
+    let nested = format!("{}1{}", r#"{"a":"#.repeat(200), "}".repeat(200));
+    format!(r#"{{"apiVersion":"v1","kind":"ConfigMap","metadata":{{"name":"x"}},"data":{nested}}}"#)
+}
+
+/// Sends something about applications as text.
+async fn send(client: &Client, method: http::Method, team: &str, path: &str, type_: &str, body: String) -> String {
+    let uri = format!("/apis/airdock.dev/v1alpha1/namespaces/{team}/multicloudapps{path}");
+    let request = http::Request::builder().method(method).uri(uri).header("content-type", type_);
+    client.request_text(request.body(body.into_bytes()).unwrap()).await.unwrap()
+}
+
+/// What an application has is removed with it, though it became unreadable before.
+#[tokio::test]
+async fn an_application_that_became_unreadable_is_removed_with_all_that_it_has() {
+    let (env, client) = env().await;
+    instance(&env, "sunk", "fleet", json!({})).await;
+    let operator = operator(&env.host, &Arc::new(FaultInjector::never()));
+    let apps = Api::<MultiCloudApp>::namespaced(client.clone(), "sunk");
+    let configs = Api::<ConfigMap>::namespaced(client.clone(), "sunk");
+    for (name, is_replaced) in [("patched", false), ("replaced", true)] {
+        put(&apps, application("sunk", name, json!([config(name)]), json!({}))).await;
+        let app = until_ready(&apps, name, "Unknown", "waiting for the plane to place").await;
+        let components = format!(r#"[{{"name":"all","manifests":[{}]}}]"#, deep_manifest());
+        let path = format!("/{name}");
+        if is_replaced {
+            let metadata = json!({"name": name, "resourceVersion": app.resource_version()});
+            let body = format!(
+                r#"{{"apiVersion":"airdock.dev/v1alpha1","kind":"MultiCloudApp","metadata":{metadata},
+                "spec":{{"instanceRef":{{"name":"fleet"}},"components":{components}}}}}"#
+            );
+            send(&client, http::Method::PUT, "sunk", &path, "application/json", body).await;
+        } else {
+            let body = format!(r#"{{"spec":{{"components":{components}}}}}"#);
+            send(&client, http::Method::PATCH, "sunk", &path, "application/merge-patch+json", body).await;
+        }
+        let get = async || send(&client, http::Method::GET, "sunk", &path, "application/json", String::new()).await;
+        eventually("its finalizer is there", SOON, async || {
+            let known = airdock::runtime::guarded::Guarded::<MultiCloudApp>::of_json(&get().await).0.unwrap_err();
+            let is_told = known.status["conditions"][0]["reason"] == "InvalidObject";
+            let is_held = known.metadata.finalizers.iter().flatten().any(|held| held == app::FINALIZER);
+            if is_told && is_held { Ok(()) } else { Err(format!("{:?} {}", known.metadata, known.status)) }
+        })
+        .await;
+        assert!(configs.get_opt(name).await.unwrap().is_some(), "what runs goes on running");
+        send(&client, http::Method::DELETE, "sunk", &path, "application/json", String::new()).await;
+        until_gone(&configs, name).await;
+        let all = Api::<kube::core::PartialObjectMeta<MultiCloudApp>>::namespaced(client.clone(), "sunk");
+        eventually("it is gone", SOON, async || {
+            let left = all.list_metadata(&ListParams::default().fields(&format!("metadata.name={name}"))).await;
+            match left {
+                Ok(left) if left.items.is_empty() => Ok(()),
+                left => Err(format!("{left:?}")),
+            }
+        })
+        .await;
+        assert!(policy(&client, "sunk").await.is_none());
+    }
+    operator.kill();
 }
 
 #[tokio::test]

@@ -120,7 +120,7 @@ fn admission() -> Vec<Manifest> {
         .into_iter()
         .filter(|m| matches!(m, Manifest::ValidatingAdmissionPolicy(_) | Manifest::ValidatingAdmissionPolicyBinding(_)))
         .collect();
-    assert_eq!(found.len(), 4);
+    assert_eq!(found.len(), 6);
     found
 }
 
@@ -375,4 +375,16 @@ async fn protected_objects_are_not_deleted() {
     let all = objects::api(&plane.client, "v1", "ConfigMap", "shop");
     all.delete_collection(&DeleteParams::default(), &Default::default()).await.unwrap_err();
     assert!(objects::get(&plane.client, "v1", "ConfigMap", "shop", "c").await.is_some());
+    // An eviction deletes as well, and does not know what the pod's labels say.
+    let mut pod = plane.protected("pod", "Always");
+    pod["kind"] = json!("Pod");
+    pod["spec"] = json!({"containers": [{"name": "c", "image": "c"}], "automountServiceAccountToken": false});
+    plane.create(&pod).await.unwrap();
+    let eviction =
+        json!({"apiVersion": "policy/v1", "kind": "Eviction", "metadata": {"name": "pod", "namespace": "shop"}});
+    let request = http::Request::post("/api/v1/namespaces/shop/pods/pod/eviction");
+    let request = request.header("content-type", "application/json").body(eviction.to_string().into_bytes()).unwrap();
+    let message = plane.client.request_text(request).await.unwrap_err().to_string();
+    assert!(message.contains("this plane runs no pods"), "{message}");
+    assert!(objects::get(&plane.client, "v1", "Pod", "shop", "pod").await.is_some());
 }

@@ -75,6 +75,8 @@ fn compact_has_these_objects() {
             "ValidatingAdmissionPolicyBinding selector-namespaces.airdock.dev",
             "ValidatingAdmissionPolicy deletion-protection.airdock.dev",
             "ValidatingAdmissionPolicyBinding deletion-protection.airdock.dev",
+            "ValidatingAdmissionPolicy evictions.airdock.dev",
+            "ValidatingAdmissionPolicyBinding evictions.airdock.dev",
             "ClusterRole airdock:engine",
             "ClusterRoleBinding airdock:engine",
         ]

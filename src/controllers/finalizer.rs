@@ -1,13 +1,9 @@
 //! Holding on to an object until what was made for it is gone.
 
 use k8s_openapi::jiff::Timestamp;
-use kube::api::{Api, Patch, PatchParams};
-use kube::{Client, Resource, ResourceExt};
-use serde::de::DeserializeOwned;
-use serde_json::json;
 
 use crate::api::KarmadaInstance;
-use crate::machinery::error::{is_conflict, is_not_found};
+pub use crate::runtime::finalizer::{Held, add, is_lost, known, remove};
 
 /// How long the plane of an instance that is being deleted is tried. The instance waits for those who have something in
 /// it, so that they can take it out; a plane that is broken for good must not hold all of them for ever.
@@ -20,78 +16,69 @@ pub fn is_given_up(instance: &KarmadaInstance, now: Timestamp) -> bool {
     deleted.is_some_and(|since| now.as_second() - since.0.as_second() >= PATIENCE_SECONDS)
 }
 
-/// Sets a finalizer, unless it is there. Must come before anything is made elsewhere.
-pub async fn add<K>(client: &Client, object: &K, finalizer: &str) -> Result<(), kube::Error>
-where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + DeserializeOwned
-        + std::fmt::Debug,
-{
-    if object.finalizers().iter().any(|held| held == finalizer) {
-        return Ok(());
-    }
-    let mut wanted = object.finalizers().to_vec();
-    wanted.push(finalizer.to_owned());
-    patch(client, object, &wanted).await
-}
-
-/// Removes a finalizer. An object that is gone is no error.
-pub async fn remove<K>(client: &Client, object: &K, finalizer: &str) -> Result<(), kube::Error>
-where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + DeserializeOwned
-        + std::fmt::Debug,
-{
-    match remove_from(client, object, finalizer).await {
-        // A status was written meanwhile, more often than not by this very round.
-        Err(error) if is_conflict(&error) => {
-            let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
-            match api.get_opt(&object.name_any()).await? {
-                Some(latest) if latest.uid() == object.uid() => remove_from(client, &latest, finalizer).await,
-                _ => Ok(()),
-            }
-        }
-        result => result,
-    }
-}
-
-async fn remove_from<K>(client: &Client, object: &K, finalizer: &str) -> Result<(), kube::Error>
-where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + DeserializeOwned
-        + std::fmt::Debug,
-{
-    if !object.finalizers().iter().any(|held| held == finalizer) {
-        return Ok(());
-    }
-    let wanted: Vec<String> = object.finalizers().iter().filter(|held| *held != finalizer).cloned().collect();
-    match patch(client, object, &wanted).await {
-        Err(error) if is_not_found(&error) => Ok(()),
-        result => result,
-    }
-}
-
-async fn patch<K>(client: &Client, object: &K, finalizers: &[String]) -> Result<(), kube::Error>
-where
-    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + DeserializeOwned
-        + std::fmt::Debug,
-{
-    let api: Api<K> = Api::namespaced(client.clone(), &object.namespace().unwrap_or_default());
-    // The version keeps finalizers that others set meanwhile.
-    let body = json!({"metadata": {
-        "uid": object.uid(), "resourceVersion": object.resource_version(), "finalizers": finalizers,
-    }});
-    api.patch(&object.name_any(), &PatchParams::default(), &Patch::Merge(&body)).await.map(|_| ())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::api::{MemberClusterJoin, MultiCloudApp, PermissionBinding};
+    use crate::runtime::guarded::Guarded;
+    use serde_json::{Value, json};
+
+    /// An object that is too deep to be read, by a field of its spec that nobody knows.
+    fn deep<K: Held>(finalizers: Value, spec: &Value, status: &Value) -> Guarded<K> {
+        let nested = format!("{}1{}", r#"{"a":"#.repeat(300), "}".repeat(300));
+        let metadata = json!({"name": "x", "namespace": "team", "uid": "u", "finalizers": finalizers});
+        let spec = spec.to_string().replacen('{', &format!(r#"{{"deep":{nested},"#), 1);
+        Guarded::of_json(&format!(r#"{{"metadata":{metadata},"spec":{spec},"status":{status}}}"#))
+    }
+
+    /// What is made of it, with one status that tells of something made elsewhere and one that does not.
+    fn check<K: Held>(spec: &Value, made: &Value, nothing: &Value) {
+        let kind = K::kind(&());
+        let of = |finalizers: Value, status: &Value| deep::<K>(finalizers, spec, status);
+        let unreadable = of(json!([K::FINALIZER]), made);
+        assert!(unreadable.0.is_err(), "{kind}");
+        let stand_in = known(&unreadable).expect("it is known");
+        assert_eq!(stand_in.meta().uid.as_deref(), Some("u"), "{kind}");
+        assert!(stand_in.has_made() && !is_lost(&unreadable), "{kind}");
+        assert!(is_lost(&of(json!(["others/finalizer"]), made)), "{kind}: it was replaced");
+        assert!(!is_lost(&of(json!([]), nothing)), "{kind}: nothing was made for it");
+        assert!(
+            known(&deep::<K>(json!([]), spec, &json!({"conditions": 7}))).is_none(),
+            "{kind}: what is there is unknown"
+        );
+    }
+
+    #[test]
+    fn what_was_made_for_an_object_can_be_removed_though_it_cannot_be_read() {
+        let reference = json!({"name": "east", "namespace": "fleet"});
+        let entry = |uid: &str| json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "c", "uid": uid});
+        check::<MultiCloudApp>(
+            &json!({"instanceRef": reference, "namespace": "shop"}),
+            &json!({"inventory": [entry("1")]}),
+            &json!({"inventory": [entry("")]}),
+        );
+        check::<MemberClusterJoin>(
+            &json!({"instanceRef": reference, "clusterName": "eu", "kubeconfigSecretRef": {"name": "eu"}}),
+            &json!({"clusterID": "id"}),
+            &json!({}),
+        );
+        check::<PermissionBinding>(
+            &json!({"scope": {"namespaces": ["shop"]}}),
+            &json!({"inventory": [{"namespace": "fleet", "name": "east", "objects": []}]}),
+            &json!(null),
+        );
+        check::<KarmadaInstance>(&json!({"profile": "Full"}), &json!({"endpoint": "https://east"}), &json!({}));
+
+        let app =
+            deep::<MultiCloudApp>(json!([]), &json!({"instanceRef": reference, "namespace": "shop"}), &json!(null));
+        let app = known(&app).unwrap();
+        assert_eq!((app.spec.instance_ref.name.as_str(), app.spec.namespace.as_deref()), ("east", Some("shop")));
+        // How it is to be removed is not guessed.
+        let retained = deep::<KarmadaInstance>(json!([]), &json!({"deletionPolicy": "Retain"}), &json!(null));
+        assert_eq!(known(&retained).unwrap().spec.deletion_policy, crate::api::instance::DeletionPolicy::Retain);
+        let unknown = deep::<KarmadaInstance>(json!([]), &json!({"deletionPolicy": "Newer"}), &json!(null));
+        assert!(known(&unknown).is_none());
+    }
 
     #[test]
     fn a_plane_that_is_only_away_is_not_gone() {

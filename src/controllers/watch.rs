@@ -8,6 +8,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 
 use super::changes::Changes;
 use crate::api::KarmadaInstance;
+use crate::runtime::finalizer::Held;
 use crate::runtime::guarded::Guarded;
 use crate::runtime::host_cache::HostKind;
 use crate::runtime::instance_ref::InstanceRefError;
@@ -24,7 +25,7 @@ where
 }
 
 /// The instance of a key. None: there is none. One that does not parse is there all the same, with all that was
-/// written into its plane.
+/// written into its plane; while it is being deleted, what is left of it serves those that have to go before it.
 pub fn instance(
     instances: &HostKind<KarmadaInstance>,
     key: &InstanceKey,
@@ -32,7 +33,11 @@ pub fn instance(
     let Some(found) = instances.get(&key.namespace, &key.name) else { return Ok(None) };
     match &found.0 {
         Ok(instance) => Ok(Some(instance.clone())),
-        Err(_) => Err(InstanceRefError::Unreadable(key.clone())),
+        Err(invalid) => {
+            let is_ending = invalid.metadata.deletion_timestamp.is_some();
+            let known = KarmadaInstance::stand_in(invalid).filter(|_| is_ending);
+            known.map(Some).ok_or_else(|| InstanceRefError::Unreadable(key.clone()))
+        }
     }
 }
 

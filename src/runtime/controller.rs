@@ -7,16 +7,15 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::{FutureExt, StreamExt};
-use k8s_openapi::NamespaceResourceScope;
 use kube::runtime::Controller;
 use kube::runtime::controller::{self, Action};
 use kube::{Client, Resource, ResourceExt};
 use rand::RngExt as _;
-use serde::de::DeserializeOwned;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::backoff::Backoff;
+use super::finalizer::{self, Held};
 use super::guarded::InvalidObject;
 use super::leadership::Leadership;
 use super::metrics::{ControllerLabel, Metrics};
@@ -53,17 +52,12 @@ impl<E: Classified> From<E> for Failure {
 /// Brings one kind of object to what its spec asks for.
 pub trait Reconcile: Send + Sync + 'static {
     /// The kind.
-    type Object: Resource<DynamicType = (), Scope = NamespaceResourceScope>
-        + Clone
-        + DeserializeOwned
-        + std::fmt::Debug
-        + Send
-        + Sync
-        + 'static;
+    type Object: Held + Send + Sync + 'static;
     /// Name of the controller: metric label, field manager, log field.
     const NAME: &'static str;
 
-    /// One round. The status has been written when it returns, also with an error.
+    /// One round. The status has been written when it returns, also with an error. An object that cannot be read comes here
+    /// when it is being deleted, as its [stand-in](Held::stand_in).
     fn reconcile(&self, object: Arc<Self::Object>) -> impl Future<Output = Result<Next, Failure>> + Send;
 }
 
@@ -181,9 +175,16 @@ async fn reconcile_guarded<R: Reconcile>(
         () = context.options.leadership.acquired() => {}
         () = context.options.shutdown.cancelled() => return Ok(Action::await_change()),
     }
+    if finalizer::is_lost(&guarded) {
+        return put_finalizer_back(&guarded, &context).await;
+    }
+    let is_ending = guarded.meta().deletion_timestamp.is_some();
     let object = match &guarded.0 {
         Ok(object) => Arc::new(object.clone()),
-        Err(invalid) => return report_invalid(&guarded, invalid, &context).await,
+        Err(invalid) => match R::Object::stand_in(invalid).filter(|_| is_ending) {
+            Some(object) => Arc::new(object),
+            None => return report_invalid(&guarded, invalid, &context).await,
+        },
     };
     let key = key_of(object.as_ref());
     let span = tracing::info_span!(
@@ -228,7 +229,22 @@ async fn reconcile_guarded<R: Reconcile>(
     }
 }
 
-/// An object that cannot be read is left alone until it changes, and told so.
+/// The change brings the object back.
+async fn put_finalizer_back<R: Reconcile>(
+    guarded: &Guarded<R::Object>,
+    context: &Context<R>,
+) -> Result<Action, RunError> {
+    let (name, namespace) = (guarded.name_any(), guarded.namespace());
+    tracing::warn!(controller = R::NAME, name, namespace, "finalizer was removed by somebody and is set again");
+    finalizer::put_back(&context.options.host, guarded).await.map_err(|error| RunError {
+        class: Class::Retry,
+        reason: "FinalizerNotSet",
+        message: chain(&error),
+    })?;
+    Ok(Action::await_change())
+}
+
+/// An object that cannot be read is left alone until it changes or is deleted, and told so.
 async fn report_invalid<R: Reconcile>(
     guarded: &Guarded<R::Object>,
     invalid: &InvalidObject,
@@ -240,7 +256,7 @@ async fn report_invalid<R: Reconcile>(
         name,
         namespace,
         problem = invalid.problem,
-        "object cannot be read and is left alone until it changes"
+        "object cannot be read and is left alone until it changes or is deleted"
     );
     context.options.metrics.failed(R::NAME, INVALID_OBJECT, true);
     context.status.write_invalid::<R::Object>(invalid).await.map_err(|error| RunError {

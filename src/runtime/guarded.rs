@@ -36,6 +36,8 @@ pub struct InvalidObject {
     pub problem: String,
     /// Its metadata, without `managedFields`.
     pub metadata: ObjectMeta,
+    /// Those fields of its spec that can be read.
+    pub spec: Value,
     /// Its status, if that can be read.
     pub status: Value,
 }
@@ -73,8 +75,25 @@ impl Guarded<DynamicObject> {
 impl InvalidObject {
     fn of_json(json: &str, problem: &str) -> Self {
         let fields = Fields::of_json(json);
-        let status = fields.readable("status");
-        Self { problem: shorten(problem, MAX_PROBLEM), metadata: fields.nested("metadata").metadata(), status }
+        Self {
+            problem: shorten(problem, MAX_PROBLEM),
+            metadata: fields.nested("metadata").metadata(),
+            spec: fields.nested("spec").all_readable(),
+            status: fields.readable("status"),
+        }
+    }
+
+    /// The object with these fields of its spec alone, beside the `required` ones, and with its metadata and status. Nothing
+    /// when one of them is not what it should be.
+    #[must_use]
+    pub fn stand_in<K: DeserializeOwned>(&self, fields: &[&str], required: Value) -> Option<K> {
+        let mut spec = required;
+        for field in fields {
+            if let Some(value) = self.spec.get(field) {
+                spec[*field] = value.clone();
+            }
+        }
+        serde_json::from_value(json!({"metadata": self.metadata, "spec": spec, "status": self.status})).ok()
     }
 }
 

@@ -6,6 +6,7 @@ pub mod client;
 pub mod contents;
 pub mod controller;
 pub mod download;
+pub mod finalizer;
 pub mod guarded;
 pub mod host_cache;
 pub mod hosts;

@@ -64,7 +64,8 @@ impl StatusWriter {
             return Ok(());
         }
         let namespace = object.namespace().unwrap_or_default();
-        let api: Api<K> = Api::namespaced(self.client.clone(), &namespace);
+        // The answer is an object that may not be readable.
+        let api: Api<Guarded<K>> = Api::namespaced(self.client.clone(), &namespace);
         let body = json!({
             "apiVersion": K::api_version(&()),
             "kind": K::kind(&()),
@@ -211,6 +212,7 @@ mod tests {
                 generation: Some(4),
                 ..Default::default()
             },
+            spec: Value::Null,
             status: json!({"inventory": [{"name": "web"}], "conditions": [
                 {"type": "Ready", "status": "True", "reason": "Ready", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
                 {"type": "Kept", "status": "True", "reason": "Kept", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]}),

@@ -22,6 +22,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use k8s_openapi::jiff::Timestamp;
 use kube::runtime::reflector::Store;
 use kube::{Client, ResourceExt};
+use serde_json::json;
 
 use self::error::Error;
 use self::ownership::Claims;
@@ -39,6 +40,8 @@ use crate::application::validate::validate;
 use crate::karmada::Cluster;
 use crate::machinery::conditions::{Verdict, set_false_or_remove};
 use crate::runtime::controller::{Failure, Guarded, Next, Reconcile};
+use crate::runtime::finalizer::Held;
+use crate::runtime::guarded::InvalidObject;
 use crate::runtime::host_cache::HostKind;
 use crate::runtime::instance_ref::{INSTANCE_REF, no_plane, resolve};
 use crate::runtime::planes::{InstanceKey, PlaneError, Planes};
@@ -49,6 +52,19 @@ pub const FINALIZER: &str = "airdock.dev/app";
 
 /// How many apps are reconciled at once.
 const CONCURRENCY: u16 = 32;
+
+impl Held for App {
+    const FINALIZER: &'static str = FINALIZER;
+
+    fn stand_in(invalid: &InvalidObject) -> Option<Self> {
+        invalid.stand_in(&["instanceRef", "namespace"], json!({"components": []}))
+    }
+
+    /// What it only waits for is listed without a uid.
+    fn has_made(&self) -> bool {
+        self.status.iter().flat_map(|status| &status.inventory).any(|entry| !entry.uid.is_empty())
+    }
+}
 
 /// Runs until shutdown.
 pub async fn run(context: Context) {
@@ -125,7 +141,7 @@ impl AppReconciler {
         }
         let access = self.access(&key).map_err(|error| no_plane(&instance, &error))?;
         let others = self.apps.state();
-        let claims = Claims { app, others: &others, instance: Some(&instance) };
+        let claims = Claims::new(app, &others, Some(&instance));
         self.bring(&access, &claims, &application, status, true).await
     }
 

@@ -1,19 +1,23 @@
 //! Whose an object of a plane is, and who gets it when its owner lets it go. Pure.
 //!
-//! The annotation with the owner's uid decides. Objects of earlier versions have none: there, what the status lists and
-//! the labels count. An object whose owner is gone is that of the application that its labels name (one that was restored
-//! from a backup has another uid), and otherwise of the first that wants it.
+//! The annotation with the owner's uid decides, where that application wants the object or has it in its status: whoever may
+//! write in the plane may write any uid. Otherwise, and for objects of earlier versions, which have none, what the status
+//! lists and the labels count. An object whose owner is gone is that of the application that its labels name (one that was
+//! restored from a backup has another uid), and otherwise of the first that wants it.
 
-use std::sync::Arc;
+use std::borrow::Cow;
+use std::sync::{Arc, OnceLock};
 
 use kube::api::DynamicObject;
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::api::app::{InventoryEntry, MultiCloudApp};
+use crate::api::common::InstanceRef;
 use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, COMPONENT_LABEL, KarmadaInstance, OWNER_UID_ANNOTATION};
-use crate::application::model::{Application, Identity, Tenancy};
+use crate::application::model::{Application, Identity, Template, Tenancy};
 use crate::application::validate::validate;
+use crate::controllers::finalizer::known;
 use crate::controllers::stamp::APPLIED_ANNOTATION;
 use crate::runtime::controller::Guarded;
 use crate::runtime::planes::InstanceKey;
@@ -22,14 +26,32 @@ use super::FINALIZER;
 use super::error::Error;
 
 /// An application among all others, which may want the same objects.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub struct Claims<'a> {
     /// The application.
     pub app: &'a MultiCloudApp,
-    /// All applications there are; it may be among them.
-    pub others: &'a [Arc<Guarded<MultiCloudApp>>],
     /// Its instance; nothing when that is gone.
     pub instance: Option<&'a KarmadaInstance>,
+    /// The others with objects in the same namespace of the same plane, the oldest first.
+    others: Vec<Other<'a>>,
+}
+
+/// Another application with objects in the same place.
+#[derive(Debug)]
+struct Other<'a> {
+    /// It, or its metadata.
+    object: &'a Guarded<MultiCloudApp>,
+    /// What is known of it.
+    known: Option<Cow<'a, MultiCloudApp>>,
+    /// What it wants there, looked up once: that takes as long as its spec is large.
+    wanted: OnceLock<Vec<Wanted>>,
+}
+
+/// An object that an application wants.
+#[derive(Debug)]
+struct Wanted {
+    identity: Identity,
+    component: String,
 }
 
 /// Whose an object is.
@@ -46,37 +68,59 @@ pub enum Ownership {
 }
 
 impl<'a> Claims<'a> {
+    /// An application among `all`, of which it may be one.
+    #[must_use]
+    pub fn new(
+        app: &'a MultiCloudApp,
+        all: &'a [Arc<Guarded<MultiCloudApp>>],
+        instance: Option<&'a KarmadaInstance>,
+    ) -> Self {
+        let place = place(&app.spec.instance_ref, app.spec.namespace.as_deref(), app.namespace());
+        let others = all
+            .iter()
+            .map(AsRef::as_ref)
+            .filter(|other| other.meta().uid != app.metadata.uid && place_of(other).is_none_or(|other| other == place));
+        let other = |object| Other { object, known: known(object), wanted: OnceLock::new() };
+        let mut others: Vec<Other<'a>> = others.map(other).collect();
+        others.sort_by_cached_key(|other| {
+            let metadata = other.object.meta();
+            let created = metadata.creation_timestamp.as_ref().map(|time| time.0);
+            (created, metadata.namespace.clone(), metadata.name.clone())
+        });
+        Self { app, instance, others }
+    }
+
     /// Whose an object is.
     #[must_use]
     pub fn ownership(&self, object: &DynamicObject) -> Ownership {
         let label = |key: &str| object.labels().get(key).cloned().unwrap_or_default();
         let (namespace, name) = (label(APP_NAMESPACE_LABEL), label(APP_LABEL));
         let is_named = self.app.namespace().as_ref() == Some(&namespace) && self.app.name_any() == name;
-        let mut others = self.others.iter().filter(|other| other.meta().uid != self.app.metadata.uid);
+        let mut is_abandoned = false;
         if let Some(uid) = object.annotations().get(OWNER_UID_ANNOTATION) {
             if self.app.metadata.uid.as_ref() == Some(uid) {
                 return Ownership::Ours;
             }
-            let owner = others.find(|other| other.meta().uid.as_ref() == Some(uid) && self.shares_plane(other));
-            return match owner {
-                Some(owner) => theirs(owner),
-                None if is_named => Ownership::Ours,
-                None => Ownership::Abandoned,
-            };
+            match self.others.iter().find(|other| other.object.meta().uid.as_ref() == Some(uid)) {
+                Some(owner) if owner.has(object, self.instance) => return owner.theirs(),
+                Some(_) => {}
+                None => is_abandoned = true,
+            }
         }
-        if self.inventory().iter().any(|entry| Some(&entry.uid) == object.metadata.uid.as_ref()) {
+        if self.inventory().iter().any(|entry| Some(&entry.uid) == object.metadata.uid.as_ref()) || is_named {
             return Ownership::Ours;
+        }
+        if is_abandoned {
+            return Ownership::Abandoned;
         }
         if namespace.is_empty() || name.is_empty() {
+            // A uid that is not its owner's does not make it anybody's.
             return Ownership::Nobodys;
         }
-        if is_named {
-            return Ownership::Ours;
-        }
-        let owner = others.find(|other| {
-            other.namespace().as_ref() == Some(&namespace) && other.name_any() == name && self.shares_plane(other)
-        });
-        owner.map_or(Ownership::Abandoned, |owner| theirs(owner))
+        let mut others = self.others.iter().map(|other| (other, other.object.meta()));
+        let owner = others
+            .find(|(_, other)| other.namespace.as_ref() == Some(&namespace) && other.name.as_ref() == Some(&name));
+        owner.map_or(Ownership::Abandoned, |(owner, _)| owner.theirs())
     }
 
     /// Whether an object is the application's own.
@@ -141,60 +185,100 @@ impl<'a> Claims<'a> {
     /// have it, the oldest.
     #[must_use]
     pub fn heir(&self, identity: &Identity) -> Option<Heir> {
-        let instance = self.instance?;
-        let host = instance.namespace().unwrap_or_default();
-        let wants = |other: &&MultiCloudApp| {
-            let namespace = other.namespace().unwrap_or_default();
-            other.metadata.uid != self.app.metadata.uid
-                && other.metadata.deletion_timestamp.is_none()
-                // One that never wrote anything would not be asked to take it away again.
-                && other.finalizers().iter().any(|held| held == FINALIZER)
-                && (namespace == host || instance.admits(&namespace))
-        };
-        let parsed =
-            self.others.iter().filter(|other| self.shares_plane(other)).filter_map(|other| other.0.as_ref().ok());
-        let mut heirs: Vec<(_, Heir)> = parsed
-            .filter(wants)
-            .filter_map(|other| {
-                let inventory = other.status.iter().flat_map(|status| &status.inventory);
-                inventory.map(Identity::from).find(|listed| listed.same(identity))?;
-                let namespace = other.namespace().unwrap_or_default();
-                let application = validate(other, Tenancy::of(&host, &namespace)).ok()?;
-                let template = application.templates.iter().find(|template| template.identity().same(identity))?;
-                let created = other.metadata.creation_timestamp.as_ref().map(|time| time.0);
-                let (name, component) = (other.name_any(), template.component.clone());
-                let heir = Heir { namespace: namespace.clone(), name: name.clone(), uid: other.uid()?, component };
-                Some(((created, namespace, name), heir))
-            })
-            .collect();
-        heirs.sort_by(|(a, _), (b, _)| a.cmp(b));
-        heirs.into_iter().map(|(_, heir)| heir).next()
+        self.others.iter().find_map(|other| other.inherits(identity, self.instance?))
     }
 
     /// Whether another application may have something in the application's namespace of the plane, and stays.
     #[must_use]
     pub fn is_namespace_shared(&self) -> bool {
-        self.others.iter().any(|other| {
-            let metadata = other.meta();
-            metadata.uid != self.app.metadata.uid
-                && metadata.deletion_timestamp.is_none()
-                && other.finalizers().iter().any(|held| held == FINALIZER)
-                && self.shares_plane(other)
-        })
-    }
-
-    /// Whether another application has its objects in the same namespace of the same plane. One that does not parse may.
-    fn shares_plane(&self, other: &Guarded<MultiCloudApp>) -> bool {
-        let place = |app: &MultiCloudApp| {
-            let namespace = app.namespace().unwrap_or_default();
-            (InstanceKey::of(&app.spec.instance_ref, &namespace), Application::without_templates(app).namespace)
-        };
-        other.0.as_ref().map_or(true, |other| place(other) == place(self.app))
+        self.others.iter().any(|other| other.stays() && other.may_have_something(self.instance))
     }
 }
 
-fn theirs(owner: &Guarded<MultiCloudApp>) -> Ownership {
-    Ownership::Theirs(owner.namespace().unwrap_or_default(), owner.name_any())
+impl Other<'_> {
+    /// Whether it is not being deleted, and may have written something. One that never did would not be asked to take
+    /// anything away again.
+    fn stays(&self) -> bool {
+        let metadata = self.object.meta();
+        metadata.deletion_timestamp.is_none() && self.object.finalizers().iter().any(|held| held == FINALIZER)
+    }
+
+    fn theirs(&self) -> Ownership {
+        Ownership::Theirs(self.object.namespace().unwrap_or_default(), self.object.name_any())
+    }
+
+    fn inventory(&self) -> impl Iterator<Item = &InventoryEntry> {
+        self.known.iter().filter_map(|known| known.status.as_ref()).flat_map(|status| &status.inventory)
+    }
+
+    /// What it wants and may have; nothing of one whose spec cannot be carried out.
+    fn wanted(&self, instance: &KarmadaInstance) -> &[Wanted] {
+        self.wanted.get_or_init(|| {
+            let (Ok(app), Some(host)) = (&self.object.0, instance.namespace()) else { return Vec::new() };
+            let namespace = app.namespace().unwrap_or_default();
+            if !instance.admits(&namespace) {
+                return Vec::new();
+            }
+            let application = validate(app, Tenancy::of(&host, &namespace));
+            let templates = application.map(|application| application.templates).unwrap_or_default();
+            let wanted = |template: Template| Wanted { identity: template.identity(), component: template.component };
+            templates.into_iter().map(wanted).collect()
+        })
+    }
+
+    /// Whether something in the plane may be its own.
+    fn may_have_something(&self, instance: Option<&KarmadaInstance>) -> bool {
+        let Some(instance) = instance else { return true };
+        self.inventory().next().is_some()
+            || match &self.object.0 {
+                Ok(_) => !self.wanted(instance).is_empty(),
+                Err(_) => instance.admits(&self.object.namespace().unwrap_or_default()),
+            }
+    }
+
+    /// Whether an object that bears its uid is its own: it wants the object, or its status lists it.
+    fn has(&self, object: &DynamicObject, instance: Option<&KarmadaInstance>) -> bool {
+        let uid = object.metadata.uid.as_ref();
+        if self.inventory().any(|entry| Some(&entry.uid) == uid) {
+            return true;
+        }
+        let (Some(types), Some(instance)) = (&object.types, instance) else { return false };
+        let (api_version, kind) = (types.api_version.clone(), types.kind.clone());
+        let identity = Identity { api_version, kind, name: object.name_any() };
+        self.wanted(instance).iter().any(|wanted| wanted.identity.same(&identity))
+    }
+
+    /// It as the heir of an object, if it waits for that.
+    fn inherits(&self, identity: &Identity, instance: &KarmadaInstance) -> Option<Heir> {
+        if !self.stays() || !self.inventory().any(|entry| Identity::from(entry).same(identity)) {
+            return None;
+        }
+        let wanted = self.wanted(instance).iter().find(|wanted| wanted.identity.same(identity))?;
+        Some(Heir {
+            namespace: self.object.namespace().unwrap_or_default(),
+            name: self.object.name_any(),
+            uid: self.object.uid()?,
+            component: wanted.component.clone(),
+        })
+    }
+}
+
+/// Where an application has its objects: the instance, and the namespace in its plane.
+fn place(instance: &InstanceRef, namespace: Option<&str>, own: Option<String>) -> (InstanceKey, String) {
+    let own = own.unwrap_or_default();
+    (InstanceKey::of(instance, &own), namespace.map_or(own, str::to_owned))
+}
+
+/// The place of one that may not be readable; nothing when that is not known.
+fn place_of(app: &Guarded<MultiCloudApp>) -> Option<(InstanceKey, String)> {
+    match &app.0 {
+        Ok(known) => Some(place(&known.spec.instance_ref, known.spec.namespace.as_deref(), app.namespace())),
+        Err(invalid) => {
+            let instance = serde_json::from_value(invalid.spec.get("instanceRef")?.clone()).ok()?;
+            let namespace = invalid.spec.get("namespace").and_then(Value::as_str);
+            Some(place(&instance, namespace, app.namespace()))
+        }
+    }
 }
 
 /// The application that an object is handed over to.
@@ -261,43 +345,59 @@ mod tests {
 
     #[test]
     fn the_annotation_decides_and_labels_only_without_it() {
-        let elsewhere = app("team", "elsewhere", "e", json!({"spec": {"namespace": "other"}}));
-        let others = all(vec![app("team", "me", "m", json!({})), app("team", "you", "y", json!({})), elsewhere]);
+        let elsewhere = app("platform", "elsewhere", "e", json!({"spec": {"namespace": "other"}}));
+        let manifests = json!([{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "another"}}]);
+        let without = json!({"spec": {"components": [{"name": "web", "manifests": manifests}]}});
+        let dropped = json!({"spec": without["spec"], "status": {"inventory": [
+            {"apiVersion": "v1", "kind": "ConfigMap", "name": "conf", "uid": "o"}]}});
+        let others = all(vec![
+            app("platform", "me", "m", json!({})),
+            app("platform", "you", "y", json!({})),
+            app("platform", "bystander", "b", without),
+            app("platform", "former", "f", dropped),
+            app("shop", "stranger", "s", json!({})),
+            elsewhere,
+        ]);
+        let instance = instance(json!([]));
         let listed =
             json!({"status": {"inventory": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "conf", "uid": "o"}]}});
-        let mine = json!({"airdock.dev/app": "me", "airdock.dev/app-namespace": "team"});
-        let yours = json!({"airdock.dev/app": "you", "airdock.dev/app-namespace": "team"});
+        let by = |name: &str| json!({"airdock.dev/app": name, "airdock.dev/app-namespace": "platform"});
         let of = |uid: &str| json!({"airdock.dev/owner-uid": uid});
-        let theirs = || Ownership::Theirs("team".into(), "you".into());
+        let theirs = |name: &str| Ownership::Theirs("platform".into(), name.into());
         for (name, status, object, want) in [
             ("nothing on it", json!({}), object(json!({}), json!({})), Ownership::Nobodys),
             ("my uid", json!({}), object(json!({}), of("m")), Ownership::Ours),
-            ("your uid, whatever the labels say", json!({}), object(mine.clone(), of("y")), theirs()),
-            ("your uid, though it was mine", listed.clone(), object(mine.clone(), of("y")), theirs()),
-            ("the uid of nobody", json!({}), object(yours.clone(), of("x")), Ownership::Abandoned),
-            ("the uid of nobody, and my name", json!({}), object(mine.clone(), of("x")), Ownership::Ours),
+            ("your uid, whatever the labels say", json!({}), object(by("me"), of("y")), theirs("you")),
+            ("your uid, though it was mine", listed.clone(), object(by("me"), of("y")), theirs("you")),
+            ("the uid of one that has it", listed.clone(), object(by("me"), of("f")), theirs("former")),
+            ("the uid of one that does not want it", listed.clone(), object(by("me"), of("b")), Ownership::Ours),
+            ("that, and its labels", listed.clone(), object(by("bystander"), of("b")), Ownership::Ours),
+            ("that, before it was listed", json!({}), object(by("me"), of("b")), Ownership::Ours),
+            ("that, and all its own", json!({}), object(by("bystander"), of("b")), theirs("bystander")),
+            ("that alone", json!({}), object(json!({}), of("b")), Ownership::Nobodys),
+            ("the uid of one that is not let in", listed.clone(), object(by("me"), of("s")), Ownership::Ours),
+            ("the uid of nobody", json!({}), object(by("you"), of("x")), Ownership::Abandoned),
+            ("the uid of nobody, and my name", json!({}), object(by("me"), of("x")), Ownership::Ours),
+            ("the uid of nobody, but listed", listed.clone(), object(json!({}), of("x")), Ownership::Ours),
             ("the uid of an application elsewhere", json!({}), object(json!({}), of("e")), Ownership::Abandoned),
-            ("of an earlier version, mine", json!({}), object(mine, json!({})), Ownership::Ours),
-            ("of an earlier version, yours", json!({}), object(yours, json!({})), theirs()),
+            ("of an earlier version, mine", json!({}), object(by("me"), json!({})), Ownership::Ours),
+            ("of an earlier version, yours", json!({}), object(by("you"), json!({})), theirs("you")),
             ("stripped of all, but listed", listed, object(json!({}), json!({})), Ownership::Ours),
-            (
-                "of an earlier version, of nobody",
-                json!({}),
-                object(json!({"airdock.dev/app": "x", "airdock.dev/app-namespace": "team"}), json!({})),
-                Ownership::Abandoned,
-            ),
+            ("of an earlier version, of nobody", json!({}), object(by("x"), json!({})), Ownership::Abandoned),
         ] {
-            let me = app("team", "me", "m", status);
-            let claims = Claims { app: &me, others: &others, instance: None };
+            let me = app("platform", "me", "m", status);
+            let claims = Claims::new(&me, &others, Some(&instance));
             assert_eq!(claims.ownership(&object), want, "{name}");
         }
     }
 
     #[test]
     fn the_owner_is_named_within_its_own_namespace_only() {
-        let others = all(vec![app("team", "you", "y", json!({})), app("rival", "them", "t", json!({}))]);
+        let listed =
+            json!({"status": {"inventory": [{"apiVersion": "v1", "kind": "ConfigMap", "name": "conf", "uid": "o"}]}});
+        let others = all(vec![app("team", "you", "y", listed.clone()), app("rival", "them", "t", listed)]);
         let me = app("team", "me", "m", json!({}));
-        let claims = Claims { app: &me, others: &others, instance: None };
+        let claims = Claims::new(&me, &others, None);
         let said = |uid: &str| claims.check(&object(json!({}), json!({"airdock.dev/owner-uid": uid}))).unwrap_err();
         assert!(said("y").to_string().contains("ConfigMap conf in namespace shop belongs to MultiCloudApp team/you"));
         let rival = said("t");
@@ -341,8 +441,34 @@ mod tests {
             ),
         ] {
             let (me, instance, others) = (me(), instance(allowed), all(others));
-            let claims = Claims { app: &me, others: &others, instance: Some(&instance) };
+            let claims = Claims::new(&me, &others, Some(&instance));
             assert_eq!(claims.heir(&identity).map(|heir| heir.uid).as_deref(), want, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_namespace_is_shared_with_those_that_may_have_something_in_it() {
+        let invalid = json!({"spec": {"components": []}, "status": {"inventory": []}});
+        let unreadable = |namespace: &str, instance: &str| {
+            let deep = format!("{}1{}", r#"{"a":"#.repeat(300), "}".repeat(300));
+            Guarded::of_json(&format!(
+                r#"{{"metadata":{{"name":"deep","namespace":"{namespace}","uid":"d","finalizers":["{FINALIZER}"]}},
+                "spec":{{"instanceRef":{{"name":"{instance}","namespace":"platform"}},"namespace":"shop","components":{deep}}}}}"#
+            ))
+        };
+        let readable = |app: MultiCloudApp| Guarded(Ok(app));
+        for (name, other, is_shared) in [
+            ("one of the same namespace", readable(app("platform", "b", "b", json!({}))), true),
+            ("one whose spec is out of order", readable(app("platform", "b", "b", invalid)), false),
+            ("a stranger", readable(app("rival", "b", "b", json!({"status": {"inventory": []}}))), false),
+            ("a tenant of old", readable(app("rival", "b", "b", json!({}))), true),
+            ("one that cannot be read", unreadable("platform", "fleet"), true),
+            ("one of another instance that cannot be read", unreadable("platform", "other"), false),
+            ("a stranger's that cannot be read", unreadable("rival", "fleet"), false),
+        ] {
+            let (me, instance) = (app("platform", "me", "m", json!({})), instance(json!([])));
+            let others = [Arc::new(other)];
+            assert_eq!(Claims::new(&me, &others, Some(&instance)).is_namespace_shared(), is_shared, "{name}");
         }
     }
 }

@@ -7,7 +7,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::error::Error;
-use super::observe::{self, Observed};
+use super::observe::{self, Live, Observed};
 use super::ownership::Claims;
 use super::plane_client::{self, PlaneClient};
 use super::{AppReconciler, FINALIZER, ReconcileState, apply, namespace};
@@ -17,6 +17,7 @@ use crate::application::model::Application;
 use crate::controllers::finalizer;
 use crate::karmada::{OverridePolicy, PropagationPolicy};
 use crate::machinery::conditions::Verdict;
+use crate::machinery::error::chain;
 use crate::runtime::controller::Next;
 use crate::runtime::instance_ref::{InstanceRefError, no_plane};
 use crate::runtime::planes::{InstanceKey, PlaneError};
@@ -55,12 +56,20 @@ impl AppReconciler {
         // Only the namespace is needed of the spec, which may be out of order by now.
         let application = Application::without_templates(app);
         let others = self.apps.state();
-        let claims = Claims { app, others: &others, instance: instance.as_ref() };
+        let claims = Claims::new(app, &others, instance.as_ref());
         let remains = match observe::remains(&access, &claims, application).await {
             Err(Error::Read { .. }) if is_given_up || never_up => return self.let_go(app, &key).await,
             result => result?,
         };
-        match clean(&access, &claims, &remains).await? {
+        let cleaned = match clean(&access, &claims, &remains, is_given_up).await {
+            Err(error) if is_given_up && is_refusal(&error) => {
+                let note = format!("the plane goes with what it does not let go: {}", chain(&error));
+                self.writer.warn(app, "LeftBehind", &note).await;
+                return self.let_go(app, &key).await;
+            }
+            result => result?,
+        };
+        match cleaned {
             None => {
                 match namespace::release(&access, &claims, &remains.application.namespace).await {
                     Ok(Some(why)) => {
@@ -89,15 +98,32 @@ impl AppReconciler {
     }
 }
 
+/// Whether the plane answers and does not carry a write out. In the plane of an instance that has been waited for, tenants may
+/// protect what they have there, and must not keep the instance by it.
+fn is_refusal(error: &Error) -> bool {
+    matches!(error, Error::Write(_) | Error::Refused(_))
+}
+
+/// Whether an object is still to be waited for. Its binding goes when the members are clean; that of a namesake is not waited
+/// for. An object that somebody's finalizer keeps, and that no member has any more, goes with a plane that is given up.
+fn is_awaited(live: &Live, is_ours: bool, is_given_up: bool) -> bool {
+    let is_bound = live.binding.is_some() && (is_ours || live.object.is_none());
+    let is_ending = live.object.as_ref().is_some_and(|object| object.metadata.deletion_timestamp.is_some());
+    is_bound || (is_ours && !(is_given_up && is_ending))
+}
+
 /// Deletes the templates, then, once the members are clean of them, the policies. Tells what is awaited; nothing
-/// when all is gone.
-async fn clean(access: &PlaneClient, claims: &Claims<'_>, remains: &Observed) -> Result<Option<String>, Error> {
+/// when all is gone, or goes with the plane.
+async fn clean(
+    access: &PlaneClient,
+    claims: &Claims<'_>,
+    remains: &Observed,
+    is_given_up: bool,
+) -> Result<Option<String>, Error> {
     plane_client::each(remains.stale.iter().map(|live| apply::release(access, claims, live)).collect()).await?;
     for live in &remains.stale {
-        let is_there = live.object.as_ref().is_some_and(|object| claims.is_ours(object));
-        // The binding goes when the members are clean. That of a namesake is not waited for.
-        let is_bound = live.binding.is_some() && (is_there || live.object.is_none());
-        if is_there || is_bound {
+        let is_ours = live.object.as_ref().is_some_and(|object| claims.is_ours(object));
+        if is_awaited(live, is_ours, is_given_up) {
             let of = &live.identity;
             let clusters = live.binding.iter().flat_map(|binding| &binding.spec.binding.clusters);
             let names: Vec<&str> = clusters.map(|cluster| cluster.name.as_str()).take(5).collect();
@@ -111,6 +137,63 @@ async fn clean(access: &PlaneClient, claims: &Claims<'_>, remains: &Observed) ->
     if let Some(policy) = &remains.propagation {
         apply::delete_object(access, claims, &observe::resource::<PropagationPolicy>(), policy).await?;
     }
-    let policies_left = remains.propagation.is_some() || !remains.overrides.is_empty();
+    let policies = remains.propagation.iter().chain(&remains.overrides);
+    let policies_left =
+        policies.filter(|policy| !(is_given_up && policy.metadata.deletion_timestamp.is_some())).count() > 0;
     Ok(policies_left.then(|| "waiting until the policies are removed".to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::application::model::Identity;
+    use crate::runtime::apply::ApplyError;
+    use k8s_openapi::api::core::v1::ConfigMap;
+    use kube::api::DynamicObject;
+    use kube::core::Status;
+    use serde_json::json;
+
+    #[test]
+    fn what_a_plane_refuses_is_not_waited_for_for_ever() {
+        let answer = |status: Status| ApplyError::Api {
+            verb: "delete",
+            kind: "ConfigMap".into(),
+            name: "shop/conf".into(),
+            source: kube::Error::Api(status.boxed()),
+        };
+        let protected = answer(Status::failure("remove the label first", "Forbidden").with_code(403));
+        let invalid = answer(Status::failure("not so", "Invalid").with_code(422));
+        assert!(is_refusal(&Error::from(protected)) && is_refusal(&Error::from(invalid)));
+        assert!(!is_refusal(
+            &InstanceRefError::Unreadable(InstanceKey { namespace: "a".into(), name: "b".into() }).into()
+        ));
+    }
+
+    #[test]
+    fn an_object_is_awaited_until_members_are_clean_and_in_a_plane_that_stays() {
+        let live = |object: Option<bool>, binding: bool| Live {
+            identity: Identity { api_version: "v1".into(), kind: "ConfigMap".into(), name: "conf".into() },
+            resource: observe::resource::<ConfigMap>(),
+            object: object.map(|is_ending| {
+                let deleted = is_ending.then_some("2026-01-01T00:00:00Z");
+                let metadata = json!({"name": "conf", "finalizers": ["their/own"], "deletionTimestamp": deleted});
+                serde_json::from_value::<DynamicObject>(json!({"metadata": metadata})).unwrap()
+            }),
+            binding: binding.then(|| {
+                let resource = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "conf"});
+                let spec = json!({"resource": resource, "clusters": []});
+                serde_json::from_value(json!({"metadata": {"name": "conf-configmap"}, "spec": spec})).unwrap()
+            }),
+        };
+        for (name, live, is_ours, is_given_up, want) in [
+            ("one that is there", live(Some(false), false), true, false, true),
+            ("one that somebody's finalizer keeps", live(Some(true), false), true, false, true),
+            ("that, and the plane is given up", live(Some(true), false), true, true, false),
+            ("that, and members still have it", live(Some(true), true), true, true, true),
+            ("one that is gone, and members still have it", live(None, true), false, true, true),
+            ("somebody else's", live(Some(false), true), false, false, false),
+        ] {
+            assert_eq!(is_awaited(&live, is_ours, is_given_up), want, "{name}");
+        }
+    }
 }

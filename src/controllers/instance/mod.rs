@@ -27,6 +27,7 @@ mod users;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::json;
 use tokio::sync::mpsc::unbounded_channel;
 use tokio::task::JoinSet;
 
@@ -34,6 +35,8 @@ use crate::api::KarmadaInstance;
 use crate::machinery::error::{Class, Classified as _};
 use crate::runtime::apply::Applier;
 use crate::runtime::controller::{self, Failure, Next, Reconcile};
+use crate::runtime::finalizer::Held;
+use crate::runtime::guarded::InvalidObject;
 use crate::runtime::status::StatusWriter;
 
 pub use error::InstanceError;
@@ -59,6 +62,18 @@ const PROMPT: Duration = Duration::from_millis(300);
 
 /// How often a plane whose objects were all right is asked whether it is ready.
 const RECHECK: Duration = Duration::from_secs(20);
+
+impl Held for KarmadaInstance {
+    const FINALIZER: &'static str = FINALIZER;
+
+    fn stand_in(invalid: &InvalidObject) -> Option<Self> {
+        invalid.stand_in(&["profile", "etcd", "tenancy", "deletionPolicy"], json!({}))
+    }
+
+    fn has_made(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.endpoint.is_some())
+    }
+}
 
 /// Runs the controller until shutdown.
 pub async fn run(context: Context) {

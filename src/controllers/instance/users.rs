@@ -5,44 +5,35 @@
 
 use std::collections::BTreeSet;
 
-use kube::{Resource, ResourceExt as _};
+use kube::ResourceExt as _;
 
 use crate::api::common::InstanceRef;
 use crate::api::{KarmadaInstance, MemberClusterJoin, MultiCloudApp, PermissionBinding};
-use crate::controllers::{app, member, permission};
+use crate::controllers::finalizer::{self, Held};
 use crate::runtime::guarded::Guarded;
 use crate::runtime::planes::InstanceKey;
 
 use super::ownership::key;
 
 /// A kind whose objects write into the planes of instances that they refer to.
-pub trait InstanceUser: Resource<DynamicType = ()> {
-    /// The finalizer that precedes an object's first write.
-    const FINALIZER: &'static str;
-
+pub trait InstanceUser: Held {
     /// Whether an object refers to an instance.
     fn refers_to(&self, instance: &InstanceKey) -> bool;
 }
 
 impl InstanceUser for MemberClusterJoin {
-    const FINALIZER: &'static str = member::FINALIZER;
-
     fn refers_to(&self, instance: &InstanceKey) -> bool {
         is_meant(&self.spec.instance_ref, self.namespace(), instance)
     }
 }
 
 impl InstanceUser for MultiCloudApp {
-    const FINALIZER: &'static str = app::FINALIZER;
-
     fn refers_to(&self, instance: &InstanceKey) -> bool {
         is_meant(&self.spec.instance_ref, self.namespace(), instance)
     }
 }
 
 impl InstanceUser for PermissionBinding {
-    const FINALIZER: &'static str = permission::FINALIZER;
-
     /// One that selects instances by label, or all of them, loses one and goes on.
     fn refers_to(&self, instance: &InstanceKey) -> bool {
         let selection = &self.spec.scope.instances;
@@ -55,11 +46,11 @@ fn is_meant(reference: &InstanceRef, namespace: Option<String>, instance: &Insta
     InstanceKey::of(reference, &namespace.unwrap_or_default()) == *instance
 }
 
-/// Whether an object may have written something: it refers to the instance and bears the finalizer. One that does not parse
-/// may refer to any.
+/// Whether an object may have written something: it refers to the instance and bears the finalizer. One of which that is not
+/// known may refer to any.
 fn may_have_written<K: InstanceUser>(object: &Guarded<K>, instance: &InstanceKey) -> bool {
     object.finalizers().iter().any(|held| held == K::FINALIZER)
-        && object.0.as_ref().map_or(true, |object| object.refers_to(instance))
+        && finalizer::known(object).is_none_or(|object| object.refers_to(instance))
 }
 
 /// Whether the objects of a namespace may use the instance, or were allowed to when they wrote what is still there.
@@ -106,6 +97,7 @@ pub fn tenants(instance: &KarmadaInstance, holding: &BTreeSet<String>) -> Vec<St
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controllers::{app, member, permission};
     use serde_json::{Value, json};
 
     fn instance(allowed: &[&str], tenants: &[&str]) -> KarmadaInstance {
@@ -131,6 +123,11 @@ mod tests {
     fn only_who_was_let_in_keeps_an_instance() {
         let east = || json!({"name": "east", "namespace": "fleet"});
         let held = app::FINALIZER;
+        let unreadable = |reference: Value| {
+            let spec = json!({"instanceRef": reference, "components": [], "suspend": "Sometimes"});
+            let metadata = json!({"name": "web", "namespace": "fleet", "finalizers": [held]});
+            Guarded::of_json(&json!({"metadata": metadata, "spec": spec}).to_string())
+        };
         for (name, instance, app, counts) in [
             ("of its own namespace", instance(&[], &[]), app("fleet", held, json!({"name": "east"})), true),
             ("that wrote nothing", instance(&[], &[]), app("fleet", "other/finalizer", east()), false),
@@ -139,6 +136,8 @@ mod tests {
             ("of a former tenant", instance(&[], &["shop"]), app("shop", held, east()), true),
             ("of a stranger", instance(&["shop"], &["shop"]), app("rival", held, east()), false),
             ("that does not parse", instance(&["shop"], &[]), app("shop", held, json!(7)), true),
+            ("of another instance, too new to be read", instance(&[], &[]), unreadable(json!({"name": "west"})), false),
+            ("too new to be read", instance(&[], &[]), unreadable(json!({"name": "east"})), true),
             ("of a stranger, that does not parse", instance(&["shop"], &[]), app("rival", held, json!(7)), false),
         ] {
             assert_eq!(!users(&instance, &[app]).is_empty(), counts, "an application {name}");

@@ -28,6 +28,7 @@ use std::time::Duration;
 use kube::ResourceExt;
 use kube::runtime::reflector::Store;
 use parking_lot::Mutex;
+use serde_json::json;
 
 use self::error::Error;
 use self::observe::{MemberClient, Verified};
@@ -39,6 +40,8 @@ use crate::karmada::Cluster;
 use crate::machinery::conditions::is_true;
 use crate::machinery::error::chain;
 use crate::runtime::controller::{self, Failure, Guarded, Next, Reconcile};
+use crate::runtime::finalizer::Held;
+use crate::runtime::guarded::InvalidObject;
 use crate::runtime::status::StatusWriter;
 
 /// Finalizer of every membership that may have written something.
@@ -58,6 +61,19 @@ const TOKEN_POLL: Duration = Duration::from_millis(150);
 
 /// How soon it is asked again whether a namespace is gone.
 const NAMESPACE_POLL: Duration = Duration::from_millis(500);
+
+impl Held for MemberClusterJoin {
+    const FINALIZER: &'static str = FINALIZER;
+
+    fn stand_in(invalid: &InvalidObject) -> Option<Self> {
+        let fields = ["instanceRef", "clusterName", "mode", "kubeconfigSecretRef", "apiEndpoint", "deletion"];
+        invalid.stand_in(&fields, json!({}))
+    }
+
+    fn has_made(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.cluster_id.is_some())
+    }
+}
 
 /// Runs until shutdown.
 pub async fn run(context: Context) {

@@ -1,6 +1,6 @@
 //! Writing what a permission wants in one plane, and removing the rest. IO.
 
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DynamicObject, PostParams};
 use kube::core::{ApiResource, ObjectMeta};
@@ -34,21 +34,14 @@ pub async fn apply(plane: &Plane, plan: Plan) -> Result<Applied, InstanceError> 
     let missing = apply.iter().filter(|(_, live)| live.is_none()).filter_map(|(wanted, _)| wanted.namespace.clone());
     let mut namespaces: Vec<String> = missing.collect();
     namespaces.dedup();
-    stream::iter(namespaces)
-        .map(|name| ensure_namespace(applier.client(), name))
-        .buffer_unordered(PARALLEL)
-        .try_collect::<Vec<()>>()
-        .await?;
-    remove_all(applier, replace).await?;
+    let (_, mut failure) = each(namespaces.into_iter().map(|name| ensure_namespace(applier.client(), name))).await;
+    failure = failure.or(remove_all(applier, replace).await.err());
     let (policies, bindings): (Vec<_>, Vec<_>) =
         apply.into_iter().partition(|(wanted, _)| wanted.resource.group == "policy.karmada.io");
     let mut applied = Applied::default();
     for phase in [policies, bindings] {
-        let written: Vec<(InventoryEntry, Change)> = stream::iter(phase)
-            .map(|(wanted, live)| write(plane, applier, wanted, live))
-            .buffered(PARALLEL)
-            .try_collect()
-            .await?;
+        let (written, failed) = each(phase.into_iter().map(|(wanted, live)| write(plane, applier, wanted, live))).await;
+        failure = failure.or(failed);
         for (entry, change) in written {
             if change != Change::None {
                 applied.changed.push((entry.clone(), change));
@@ -56,9 +49,25 @@ pub async fn apply(plane: &Plane, plan: Plan) -> Result<Applied, InstanceError> 
             applied.inventory.push(entry);
         }
     }
-    remove_all(applier, prune).await?;
+    failure = failure.or(remove_all(applier, prune).await.err());
     applied.inventory.sort();
-    Ok(applied)
+    failure.map_or(Ok(applied), Err)
+}
+
+/// Works on several objects at a time. One that fails keeps none of the others from being tried, since what is in one
+/// namespace may be in the hands of others there; told is the first failure.
+async fn each<T, F>(work: impl Iterator<Item = F>) -> (Vec<T>, Option<InstanceError>)
+where
+    F: Future<Output = Result<T, InstanceError>>,
+{
+    let (mut done, mut failure) = (Vec::new(), None);
+    for result in stream::iter(work).buffered(PARALLEL).collect::<Vec<_>>().await {
+        match result {
+            Ok(one) => done.push(one),
+            Err(error) => failure = failure.or(Some(error)),
+        }
+    }
+    (done, failure)
 }
 
 /// Removes everything that was made for a binding.
@@ -88,17 +97,15 @@ async fn write(
     ))
 }
 
-async fn remove_all(applier: &Applier, objects: Vec<(ApiResource, DynamicObject)>) -> Result<(), InstanceError> {
-    for (resource, object) in objects {
-        if object.metadata.deletion_timestamp.is_some() {
-            continue;
-        }
-        let uid = object.uid().unwrap_or_default();
-        applier
-            .delete(&resource, object.metadata.namespace.as_deref(), &object.name_any(), &uid)
-            .await
-            .map_err(InstanceError::Write)?;
-    }
+async fn remove_all(applier: &Applier, mut objects: Vec<(ApiResource, DynamicObject)>) -> Result<(), InstanceError> {
+    objects.retain(|(_, object)| object.metadata.deletion_timestamp.is_none());
+    let removals = objects.into_iter().map(|(resource, object)| remove_one(applier, resource, object));
+    each(removals).await.1.map_or(Ok(()), Err)
+}
+
+async fn remove_one(applier: &Applier, resource: ApiResource, object: DynamicObject) -> Result<(), InstanceError> {
+    let (namespace, uid) = (object.metadata.namespace.as_deref(), object.uid().unwrap_or_default());
+    applier.delete(&resource, namespace, &object.name_any(), &uid).await.map_err(InstanceError::Write)?;
     Ok(())
 }
 
@@ -116,5 +123,19 @@ async fn ensure_namespace(client: &Client, name: String) -> Result<(), InstanceE
         Err(source) => {
             Err(InstanceError::Write(ApplyError::Api { verb: "create", kind: "Namespace".to_owned(), name, source }))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn one_object_that_cannot_be_removed_keeps_no_other() {
+        let work = (0..3 * PARALLEL)
+            .map(|n| async move { if n % 7 == 3 { Err(InstanceError::Silent(n as u64)) } else { Ok(n) } });
+        let (done, failure) = each(work).await;
+        assert_eq!(done.len(), (0..3 * PARALLEL).filter(|n| n % 7 != 3).count());
+        assert!(matches!(failure, Some(InstanceError::Silent(3))), "{failure:?}");
     }
 }

@@ -22,10 +22,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
+use serde_json::json;
 
 use super::Context;
 use crate::api::permission::PermissionBinding;
 use crate::runtime::controller::{self, Failure, Next, Reconcile};
+use crate::runtime::finalizer::Held;
+use crate::runtime::guarded::InvalidObject;
 use crate::runtime::status::StatusWriter;
 
 /// Finalizer of every binding that may have written something.
@@ -36,6 +39,19 @@ const CONCURRENCY: u16 = 16;
 
 /// How long a binding that is about to expire waits at most after a failure.
 const URGENT: Duration = Duration::from_secs(10);
+
+impl Held for PermissionBinding {
+    const FINALIZER: &'static str = FINALIZER;
+
+    fn stand_in(invalid: &InvalidObject) -> Option<Self> {
+        // What was given to whom is in the planes: who it was is not needed to take it away.
+        invalid.stand_in(&["scope"], json!({"subjects": [], "role": "Viewer"}))
+    }
+
+    fn has_made(&self) -> bool {
+        !status::planes(self).is_empty()
+    }
+}
 
 /// Runs until shutdown.
 pub async fn run(context: Context) {

@@ -3,7 +3,8 @@
 use k8s_openapi::api::rbac::v1::{ClusterRoleBinding, RoleBinding};
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::core::{ApiResource, TypeMeta};
-use kube::{Client, ResourceExt};
+use kube::{Client, Resource, ResourceExt};
+use serde::de::DeserializeOwned;
 
 use super::error::InstanceError;
 use super::plan::{self, kinds};
@@ -11,10 +12,10 @@ use crate::api::KarmadaInstance;
 use crate::api::permission::PermissionBinding;
 use crate::karmada::binding::AggregatedStatusItem;
 use crate::karmada::{Cluster, ClusterResourceBinding, ResourceBinding};
-use crate::machinery::error::is_not_found;
+use crate::machinery::error::{chain, is_not_found};
 use crate::runtime::guarded::{self, Guarded};
 use crate::runtime::instance_ref::no_plane;
-use crate::runtime::planes::cache::PlaneCache;
+use crate::runtime::planes::cache::{KindView, PlaneCache};
 use crate::runtime::planes::{InstanceKey, Plane, Planes};
 
 /// Everything that a plan needs to know of a plane.
@@ -90,6 +91,19 @@ pub async fn live(
     Ok(futures::future::try_join_all(lists).await?.into_iter().flatten().collect())
 }
 
+/// A binding, if it is there and can be read: one that somebody has spoilt tells nothing of its copies, and must not keep
+/// the role from being given and taken elsewhere.
+fn readable<K>(kind: &KindView, namespace: Option<&str>, name: &str) -> Option<K>
+where
+    K: Resource<DynamicType = ()> + DeserializeOwned,
+{
+    let found = kind.get_typed::<K>(namespace, name);
+    found
+        .inspect_err(|error| tracing::warn!(error = chain(error), namespace, name, "binding is left out"))
+        .ok()
+        .flatten()
+}
+
 async fn copies(cache: &PlaneCache, binding: &PermissionBinding) -> Result<Vec<Copies>, InstanceError> {
     if binding.spec.scope.clusters.none {
         return Ok(Vec::new());
@@ -97,7 +111,7 @@ async fn copies(cache: &PlaneCache, binding: &PermissionBinding) -> Result<Vec<C
     if plan::everywhere(binding) {
         let name = plan::resource_binding_name::<ClusterRoleBinding>(binding);
         let kind = cache.kind(&ApiResource::erase::<ClusterResourceBinding>(&())).await?;
-        let clusters = kind.get_typed::<ClusterResourceBinding>(None, &name)?.and_then(|found| found.status);
+        let clusters = readable::<ClusterResourceBinding>(&kind, None, &name).and_then(|found| found.status);
         let clusters = clusters.map(|status| status.aggregated_status);
         return Ok(clusters
             .into_iter()
@@ -108,7 +122,7 @@ async fn copies(cache: &PlaneCache, binding: &PermissionBinding) -> Result<Vec<C
     let kind = cache.kind(&ApiResource::erase::<ResourceBinding>(&())).await?;
     let mut copies = Vec::new();
     for namespace in plan::namespaces(binding) {
-        let Some(found) = kind.get_typed::<ResourceBinding>(Some(&namespace), &name)? else { continue };
+        let Some(found) = readable::<ResourceBinding>(&kind, Some(&namespace), &name) else { continue };
         let clusters = found.status.map(|status| status.aggregated_status).unwrap_or_default();
         copies.push(Copies { namespace: Some(namespace), clusters: clusters.to_vec() });
     }
