@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::index::{Index, PolicyKey, as_override};
 use super::key::{ClusterName, Key, ObjectKey};
+use super::marks::Marks;
 use super::model::{
     ADOPTED_ANNOTATION, Live, Template, hash, manifest_fingerprint, parse, stamp, template_generation, text,
 };
@@ -193,9 +194,11 @@ pub fn check_adoption(
 ) -> Result<Adoption, String> {
     let remedy = "delete it there, or set conflictResolution: Overwrite in the policy or the annotation \
                   work.karmada.io/conflict-resolution: overwrite on the template";
+    let same_template = !manifest.template.is_empty() && live.template.as_deref() == Some(&manifest.template);
     let comes_from_here = match &live.plane {
-        Some(mark) => **mark == *plane,
-        None => !manifest.template.is_empty() && live.template.as_deref() == Some(&manifest.template),
+        // The marks of a copy speak of another template.
+        Some(mark) => **mark == *plane && (live.marks != Marks::Copied || same_template),
+        None => same_template,
     };
     if comes_from_here {
         return Ok(Adoption::Own);

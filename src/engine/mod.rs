@@ -17,6 +17,7 @@ mod events;
 mod index;
 mod key;
 mod kinds;
+mod marks;
 mod member;
 mod member_kinds;
 mod mirror;
@@ -63,6 +64,7 @@ use crate::runtime::metrics::{KindLabel, Metrics};
 use crate::runtime::status::StatusWriter;
 
 pub use self::index::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
+pub use self::marks::Marks;
 pub use self::model::{
     ADOPTED_ANNOTATION, BINDING_FINALIZER, CLUSTER_FINALIZER, PLANE_ANNOTATION, REMOVING_ANNOTATION, unstamp,
 };

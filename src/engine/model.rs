@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::key::{ClusterName, ObjectKey};
+use super::marks::{Marks, NAME_ANNOTATION};
 use super::update::has_foreign_fields;
 use crate::api::CREATED_FOR_ANNOTATION;
 use crate::interpret::{self, Health, TEMPLATE_GENERATION_ANNOTATION};
@@ -233,6 +234,8 @@ pub struct Live {
     pub plane: Option<Arc<str>>,
     /// Uid of the template that it came from.
     pub template: Option<Arc<str>>,
+    /// Whether these speak of itself.
+    pub marks: Marks,
     /// Fingerprint of the manifest that was last applied.
     pub manifest: Option<u128>,
     /// Generation of the template that it was last made from.
@@ -267,6 +270,7 @@ impl Live {
         let (manifest, template_generation) = (manifest_fingerprint(&object), template_generation(&object));
         let (uid, version, deleting) = (text(&object, "/metadata/uid"), version(&object), is_deleting(&object));
         let adopted = annotation(ADOPTED_ANNOTATION).is_some();
+        let marks = Marks::of_object(&object);
         let is_namespace = text(&object, "/kind") == "Namespace" && text(&object, "/apiVersion") == "v1";
         let created_for_applications = is_namespace && annotation(CREATED_FOR_ANNOTATION).is_some();
         let has_foreign_fields = has_foreign_fields(&object);
@@ -279,6 +283,7 @@ impl Live {
             deleting,
             plane,
             template,
+            marks,
             manifest,
             template_generation,
             hash: hash(&body),
@@ -328,6 +333,9 @@ pub fn stamp(manifest: &mut Value, key: &ObjectKey, plane: &str, template: Optio
     };
     put("labels", MANAGED_LABEL, "true");
     put("annotations", PLANE_ANNOTATION, plane);
+    if key.kind.is_namespace() {
+        put("annotations", NAME_ANNOTATION, &key.name);
+    }
     if let Some(template) = template {
         put("annotations", TEMPLATE_UID_ANNOTATION, &template.uid);
         if template.generation > 0 {
@@ -382,6 +390,7 @@ pub fn unstamp(uid: &str) -> Value {
         BINDING_NAMESPACE_ANNOTATION,
         BINDING_NAME_ANNOTATION,
         CLUSTER_BINDING_NAME_ANNOTATION,
+        NAME_ANNOTATION,
     ];
     let annotations: serde_json::Map<String, Value> =
         annotations.iter().map(|name| ((*name).to_owned(), Value::Null)).collect();
