@@ -390,6 +390,11 @@ impl Engine {
         self.plane_served.lock().get(kind).map(|(resource, _)| resource.clone())
     }
 
+    /// A kind is not served as it was: how it is, is asked anew.
+    fn forget_plane_kind(&self, kind: &Arc<KindKey>) {
+        self.plane_served.lock().remove(kind);
+    }
+
     fn set_plane_served(&self, served: HashMap<Arc<KindKey>, (ApiResource, bool)>) {
         *self.plane_served.lock() = served;
     }

@@ -17,7 +17,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::mirror::{Mirror, Mirrored};
-use super::rest::message;
+use super::rest::{is_kind_missing, message};
 use crate::runtime::guarded::{PAGE, read_any};
 
 /// An object of any kind, as the text that came. A parsed page takes ten times as much memory; each object is parsed by
@@ -99,12 +99,22 @@ impl Resource for Document {
     }
 }
 
+/// What becomes of a watch whose kind is not served any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenUnserved {
+    /// It tries again, less and less often.
+    TryAgain,
+    /// It ends.
+    End,
+}
+
 /// Follows objects of any kind into a mirror.
 pub async fn mirror_json<M: Mirror<Object = Value>>(
     client: Client,
     resource: ApiResource,
     namespace: Option<&str>,
     labels: Option<&str>,
+    when_unserved: WhenUnserved,
     mirror: M,
 ) {
     let api: Api<Document> = match namespace {
@@ -118,7 +128,7 @@ pub async fn mirror_json<M: Mirror<Object = Value>>(
         })
     };
     let mut mirrored = Mirrored::new(mirror);
-    follow(api, labels, &resource.kind, |event| {
+    let on_event = |event| {
         let event = match event {
             Event::Init => Event::Init,
             Event::InitApply(document) => Event::InitApply(read(document)?),
@@ -128,8 +138,19 @@ pub async fn mirror_json<M: Mirror<Object = Value>>(
         };
         mirrored.apply(event);
         Ok::<(), serde_json::Error>(())
+    };
+    follow_until(api, labels, &resource.kind, on_event, |error| {
+        when_unserved == WhenUnserved::End && is_unserved(error)
     })
     .await;
+}
+
+/// Whether an error tells that a kind is not served.
+fn is_unserved(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => is_kind_missing(error),
+        _ => false,
+    }
 }
 
 /// Follows objects of one type into a mirror.
@@ -151,7 +172,20 @@ pub async fn follow<K, E>(
     api: Api<K>,
     labels: Option<&str>,
     kind: &str,
+    on_event: impl FnMut(Event<K>) -> Result<(), E> + Send,
+) where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    follow_until(api, labels, kind, on_event, |_| false).await;
+}
+
+/// Follows objects until an error is final. An object that is not taken is passed over.
+async fn follow_until<K, E>(
+    api: Api<K>,
+    labels: Option<&str>,
+    kind: &str,
     mut on_event: impl FnMut(Event<K>) -> Result<(), E> + Send,
+    is_final: impl Fn(&watcher::Error) -> bool + Send,
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -163,6 +197,7 @@ pub async fn follow<K, E>(
     while let Some(event) = events.next().await {
         match event {
             Ok(event) => drop(on_event(event)),
+            Err(error) if is_final(&error) => return,
             Err(error) => tracing::debug!(error = message(&error), kind, "watch failed; trying again"),
         }
     }
@@ -172,6 +207,20 @@ pub async fn follow<K, E>(
 mod tests {
     use super::*;
     use crate::runtime::guarded::omitted;
+
+    #[test]
+    fn only_a_kind_that_is_not_served_ends_a_watch() {
+        let status = |code: u16, name: &str| {
+            let status = serde_json::json!({"status": "Failure", "code": code, "details": {"name": name}});
+            kube::Error::Api(serde_json::from_value(status).unwrap())
+        };
+        for (code, name, unserved) in [(404, "", true), (404, "web", false), (403, "", false), (503, "", false)] {
+            for error in [watcher::Error::InitialListFailed, watcher::Error::WatchStartFailed] {
+                assert_eq!(is_unserved(&error(status(code, name))), unserved, "{code} {name}");
+            }
+            assert!(!is_unserved(&watcher::Error::WatchFailed(status(code, name))));
+        }
+    }
 
     #[test]
     fn an_object_is_read_when_its_turn_has_come() {

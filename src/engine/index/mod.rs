@@ -380,6 +380,12 @@ impl Index {
         selected.chain(self.bound_kinds.keys()).cloned().collect()
     }
 
+    /// Whether bindings name a kind.
+    #[must_use]
+    pub fn binds(&self, kind: &Arc<KindKey>) -> bool {
+        self.bound_kinds.contains_key(kind)
+    }
+
     /// Kinds to watch in a member: those of its bindings, and namespaces.
     #[must_use]
     pub fn member_kinds(&self, cluster: &ClusterName) -> BTreeSet<Arc<KindKey>> {
