@@ -315,8 +315,7 @@ fn others_objects_are_not_taken_over() {
         // Nor are copies the plane's: somebody restored an object under another name, with all labels and annotations.
         case.apply(case.policy("all", json!({}))).await;
         case.apply(case.config("original", "ours")).await;
-        case.in_members(&["alpha"], "v1", "ConfigMap", "original").await;
-        let mut copy = case.in_member("alpha", "v1", "ConfigMap", "original").await.unwrap();
+        let mut copy = case.until_in("alpha", "v1", "ConfigMap", "original", |original| !original.is_null()).await;
         copy["metadata"] = json!({"name": "restored", "namespace": case.namespace,
             "labels": copy["metadata"]["labels"], "annotations": copy["metadata"]["annotations"]});
         objects::apply(&alpha, copy).await;
