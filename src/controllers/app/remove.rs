@@ -96,7 +96,7 @@ async fn clean(access: &PlaneClient, claims: &Claims<'_>, remains: &Observed) ->
     for live in &remains.stale {
         let is_there = live.object.as_ref().is_some_and(|object| claims.is_ours(object));
         // The binding goes when the members are clean. That of a namesake is not waited for.
-        let is_bound = live.binding.is_some() && (is_there || live.object.is_none());
+        let is_bound = (live.binding.is_some() || live.unreadable.is_some()) && (is_there || live.object.is_none());
         if is_there || is_bound {
             let of = &live.identity;
             let clusters = live.binding.iter().flat_map(|binding| &binding.spec.binding.clusters);
