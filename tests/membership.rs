@@ -39,14 +39,18 @@ async fn issue_tokens(member: &Client, join: &MemberClusterJoin) {
 /// Annotations by which a plane's objects in members are told.
 type Mark = fn(plane: &str) -> Value;
 
-async fn marked(member: &Client, name: &str, mark: Value, finalizers: &[&str]) {
+/// A ConfigMap with a plane's marks, which speak of the ConfigMap `of`.
+async fn marked(member: &Client, name: &str, of: &str, mark: Value, finalizers: &[&str]) {
+    let mut annotations = mark;
+    annotations["resourcebinding.karmada.io/namespace"] = json!("shop");
+    annotations["resourcebinding.karmada.io/name"] = json!(format!("{of}-configmap"));
     objects::apply(
         member,
         json!({
             "apiVersion": "v1", "kind": "ConfigMap",
             "metadata": {
                 "name": name, "namespace": "shop", "finalizers": finalizers,
-                "labels": {"karmada.io/managed": "true"}, "annotations": mark,
+                "labels": {"karmada.io/managed": "true"}, "annotations": annotations,
             },
         }),
     )
@@ -110,9 +114,10 @@ async fn goes_with_its_namespace(instance: Value, mark: Mark, foreign: &Value) {
 
     let id = Api::<Namespace>::all(plane).get("kube-system").await.unwrap().uid().unwrap();
     objects::namespace(&member, "shop").await;
-    marked(&member, "ours", mark(&id), &[]).await;
-    marked(&member, "held", mark(&id), &["example.com/hold"]).await;
-    marked(&member, "theirs", foreign.clone(), &[]).await;
+    marked(&member, "ours", "ours", mark(&id), &[]).await;
+    marked(&member, "held", "held", mark(&id), &["example.com/hold"]).await;
+    marked(&member, "theirs", "theirs", foreign.clone(), &[]).await;
+    marked(&member, "restored", "ours", mark(&id), &[]).await;
 
     // As the namespace goes: Secrets and instance at once, and nothing in any order.
     objects::delete(&host, "v1", "Namespace", "", "team").await;
@@ -150,6 +155,7 @@ async fn goes_with_its_namespace(instance: Value, mark: Mark, foreign: &Value) {
     .await;
     assert!(maps.get_opt("held").await.unwrap().is_none());
     assert!(maps.get_opt("theirs").await.unwrap().is_some(), "another plane's object stays");
+    assert!(maps.get_opt("restored").await.unwrap().is_some(), "a copy stays that somebody made there");
     assert!(accounts.get_opt(&plan::identity_name(&join)).await.unwrap().is_none());
     assert!(secrets.get_opt("one").await.unwrap().is_none(), "the kubeconfig is not held any longer");
     second.kill();

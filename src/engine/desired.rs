@@ -7,6 +7,7 @@ use serde_json::Value;
 
 use super::index::{Index, PolicyKey, as_override};
 use super::key::{ClusterName, Key, ObjectKey};
+use super::marks::Marks;
 use super::model::{Live, Template, hash, parse, text};
 use super::stamp::{ADOPTED_ANNOTATION, manifest_fingerprint, stamp, template_generation};
 use super::update::{Update, update};
@@ -192,9 +193,11 @@ pub fn check_adoption(
 ) -> Result<Adoption, String> {
     let remedy = "delete it there, or set conflictResolution: Overwrite in the policy or the annotation \
                   work.karmada.io/conflict-resolution: overwrite on the template";
+    let same_template = !manifest.template.is_empty() && live.template.as_deref() == Some(&manifest.template);
     let comes_from_here = match &live.plane {
-        Some(mark) => **mark == *plane,
-        None => !manifest.template.is_empty() && live.template.as_deref() == Some(&manifest.template),
+        // The marks of a copy speak of another template.
+        Some(mark) => **mark == *plane && (live.marks != Marks::Copied || same_template),
+        None => same_template,
     };
     if comes_from_here {
         return Ok(Adoption::Own);

@@ -29,6 +29,12 @@ impl Served {
         !self.kinds.keys().any(|served| **served == *kind || served.is_other_version_of(kind))
             && !self.stale.iter().any(|stale| group(stale) == group(&kind.api_version))
     }
+
+    /// Those kinds that a cluster is certain to have no objects of.
+    #[must_use]
+    pub fn lacking(&self, kinds: &[Arc<KindKey>]) -> Vec<Arc<KindKey>> {
+        kinds.iter().filter(|kind| self.lacks(kind)).cloned().collect()
+    }
 }
 
 /// Asks a cluster which kinds it serves: two requests.

@@ -15,7 +15,7 @@ pub const LINGER: Duration = Duration::from_secs(60);
 /// Watches by kind. They end with this.
 #[derive(Debug, Default)]
 pub struct KindWatches {
-    tasks: JoinSet<()>,
+    tasks: JoinSet<Arc<KindKey>>,
     running: HashMap<Arc<KindKey>, AbortHandle>,
     unused: HashMap<Arc<KindKey>, Instant>,
 }
@@ -29,6 +29,11 @@ impl KindWatches {
 
     /// Starts the watch of a kind.
     pub fn start(&mut self, kind: &Arc<KindKey>, watch: impl Future<Output = ()> + Send + 'static) {
+        let watched = kind.clone();
+        let watch = async move {
+            watch.await;
+            watched
+        };
         self.running.insert(kind.clone(), self.tasks.spawn(watch));
     }
 
@@ -51,11 +56,23 @@ impl KindWatches {
         !self.unused.is_empty()
     }
 
-    /// Waits for a watch that has ended.
-    pub async fn ended(&mut self) {
-        if self.tasks.join_next().await.is_none() {
-            std::future::pending::<()>().await;
+    /// How many kinds are watched.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.running.len()
+    }
+
+    /// Waits for a watch that has ended. Returns its kind, if it ended by itself: then it may be started anew.
+    pub async fn ended(&mut self) -> Option<Arc<KindKey>> {
+        let Some(ended) = self.tasks.join_next_with_id().await else { return std::future::pending().await };
+        let (id, kind) = ended.ok()?;
+        // It may have been started anew since.
+        let is_last = self.running.get(&kind).is_some_and(|watch| watch.id() == id);
+        if is_last {
+            self.running.remove(&kind);
+            self.unused.remove(&kind);
         }
+        is_last.then_some(kind)
     }
 }
 
@@ -80,6 +97,18 @@ mod tests {
         assert!(watches.end_unused(&one, start + LINGER).is_empty());
         assert_eq!(watches.end_unused(&one, start + 2 * LINGER), std::slice::from_ref(&unused));
         assert!(watches.contains(&used) && !watches.contains(&unused) && !watches.has_unused());
-        watches.ended().await;
+        assert_eq!(watches.ended().await, None, "nobody needs to be told");
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_ends_by_itself_may_be_started_anew() {
+        let kind = KindKey::new("v1", "Gone");
+        let mut watches = KindWatches::default();
+        watches.start(&kind, std::future::ready(()));
+        assert!(watches.contains(&kind));
+        assert_eq!(watches.ended().await, Some(kind.clone()));
+        assert!(!watches.contains(&kind));
+        watches.start(&kind, std::future::pending());
+        assert!(watches.contains(&kind));
     }
 }

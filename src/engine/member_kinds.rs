@@ -19,7 +19,7 @@ use super::member::Session;
 use super::mirror::{Mirror, Source};
 use super::model::{Live, identity};
 use super::summary::{Node, Pod, node_name, pod_uid};
-use super::watch::{follow, mirror_json};
+use super::watch::{WhenUnserved, follow, mirror_json};
 use crate::karmada::MANAGED_LABEL;
 
 /// A definition that comes or goes changes which kinds are served. Metadata is enough to notice.
@@ -112,7 +112,7 @@ pub(super) async fn follow_kinds(engine: Arc<Engine>, session: Arc<Session>) {
             _ = changes.changed() => {}
             () = session.discovered() => {}
             () = sleep(LINGER), if watches.has_unused() => {}
-            () = watches.ended() => {}
+            _ = watches.ended() => {}
         }
         // A burst of bindings brings one kind.
         sleep(Duration::from_millis(5)).await;
@@ -132,7 +132,7 @@ fn start_watch(engine: &Arc<Engine>, session: &Arc<Session>, watches: &mut KindW
     let rest = session.rest.clone();
     watches.start(kind, async move {
         let label = format!("{MANAGED_LABEL}=true");
-        mirror_json(&rest, resource, None, Some(&label), mirror).await;
+        mirror_json(&rest, resource, None, Some(&label), WhenUnserved::TryAgain, mirror).await;
     });
 }
 

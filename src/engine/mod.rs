@@ -17,6 +17,7 @@ mod events;
 mod index;
 mod key;
 mod kinds;
+mod marks;
 mod member;
 mod member_kinds;
 mod mirror;
@@ -65,6 +66,7 @@ use crate::runtime::metrics::{KindLabel, Metrics};
 use crate::runtime::status::StatusWriter;
 
 pub use self::index::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
+pub use self::marks::Marks;
 pub use self::model::{BINDING_FINALIZER, CLUSTER_FINALIZER, REMOVING_ANNOTATION};
 pub use self::stamp::{ADOPTED_ANNOTATION, PLANE_ANNOTATION, unstamp};
 
@@ -387,6 +389,11 @@ impl Engine {
     /// How the plane serves a kind.
     fn plane_resource(&self, kind: &Arc<KindKey>) -> Option<ApiResource> {
         self.plane_served.lock().get(kind).map(|(resource, _)| resource.clone())
+    }
+
+    /// A kind is not served as it was: how it is, is asked anew.
+    fn forget_plane_kind(&self, kind: &Arc<KindKey>) {
+        self.plane_served.lock().remove(kind);
     }
 
     fn set_plane_served(&self, served: HashMap<Arc<KindKey>, (ApiResource, bool)>) {

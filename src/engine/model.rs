@@ -9,6 +9,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 
 use super::key::ClusterName;
+use super::marks::Marks;
 use super::stamp::{
     ADOPTED_ANNOTATION, PLANE_ANNOTATION, TEMPLATE_UID_ANNOTATION, manifest_fingerprint, template_generation,
 };
@@ -258,6 +259,8 @@ pub struct Live {
     pub plane: Option<Arc<str>>,
     /// Uid of the template that it came from.
     pub template: Option<Arc<str>>,
+    /// Whether these speak of itself.
+    pub marks: Marks,
     /// Fingerprint of the manifest that was last applied.
     pub manifest: Option<u128>,
     /// Generation of the template that it was last made from.
@@ -292,6 +295,7 @@ impl Live {
         let (manifest, template_generation) = (manifest_fingerprint(&object), template_generation(&object));
         let (uid, version, deleting) = (text(&object, "/metadata/uid"), version(&object), is_deleting(&object));
         let adopted = annotation(ADOPTED_ANNOTATION).is_some();
+        let marks = Marks::of_object(&object);
         let is_namespace = text(&object, "/kind") == "Namespace" && text(&object, "/apiVersion") == "v1";
         let created_for_applications = is_namespace && annotation(CREATED_FOR_ANNOTATION).is_some();
         let has_foreign_fields = has_foreign_fields(&object);
@@ -304,6 +308,7 @@ impl Live {
             deleting,
             plane,
             template,
+            marks,
             manifest,
             template_generation,
             hash: hash(&body),

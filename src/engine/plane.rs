@@ -18,7 +18,7 @@ use super::mirror::{Mirror, Source};
 use super::model::{Binding, identity, text};
 use super::policy;
 use super::schedule::binding_key;
-use super::watch::mirror_json;
+use super::watch::{WhenUnserved, mirror_json};
 use super::{Credential, Engine};
 use crate::karmada::compatibility::{Kind, refusal_among};
 use crate::karmada::{
@@ -56,7 +56,7 @@ where
     let resource = ApiResource::erase::<K>(&());
     let mirror = Awaited { engine: engine.clone(), kind: resource.kind.clone(), is_awaited: true, mirror };
     let rest = engine.rest.clone();
-    tasks.spawn(async move { mirror_json(&rest, resource, namespace, None, mirror).await });
+    tasks.spawn(async move { mirror_json(&rest, resource, namespace, None, WhenUnserved::TryAgain, mirror).await });
 }
 
 /// A mirror that the engine waits for at its start.

@@ -28,7 +28,24 @@ pub(super) fn propagation(object: &mut Value) -> Result<PropagationSpec, String>
     }
     match refusal(Kind::PropagationPolicy, object) {
         Some(refusal) => Err(refusal),
-        None => serde_json::from_value(take_spec(object)).map_err(|error| format!("spec: {error}")),
+        None => {
+            let spec = serde_json::from_value(take_spec(object)).map_err(|error| format!("spec: {error}"))?;
+            check_weights(&spec)?;
+            Ok(spec)
+        }
+    }
+}
+
+/// Refuses weights that the definition refuses, too: it may not have been there when the policy was stored.
+fn check_weights(spec: &PropagationSpec) -> Result<(), String> {
+    let preference = spec.placement.replica_scheduling.as_ref().and_then(|all| all.weight_preference.as_ref());
+    let weights = preference.into_iter().flat_map(|preference| &preference.static_weight_list).enumerate();
+    match weights.into_iter().find(|(_, entry)| entry.weight < 1) {
+        Some((n, entry)) => Err(format!(
+            "spec.placement.replicaScheduling.weightPreference.staticWeightList[{n}].weight: {} is less than 1",
+            entry.weight
+        )),
+        None => Ok(()),
     }
 }
 
@@ -136,6 +153,10 @@ mod tests {
     #[test]
     fn a_policy_is_read_or_told_why_not() {
         let selectors = json!([{"apiVersion": "v1", "kind": "ConfigMap"}]);
+        let weighted = |list: Value| {
+            json!({"resourceSelectors": selectors,
+                "placement": {"replicaScheduling": {"weightPreference": {"staticWeightList": list}}}})
+        };
         for (spec, wanted) in [
             (json!({"resourceSelectors": selectors, "preemption": "Never"}), None),
             (
@@ -143,6 +164,11 @@ mod tests {
                 Some("spec.suspension.dispatching"),
             ),
             (json!({"resourceSelectors": selectors, "priority": "high"}), Some("expected i32")),
+            (weighted(json!([{"targetCluster": {}, "weight": 1}])), None),
+            (
+                weighted(json!([{"targetCluster": {}, "weight": 1}, {"targetCluster": {}, "weight": 0}])),
+                Some("staticWeightList[1].weight: 0 is less than 1"),
+            ),
             (Value::Null, Some("spec: ")),
         ] {
             let read = propagation(&mut json!({"spec": spec}));

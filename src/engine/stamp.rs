@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::key::ObjectKey;
+use super::marks::NAME_ANNOTATION;
 use super::model::Template;
 use crate::api::CREATED_FOR_ANNOTATION;
 use crate::interpret::TEMPLATE_GENERATION_ANNOTATION;
@@ -41,6 +42,9 @@ pub fn stamp(manifest: &mut Value, key: &ObjectKey, plane: &str, template: Optio
     };
     put("labels", MANAGED_LABEL, "true");
     put("annotations", PLANE_ANNOTATION, plane);
+    if key.kind.is_namespace() {
+        put("annotations", NAME_ANNOTATION, &key.name);
+    }
     if let Some(template) = template {
         put("annotations", TEMPLATE_UID_ANNOTATION, &template.uid);
         if template.generation > 0 {
@@ -95,6 +99,7 @@ pub fn unstamp(uid: &str) -> Value {
         BINDING_NAMESPACE_ANNOTATION,
         BINDING_NAME_ANNOTATION,
         CLUSTER_BINDING_NAME_ANNOTATION,
+        NAME_ANNOTATION,
     ];
     let annotations: serde_json::Map<String, Value> =
         annotations.iter().map(|name| ((*name).to_owned(), Value::Null)).collect();

@@ -1,5 +1,6 @@
 //! Templates: one watch for each kind of the plane that a policy selects or a binding names.
 
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,72 +18,177 @@ use super::key::{Key, KindKey, ObjectKey};
 use super::kinds::{KindWatches, LINGER};
 use super::mirror::{Mirror, Source};
 use super::model::{Template, identity};
-use super::watch::mirror_json;
+use super::watch::{WhenUnserved, mirror_json};
 use crate::machinery::error::chain;
 use crate::runtime::guarded::omitted;
 
 /// How soon a kind that is selected but not served is looked for again.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
 
+/// How many kinds of a plane are watched at most. A plane with as many definitions is out of order.
+const MAX_KINDS: usize = 1000;
+
 /// Watches templates of the kinds that are in use, one watch a kind.
 pub(super) async fn follow_templates(engine: Arc<Engine>) {
     let mut changes = engine.kinds.subscribe();
     let mut watches = KindWatches::default();
+    let mut missing = Missing::default();
     loop {
         changes.borrow_and_update();
         let wanted = engine.index().plane_kinds();
         for kind in watches.end_unused(&wanted, Instant::now()) {
             engine.index().forget_kind(&kind);
         }
-        let missing = start_watches(&engine, &mut watches, wanted.iter()).await;
-        let look_again = match (missing, watches.has_unused()) {
-            (true, _) => LOOK_AGAIN,
-            (false, false) => Duration::from_secs(3600),
-            (false, true) => LINGER,
+        start_watches(&engine, &mut watches, &mut missing, &wanted).await;
+        let look_again = match (missing.is_empty(), watches.has_unused()) {
+            (false, _) => LOOK_AGAIN,
+            (true, false) => Duration::from_secs(3600),
+            (true, true) => LINGER,
         };
         tokio::select! {
             _ = changes.changed() => {}
             () = sleep(look_again) => {}
-            () = watches.ended() => {}
+            ended = watches.ended() => if let Some(kind) = ended {
+                tracing::info!(%kind, "kind is not served by the plane any more");
+                // As after a start: what was known of it counts no more, and nothing is known until it was looked for.
+                engine.forget_plane_kind(&kind);
+                engine.index().forget_kind(&kind);
+                missing.put(kind, Instant::now());
+            }
         }
         // A burst of bindings brings one kind.
         sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// Starts the watches of kinds that have none. Returns whether some of them are not served.
-async fn start_watches<'a>(
+/// Kinds that are selected but not served, and when each was last looked for. Anybody may select kinds that nobody has
+/// heard of.
+#[derive(Default)]
+struct Missing(HashMap<Arc<KindKey>, Instant>);
+
+impl Missing {
+    /// How often a kind is looked for at most, however often others come and go.
+    const PAUSE: Duration = Duration::from_secs(1);
+
+    fn put(&mut self, kind: Arc<KindKey>, now: Instant) {
+        self.0.insert(kind, now);
+    }
+
+    fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether a kind is to be looked for now.
+    fn is_due(&self, kind: &Arc<KindKey>, now: Instant) -> bool {
+        self.0.get(kind).is_none_or(|looked| now - *looked >= Self::PAUSE)
+    }
+}
+
+/// What is done about kinds that are not watched.
+#[derive(Debug, PartialEq, Eq)]
+struct Starts<R> {
+    /// They are watched from now on.
+    start: Vec<(Arc<KindKey>, R)>,
+    /// They are not served.
+    missing: Vec<Arc<KindKey>>,
+    /// They are served, and too many.
+    left_out: Vec<Arc<KindKey>>,
+}
+
+/// Decides what is done about kinds that are not watched. Those that bindings name come before those that are no more than
+/// selected. Pure.
+fn starts<R>(
+    mut new: Vec<Arc<KindKey>>,
+    is_bound: impl Fn(&KindKey) -> bool,
+    served: impl Fn(&Arc<KindKey>) -> Option<R>,
+    room: usize,
+) -> Starts<R> {
+    new.sort_by_key(|kind| !is_bound(kind));
+    let mut starts = Starts { start: Vec::new(), missing: Vec::new(), left_out: Vec::new() };
+    for kind in new {
+        match served(&kind) {
+            None => starts.missing.push(kind),
+            Some(resource) if starts.start.len() < room => starts.start.push((kind, resource)),
+            Some(_) => starts.left_out.push(kind),
+        }
+    }
+    starts
+}
+
+/// Starts the watches of kinds that have none and are served. What is not served delays none of them.
+async fn start_watches(
     engine: &Arc<Engine>,
     watches: &mut KindWatches,
-    wanted: impl Iterator<Item = &'a Arc<KindKey>>,
-) -> bool {
-    let new: Vec<_> = wanted.filter(|kind| !watches.contains(kind)).collect();
-    let mut unserved = Vec::new();
-    if new.iter().any(|kind| engine.plane_resource(kind).is_none()) {
+    missing: &mut Missing,
+    wanted: &BTreeSet<Arc<KindKey>>,
+) {
+    let new: Vec<_> = wanted.iter().filter(|kind| !watches.contains(kind)).cloned().collect();
+    let now = Instant::now();
+    let unknown = |kind: &Arc<KindKey>| engine.plane_resource(kind).is_none();
+    let mut lacking = Vec::new();
+    if new.iter().any(|kind| unknown(kind) && missing.is_due(kind, now)) {
         match discover(engine.rest.client()).await {
             Ok(served) => {
-                unserved = new.iter().filter(|kind| served.lacks(kind)).map(|kind| (*kind).clone()).collect();
+                lacking = served.lacking(&new);
                 engine.set_plane_served(served.kinds);
             }
             Err(error) => tracing::debug!(error = chain(&error), "kinds of the plane are not known"),
         }
+        missing.0.clear();
     }
-    let mut missing = false;
-    for kind in new {
-        let Some(resource) = engine.plane_resource(kind) else {
-            tracing::debug!(%kind, "kind is selected but not served by the plane");
-            missing = true;
-            if unserved.contains(kind) && !engine.index().is_synced(kind) && !is_defined(engine, kind).await {
-                tracing::info!(%kind, "kind is not defined in the plane: it has no objects");
-                engine.change(|index| index.kind_synced(kind));
-            }
-            continue;
-        };
+    let room = MAX_KINDS.saturating_sub(watches.len());
+    let bound: HashSet<_> = {
+        let index = engine.index();
+        new.iter().filter(|kind| index.binds(kind)).cloned().collect()
+    };
+    let starts = starts(new, |kind| bound.contains(kind), |kind| engine.plane_resource(kind), room);
+    for (kind, resource) in starts.start {
         let mirror = Templates { engine: engine.clone(), kind: kind.clone() };
         let rest = engine.rest.clone();
-        watches.start(kind, async move { mirror_json(&rest, resource, None, None, mirror).await });
+        watches.start(&kind, async move {
+            mirror_json(&rest, resource, None, None, WhenUnserved::End, mirror).await;
+        });
     }
-    missing
+    if let Some(kind) = starts.left_out.first() {
+        let more = starts.left_out.len() - 1;
+        tracing::warn!(%kind, more, "too many kinds are selected; no more than {MAX_KINDS} are watched");
+    }
+    let looked: Vec<_> = starts.missing.iter().filter(|kind| !missing.0.contains_key(*kind)).cloned().collect();
+    for kind in &looked {
+        missing.put(kind.clone(), now);
+    }
+    missing.0.retain(|kind, _| wanted.contains(kind));
+    mark_undefined(engine, lacking).await;
+}
+
+/// Kinds that are not served have no objects, unless they have a definition: then they are about to be served, and their
+/// templates are still there.
+async fn mark_undefined(engine: &Engine, mut lacking: Vec<Arc<KindKey>>) {
+    {
+        let index = engine.index();
+        lacking.retain(|kind| !index.is_synced(kind));
+    }
+    if lacking.is_empty() {
+        return;
+    }
+    let definitions: Api<Definition> = Api::all(engine.rest.client().clone());
+    let defined: HashSet<(String, String)> = match definitions.list(&ListParams::default()).await {
+        Ok(list) => list.items.into_iter().map(|found| (found.spec.group, found.spec.names.kind)).collect(),
+        Err(error) => {
+            tracing::debug!(error = chain(&error), "definitions were not read");
+            return;
+        }
+    };
+    lacking.retain(|kind| {
+        let group = kind.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+        !defined.contains(&(group.to_owned(), kind.kind.clone()))
+    });
+    tracing::info!(
+        kinds = lacking.len(),
+        first = lacking.first().map(ToString::to_string),
+        "kinds are not defined in the plane: they have no objects"
+    );
+    engine.change(|index| index.kinds_synced(&lacking.into_iter().collect()));
 }
 
 /// A definition, as far as it names its kind.
@@ -102,19 +208,6 @@ struct DefinitionSpec {
 #[derive(Clone, Debug, Deserialize)]
 struct DefinitionNames {
     kind: String,
-}
-
-/// Whether a kind that is not served has a definition: then it is about to be served, and its templates are still there.
-async fn is_defined(engine: &Engine, kind: &KindKey) -> bool {
-    let group = kind.api_version.rsplit_once('/').map_or("", |(group, _)| group);
-    let definitions: Api<Definition> = Api::all(engine.rest.client().clone());
-    match definitions.list(&ListParams::default()).await {
-        Ok(list) => list.items.iter().any(|found| found.spec.group == group && found.spec.names.kind == kind.kind),
-        Err(error) => {
-            tracing::debug!(%kind, error = chain(&error), "definitions were not read");
-            true
-        }
-    }
 }
 
 /// Templates of one kind.
@@ -156,5 +249,39 @@ impl Mirror for Templates {
 
     fn synced(&mut self) {
         self.engine.change(|index| index.kind_synced(&self.kind));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_that_are_not_served_delay_none_that_are() {
+        let kind = |name: &str| KindKey::new("g/v1", name);
+        let invented: Vec<_> = (0..2000).map(|n| kind(&format!("A{n}"))).collect();
+        let new: Vec<_> = invented.iter().cloned().chain(["Selected", "Bound", "Other"].map(kind)).collect();
+        let served = |kind: &Arc<KindKey>| (!kind.kind.starts_with('A')).then_some(());
+        let names =
+            |starts: &Starts<()>| -> Vec<String> { starts.start.iter().map(|(kind, ())| kind.kind.clone()).collect() };
+        let is_bound = |kind: &KindKey| kind.kind == "Bound";
+        let all = starts(new.clone(), is_bound, served, 10);
+        assert_eq!(names(&all), ["Bound", "Selected", "Other"]);
+        assert_eq!((all.missing, all.left_out), (invented, vec![]));
+        let some = starts(new, is_bound, served, 2);
+        assert_eq!(
+            (names(&some), some.left_out),
+            (vec!["Bound".to_owned(), "Selected".to_owned()], vec![kind("Other")])
+        );
+    }
+
+    #[test]
+    fn a_missing_kind_is_looked_for_now_and_then() {
+        let (kind, now) = (KindKey::new("g/v1", "K"), Instant::now());
+        let mut missing = Missing::default();
+        assert!(missing.is_empty() && missing.is_due(&kind, now));
+        missing.put(kind.clone(), now);
+        assert!(!missing.is_empty() && !missing.is_due(&kind, now));
+        assert!(missing.is_due(&kind, now + Missing::PAUSE));
     }
 }

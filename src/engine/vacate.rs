@@ -7,9 +7,11 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
+use kube::core::ApiResource;
 
 use super::Engine;
 use super::key::Key;
+use super::marks::Marks;
 use super::member::Session;
 use super::model::Live;
 use super::stamp::PLANE_ANNOTATION;
@@ -50,8 +52,9 @@ pub(super) async fn look(
     if preserve || !key.kind.is_namespace() || !(live.created_for_applications || leaves) {
         return Ok(Vacancy::NotAsked);
     }
-    let is_own = |object: &ObjectMeta| {
+    let is_own = |resource: &ApiResource, object: &ObjectMeta| {
         object.annotations.as_ref().and_then(|all| all.get(PLANE_ANNOTATION)) == Some(&engine.plane)
+            && Marks::of(&resource.kind, object) == Marks::Own
     };
     let found = contents(session.rest.client(), &key.name, is_own).await?;
     // Those that are bound are about to be removed, or to lose the marks because they are to stay.

@@ -19,7 +19,7 @@ use serde_json::value::RawValue;
 use tokio::time::{Instant, timeout_at};
 
 use super::mirror::{Mirror, Mirrored};
-use super::rest::Rest;
+use super::rest::{Rest, is_kind_missing};
 use crate::machinery::error::chain;
 use crate::runtime::guarded::{PAGE, read_any};
 
@@ -105,12 +105,22 @@ impl Resource for Document {
     }
 }
 
+/// What becomes of a watch whose kind is not served any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WhenUnserved {
+    /// It tries again, less and less often.
+    TryAgain,
+    /// It ends.
+    End,
+}
+
 /// Follows objects of any kind into a mirror.
 pub async fn mirror_json<M: Mirror<Object = Value>>(
     rest: &Rest,
     resource: ApiResource,
     namespace: Option<&str>,
     labels: Option<&str>,
+    when_unserved: WhenUnserved,
     mirror: M,
 ) {
     let api: Api<Document> = match namespace {
@@ -124,7 +134,7 @@ pub async fn mirror_json<M: Mirror<Object = Value>>(
         })
     };
     let mut mirrored = Mirrored::new(mirror);
-    follow(rest, api, labels, &resource.kind, |event| {
+    let on_event = |event| {
         let event = match event {
             Event::Init => Event::Init,
             Event::InitApply(document) => Event::InitApply(read(document)?),
@@ -134,8 +144,19 @@ pub async fn mirror_json<M: Mirror<Object = Value>>(
         };
         mirrored.apply(event);
         Ok::<(), serde_json::Error>(())
+    };
+    follow_until(rest, api, labels, &resource.kind, on_event, |error| {
+        when_unserved == WhenUnserved::End && is_unserved(error)
     })
     .await;
+}
+
+/// Whether an error tells that a kind is not served.
+fn is_unserved(error: &watcher::Error) -> bool {
+    match error {
+        watcher::Error::InitialListFailed(error) | watcher::Error::WatchStartFailed(error) => is_kind_missing(error),
+        _ => false,
+    }
 }
 
 /// Follows objects of one type into a mirror.
@@ -159,7 +180,21 @@ pub async fn follow<K, E>(
     api: Api<K>,
     labels: Option<&str>,
     kind: &str,
+    on_event: impl FnMut(Event<K>) -> Result<(), E> + Send,
+) where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    follow_until(rest, api, labels, kind, on_event, |_| false).await;
+}
+
+/// Follows objects until an error is final. An object that is not taken is passed over.
+async fn follow_until<K, E>(
+    rest: &Rest,
+    api: Api<K>,
+    labels: Option<&str>,
+    kind: &str,
     mut on_event: impl FnMut(Event<K>) -> Result<(), E> + Send,
+    is_final: impl Fn(&watcher::Error) -> bool + Send,
 ) where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
@@ -187,6 +222,7 @@ pub async fn follow<K, E>(
         }
         match event {
             Some(Ok(event)) => drop(on_event(event)),
+            Some(Err(error)) if is_final(&error) => return,
             Some(Err(error)) => tracing::debug!(error = chain(&error), kind, "watch failed; trying again"),
             None => return,
         }
@@ -197,6 +233,20 @@ pub async fn follow<K, E>(
 mod tests {
     use super::*;
     use crate::runtime::guarded::omitted;
+
+    #[test]
+    fn only_a_kind_that_is_not_served_ends_a_watch() {
+        let status = |code: u16, name: &str| {
+            let status = serde_json::json!({"status": "Failure", "code": code, "details": {"name": name}});
+            kube::Error::Api(serde_json::from_value(status).unwrap())
+        };
+        for (code, name, unserved) in [(404, "", true), (404, "web", false), (403, "", false), (503, "", false)] {
+            for error in [watcher::Error::InitialListFailed, watcher::Error::WatchStartFailed] {
+                assert_eq!(is_unserved(&error(status(code, name))), unserved, "{code} {name}");
+            }
+            assert!(!is_unserved(&watcher::Error::WatchFailed(status(code, name))));
+        }
+    }
 
     #[test]
     fn an_object_is_read_when_its_turn_has_come() {

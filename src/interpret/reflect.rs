@@ -4,13 +4,16 @@ use serde_json::{Map, Value, json};
 
 use super::kind::Kind;
 use super::text;
-use crate::limits::{OMITTED, depth};
+use crate::limits::{OMITTED, depth, shorten};
 
 /// Annotation, on objects in members, with the generation of the template that they were made from.
 pub const TEMPLATE_GENERATION_ANNOTATION: &str = "resourcetemplate.karmada.io/generation";
 
 /// How many bytes of a status are reported: etcd keeps 1.5 MiB of a binding, with a status for each cluster.
 const MAX_STATUS: usize = 16 << 10;
+
+/// The longest note in the place of a status, in bytes.
+const MAX_NOTE: usize = 512;
 
 /// How deep a status may be nested that is reported. It must remain readable within a binding.
 const MAX_LEVELS: usize = 64;
@@ -22,9 +25,10 @@ const MAX_LEVELS: usize = 64;
 #[must_use]
 pub fn reflect(object: &Value) -> Option<Value> {
     let status = object.get("status").and_then(Value::as_object).filter(|status| !status.is_empty())?;
-    // It could not even be read.
+    // It could not even be read. Readers let nobody else say so, and still no more than a short text is believed.
     if let Some(problem) = status.get(OMITTED) {
-        return Some(json!({OMITTED: problem}));
+        let problem = problem.as_str().unwrap_or("the status cannot be read");
+        return Some(json!({OMITTED: shorten(problem, MAX_NOTE)}));
     }
     let fields: &[&str] = match Kind::of(object) {
         Some(Kind::Deployment) => &[
@@ -152,6 +156,10 @@ mod tests {
         ] {
             let told = of(kind, status);
             assert!(told[OMITTED].as_str().unwrap().contains(problem), "{told}");
+        }
+        for note in [json!("x".repeat(MAX_STATUS)), nested(MAX_LEVELS), json!({"a": "x".repeat(MAX_STATUS)})] {
+            let told = of("Thing", json!({OMITTED: note}));
+            assert!(told[OMITTED].as_str().unwrap().len() <= MAX_NOTE, "{told}");
         }
         let fits = json!({"a": nested(MAX_LEVELS - 1)});
         assert_eq!(of("Thing", fits.clone()), fits);

@@ -244,5 +244,6 @@ pub struct StaticClusterWeight {
     /// The clusters.
     pub target_cluster: ClusterAffinity,
     /// Their weight.
+    #[schemars(range(min = 1))]
     pub weight: i64,
 }

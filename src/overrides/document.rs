@@ -14,12 +14,17 @@ pub(super) fn apply(object: &mut Value, overrider: &FieldOverrider) -> Result<()
     }
     let field = object.pointer_mut(path).ok_or_else(|| format!("fieldPath {path:?}: there is nothing at this path"))?;
     let text = field.as_str().ok_or_else(|| format!("fieldPath {path:?}: what is there is not a text"))?;
-    let malformed = |format: &str, error: String| format!("fieldPath {path:?}: the text is not {format}: {error}");
+    // The parsers' own messages quote the text, which may be a Secret's.
+    let malformed = |format: &str, at: Option<(u64, u64)>| {
+        let place = at.map(|(line, column)| format!(" (line {line}, column {column})")).unwrap_or_default();
+        format!("fieldPath {path:?}: the text is not {format}{place}")
+    };
     let changed = match (overrider.json.as_slice(), overrider.yaml.as_slice()) {
         ([], []) => return Ok(()),
         (json, []) => {
             check_depth(text).map_err(|problem| format!("fieldPath {path:?}: the text {problem}"))?;
-            let mut document = serde_json::from_str(text).map_err(|e| malformed("JSON", e.to_string()))?;
+            let mut document = serde_json::from_str(text)
+                .map_err(|e| malformed("JSON", Some((e.line() as u64, e.column() as u64))))?;
             check_numbers(&document).map_err(|problem| format!("fieldPath {path:?}: {problem}"))?;
             patch(&mut document, "json", json)?;
             document.to_string()
@@ -28,10 +33,13 @@ pub(super) fn apply(object: &mut Value, overrider: &FieldOverrider) -> Result<()
             // As Karmada's parser, which follows YAML 1.1: 0644 is a mode.
             let options = serde_saphyr::options! { legacy_octal_numbers: true };
             let parsed = serde_saphyr::from_str_with_options(text, options);
-            let mut document: Value = parsed.map_err(|e| malformed("YAML", e.to_string()))?;
+            let mut document: Value = parsed.map_err(|e| {
+                let place = e.location().map(|place| (place.line(), place.column()));
+                malformed("YAML that can be read", place)
+            })?;
             check_numbers(&document).map_err(|problem| format!("fieldPath {path:?}: {problem}"))?;
             patch(&mut document, "yaml", yaml)?;
-            serde_saphyr::to_string(&document).map_err(|e| malformed("YAML any more", e.to_string()))?
+            serde_saphyr::to_string(&document).map_err(|_| malformed("YAML any more", None))?
         }
         _ => return Err(format!("fieldPath {path:?}: give one of json and yaml, not both")),
     };
@@ -44,9 +52,9 @@ fn check_numbers(document: &Value) -> Result<(), String> {
     /// Whole numbers of 64 bits end here; those beyond are read as approximations.
     const LIMIT: f64 = 9.2e18;
     match document {
-        Value::Number(number) if number.is_f64() && number.as_f64().is_some_and(|value| value.abs() >= LIMIT) => Err(
-            format!("the text holds a number with more digits than can be kept (about {number}); write it as a text"),
-        ),
+        Value::Number(number) if number.is_f64() && number.as_f64().is_some_and(|value| value.abs() >= LIMIT) => {
+            Err("the text holds a number with more digits than can be kept; write it as a text".to_owned())
+        }
         Value::Array(all) => all.iter().try_for_each(check_numbers),
         Value::Object(all) => all.values().try_for_each(check_numbers),
         _ => Ok(()),
@@ -146,6 +154,29 @@ mod tests {
             let overrider = from_value(json!({"fieldPath": "/data/text", format: changes})).unwrap();
             let message = apply(&mut object, &overrider).unwrap_err();
             assert!(message.contains("[1]: replace at") && message.contains("levels deep"), "{message}");
+        }
+    }
+
+    #[test]
+    fn errors_do_not_tell_what_is_there() {
+        let put = json!([{"subPath": "/z", "operator": "add", "value": 1}]);
+        for (format, text) in [
+            ("json", "hunter2"),
+            ("json", "{\"password\": hunter2}"),
+            ("json", "{\"number\": 777777777777777777777}"),
+            ("yaml", "user: x\npassword: hunter2: [\n"),
+            ("yaml", "hunter2: 1\nhunter2: 2\n"),
+            ("yaml", "a: *hunter2"),
+            ("yaml", "a: !hunter2 {"),
+            ("yaml", "? {hunter2: 1}\n: 2\n"),
+            ("yaml", "number: 777777777777777777777"),
+            ("yaml", "\"hunter2"),
+            ("yaml", "hunter2"),
+        ] {
+            let mut object = json!({"data": {"text": text}});
+            let overrider = from_value(json!({"fieldPath": "/data/text", format: put})).unwrap();
+            let message = apply(&mut object, &overrider).unwrap_err();
+            assert!(!message.contains("hunter2") && !message.contains("777"), "{text}: {message}");
         }
     }
 

@@ -126,12 +126,16 @@ pub(super) fn apply(object: &mut Value, overrider: &ImageOverrider) -> Result<()
     for pointer in pointers(object, overrider)? {
         let Some(image) = object.pointer_mut(&pointer) else { return Err(format!("{pointer:?}: there is no image")) };
         let Some(text) = image.as_str() else { return Err(format!("{pointer:?}: the image is not a text")) };
-        let mut reference: ImageReference = text.parse().map_err(|e| format!("{pointer:?}: {e}"))?;
+        // What is there may be anything, a password even: it is not told.
+        let Ok(mut reference) = text.parse::<ImageReference>() else {
+            return Err(format!("{pointer:?}: what is there is not an image reference"));
+        };
         reference.change(overrider.component, overrider.operator, &value);
         // The text counts, not the parts: a registry may be replaced by one with a path, such as a proxy's.
         let changed = reference.to_string();
-        if let Err(error) = changed.parse::<ImageReference>() {
-            return Err(format!("{pointer:?}: {text:?} would become {error}"));
+        if changed.parse::<ImageReference>().is_err() {
+            let component = overrider.component;
+            return Err(format!("{pointer:?}: with this {component:?} it would not be an image reference any more"));
         }
         *image = Value::String(changed);
     }
@@ -253,7 +257,8 @@ mod tests {
 
     #[test]
     fn predicate_and_errors() {
-        let object = json!({"apiVersion": "x/v1", "kind": "Special", "metadata": {"name": "x"}, "spec": {"image": "r.io/a:1", "count": 1}});
+        let object = json!({"apiVersion": "x/v1", "kind": "Special", "metadata": {"name": "x"}, "spec": {"image": "r.io/a:1", "count": 1,
+            "password": "hunter2 Secret", "passphrase": "hunter2"}});
         let overrider = |path: &str, component: &str, operator: &str, value: &str| {
             from_value::<ImageOverrider>(
                 json!({"predicate": {"path": path}, "component": component, "operator": operator, "value": value}),
@@ -268,12 +273,15 @@ mod tests {
             (overrider("/spec/count", "Tag", "replace", "2"), "not a text"),
             (overrider("/metadata/name", "Tag", "add", "2"), "identity"),
             (overrider("/kind", "Repository", "replace", "other"), "identity"),
-            (overrider("/spec/image", "Repository", "remove", ""), "not an image reference"),
-            (overrider("/spec/image", "Tag", "replace", "a b"), "not an image reference"),
+            (overrider("/spec/image", "Repository", "remove", ""), "with this Repository it would not be"),
+            (overrider("/spec/image", "Tag", "replace", "a b"), "with this Tag it would not be"),
             (overrider("/spec/image", "Registry", "add", ""), "a value is needed"),
+            (overrider("/spec/password", "Tag", "add", "x"), "\"/spec/password\": what is there is not an image"),
+            (overrider("/spec/passphrase", "Repository", "remove", ""), "with this Repository it would not be"),
         ] {
             let message = apply(&mut object.clone(), &overrider).unwrap_err();
             assert!(message.contains(words), "{message}");
+            assert!(!message.contains("hunter2"), "a value is told: {message}");
         }
     }
 }

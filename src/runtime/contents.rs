@@ -38,7 +38,7 @@ pub enum Contents {
 pub async fn contents(
     client: &Client,
     namespace: &str,
-    is_own: impl Fn(&ObjectMeta) -> bool,
+    is_own: impl Fn(&ApiResource, &ObjectMeta) -> bool,
 ) -> Result<Contents, kube::Error> {
     let (core, groups) =
         tokio::try_join!(client.list_core_api_versions_aggregated(), client.list_api_groups_aggregated())?;
@@ -66,7 +66,7 @@ async fn of_kind(
     resource: &ApiResource,
     namespace: &str,
     kinds: &Kinds,
-    is_own: &impl Fn(&ObjectMeta) -> bool,
+    is_own: &impl Fn(&ApiResource, &ObjectMeta) -> bool,
 ) -> Result<Contents, kube::Error> {
     let mut contents = Contents::Empty;
     let api = Api::<Guarded<PartialObjectMeta<DynamicObject>>>::namespaced_with(client.clone(), namespace, resource);
@@ -87,7 +87,7 @@ async fn of_kind(
                 continue;
             }
             let name = format!("{} {namespace}/{}", resource.kind, metadata.name.as_deref().unwrap_or_default());
-            if !is_own(metadata) {
+            if !is_own(resource, metadata) {
                 return Ok(Contents::Holds(name));
             }
             contents = Contents::Own(name);

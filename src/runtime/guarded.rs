@@ -64,11 +64,15 @@ impl Guarded<DynamicObject> {
     /// What is known of the object. Of one that cannot be read that is its metadata, and [`omitted`] tells why.
     #[must_use]
     pub fn known(self) -> DynamicObject {
-        self.0.unwrap_or_else(|invalid| DynamicObject {
-            types: None,
-            data: json!({OMITTED: invalid.problem}),
-            metadata: invalid.metadata,
-        })
+        match self.0 {
+            Ok(mut object) => {
+                forget_notes(&mut object.data);
+                object
+            }
+            Err(invalid) => {
+                DynamicObject { types: None, data: json!({OMITTED: invalid.problem}), metadata: invalid.metadata }
+            }
+        }
     }
 }
 
@@ -181,11 +185,15 @@ where
 /// [`OMITTED`] tells so: in the status, or beside the other fields. Without the latter nobody knows what the object asks
 /// for.
 pub fn read_any(json: &str) -> Result<Value, serde_json::Error> {
-    let Err(problem) = check_depth(json) else { return serde_json::from_str(json) };
+    let Err(problem) = check_depth(json) else {
+        let mut object = serde_json::from_str(json)?;
+        forget_notes(&mut object);
+        return Ok(object);
+    };
     let fields = Fields(serde_json::from_str(json)?);
     let (mut object, mut left_out) = (Map::new(), Vec::new());
-    for (field, text) in &fields.0 {
-        let value = match (field.as_str(), check_depth(text.get())) {
+    for (field, text) in fields.0.iter().filter(|(field, _)| *field != OMITTED) {
+        let mut value = match (field.as_str(), check_depth(text.get())) {
             (_, Ok(())) => serde_json::from_str(text.get())?,
             // Who set which fields is nested as deep as the object.
             ("metadata", Err(_)) => fields.nested(field).all_readable(),
@@ -195,12 +203,30 @@ pub fn read_any(json: &str) -> Result<Value, serde_json::Error> {
                 continue;
             }
         };
+        if field == "status" && check_depth(text.get()).is_ok() {
+            forget_note(&mut value);
+        }
         object.insert(field.clone(), value);
     }
     if !left_out.is_empty() {
         object.insert(OMITTED.to_owned(), json!(format!("{} {problem}", left_out.join(", "))));
     }
     Ok(Value::Object(object))
+}
+
+/// Takes out of an object what its author says about what is left out of it: that is for the reader to say, and is
+/// believed.
+fn forget_notes(object: &mut Value) {
+    forget_note(object);
+    if let Some(status) = object.get_mut("status") {
+        forget_note(status);
+    }
+}
+
+fn forget_note(value: &mut Value) {
+    if let Some(map) = value.as_object_mut() {
+        map.remove(OMITTED);
+    }
 }
 
 /// What is left out of an object that [`read_any`] or [`Guarded::known`] has read, other than a status.
@@ -312,6 +338,18 @@ mod tests {
         assert_eq!(status["status"][OMITTED], "is nested 200 levels deep; at most 100 are read");
         assert_eq!((&status["spec"]["a"], &status["metadata"]["uid"]), (&json!(1), &json!("u")));
         assert_eq!((status["metadata"].get("managedFields"), omitted(&status)), (None, None));
+
+        // What an object says of itself does not count.
+        let note = format!(r#"{{"{OMITTED}":{},"phase":"Running"}}"#, nested(90));
+        for fields in [r#""spec":{"a":1}"#.to_owned(), format!(r#""spec":{}"#, nested(200))] {
+            let fields = format!(r#"{fields},"status":{note},"{OMITTED}":"nothing""#);
+            let said = read(fields.clone());
+            assert_eq!(said["status"], json!({"phase": "Running"}));
+            assert_ne!(omitted(&said), Some("nothing"));
+            let plain = format!(r#"{{"metadata":{{"name":"x"}},{fields}}}"#);
+            assert_eq!(read_any(&plain).unwrap()["status"], json!({"phase": "Running"}));
+            assert_ne!(omitted(&Guarded::<DynamicObject>::of_json(&plain).known().data), Some("nothing"));
+        }
 
         let spec = read(format!(r#""spec":{}"#, nested(200)));
         assert_eq!(omitted(&spec), Some("spec is nested 201 levels deep; at most 100 are read"));

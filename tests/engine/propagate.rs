@@ -312,6 +312,18 @@ fn others_objects_are_not_taken_over() {
         tokio::time::sleep(Duration::from_millis(800)).await;
         assert!(case.in_member("alpha", "v1", "ConfigMap", "foreign").await.is_some(), "deleted as an orphan");
 
+        // Nor are copies the plane's: somebody restored an object under another name, with all labels and annotations.
+        case.apply(case.policy("all", json!({}))).await;
+        case.apply(case.config("original", "ours")).await;
+        let mut copy = case.until_in("alpha", "v1", "ConfigMap", "original", |original| !original.is_null()).await;
+        copy["metadata"] = json!({"name": "restored", "namespace": case.namespace,
+            "labels": copy["metadata"]["labels"], "annotations": copy["metadata"]["annotations"]});
+        objects::apply(&alpha, copy).await;
+        case.delete("v1", "ConfigMap", "original").await;
+        case.until_gone("alpha", "v1", "ConfigMap", "original").await;
+        case.until(BINDING.0, BINDING.1, "original-configmap", Value::is_null).await;
+        assert!(case.in_member("alpha", "v1", "ConfigMap", "restored").await.is_some(), "a copy was deleted");
+
         // Another Karmada sets no mark, but the same label and the name of its binding.
         let mut upstream = case.config("upstream", "theirs");
         upstream["metadata"]["labels"] = json!({"karmada.io/managed": "true"});

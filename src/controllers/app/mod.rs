@@ -201,6 +201,7 @@ impl AppReconciler {
                 template,
                 generation,
                 binding: live.binding.as_ref(),
+                unreadable: live.unreadable.as_deref(),
             })
             .collect();
         let verdict = status::read(app, &observed.clusters, &rollouts, status);

@@ -45,7 +45,7 @@ pub async fn release(access: &PlaneClient, claims: &Claims<'_>, name: &str) -> R
     if is_ending || !namespace.annotations().contains_key(CREATED_FOR_ANNOTATION) {
         return Ok(None);
     }
-    let found = contents(&access.client(), name, |_| false).await;
+    let found = contents(&access.client(), name, |_, _| false).await;
     let found = found.map_err(|source| Error::Read { what: format!("the contents of namespace {name}"), source })?;
     match found {
         Contents::Empty => {

@@ -16,6 +16,7 @@ use crate::application::model::{Application, Identity, Served, Template};
 use crate::application::plan::policy_name;
 use crate::karmada::names::binding_name;
 use crate::karmada::{Cluster, OverridePolicy, PropagationPolicy, ResourceBinding};
+use crate::runtime::planes::cache::CacheError;
 
 use super::error::Error;
 use super::ownership::{Claims, Ownership};
@@ -32,6 +33,8 @@ pub struct Live {
     pub object: Option<DynamicObject>,
     /// Where it was placed, when it was.
     pub binding: Option<ResourceBinding>,
+    /// Why its binding, which is there, tells nothing.
+    pub unreadable: Option<String>,
 }
 
 /// What a plane holds of an app.
@@ -187,7 +190,8 @@ async fn served(access: &PlaneClient, application: &Application) -> Result<Serve
     Ok(each(looks.collect()).await?.into_iter().collect())
 }
 
-/// Reads objects and their bindings. Kinds that are not served have no objects.
+/// Reads objects and their bindings. Kinds that are not served have no objects. A binding that cannot be read, for what a
+/// member put into its status, costs its own object no more than the status.
 async fn read(
     access: &PlaneClient,
     source: Source,
@@ -205,20 +209,35 @@ async fn read(
         let (object, binding) = match source {
             Source::Cache => tokio::try_join!(
                 access.find(resource, Some(namespace), name),
-                access.find_cached::<ResourceBinding>(namespace, &binding_name),
+                unless_unreadable(access.find_cached(namespace, &binding_name)),
             )?,
             Source::Plane => tokio::try_join!(
                 access.get(resource, Some(namespace), name),
-                access.get_typed::<ResourceBinding>(namespace, &binding_name),
+                unless_unreadable(access.get_typed(namespace, &binding_name)),
             )?,
+        };
+        let (binding, unreadable): (Option<ResourceBinding>, _) = match binding {
+            Ok(binding) => (binding, None),
+            Err(problem) => (None, Some(problem)),
         };
         let binding = binding.filter(|binding| {
             let of = &binding.spec.binding.resource;
             of.kind == identity.kind && of.name == identity.name
         });
-        Ok(Some(Live { identity, resource: kind.resource, object, binding }))
+        Ok(Some(Live { identity, resource: kind.resource, object, binding, unreadable }))
     });
     Ok(each(reads.collect()).await?.into_iter().flatten().collect())
+}
+
+/// What was found, or why it cannot be read.
+async fn unless_unreadable<K>(
+    found: impl Future<Output = Result<Option<K>, Error>>,
+) -> Result<Result<Option<K>, String>, Error> {
+    match found.await {
+        Ok(found) => Ok(Ok(found)),
+        Err(Error::Cache(error @ CacheError::Unreadable { .. })) => Ok(Err(error.to_string())),
+        Err(error) => Err(error),
+    }
 }
 
 /// The objects that an app is known to have had: those in its status, and those in its policy, which is written

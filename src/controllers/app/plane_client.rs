@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 
 use crate::machinery::error::is_not_found;
 use crate::runtime::apply::Applier;
-use crate::runtime::guarded::{self, Guarded};
+use crate::runtime::guarded::{self, Guarded, InvalidObject};
 use crate::runtime::planes::cache::CacheError;
 use crate::runtime::planes::{InstanceKey, Plane};
 
@@ -107,10 +107,15 @@ impl PlaneClient {
             + DeserializeOwned
             + std::fmt::Debug,
     {
-        Api::<K>::namespaced(self.client(), namespace)
-            .get_opt(name)
-            .await
-            .map_err(|source| Error::Read { what: format!("{} {name}", K::kind(&())), source })
+        let kind = K::kind(&());
+        let found = Api::<Guarded<K>>::namespaced(self.client(), namespace).get_opt(name).await;
+        let found = found.map_err(|source| Error::Read { what: format!("{kind} {name}"), source })?;
+        let unreadable = |InvalidObject { problem, .. }| CacheError::Unreadable {
+            kind: kind.to_string(),
+            name: name.to_owned(),
+            problem,
+        };
+        Ok(found.map(|object| object.0.map_err(unreadable)).transpose()?)
     }
 
     /// All objects of a kind that carry these labels; those that cannot be read by their metadata alone.

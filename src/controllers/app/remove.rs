@@ -107,7 +107,8 @@ fn is_refusal(error: &Error) -> bool {
 /// Whether an object is still to be waited for. Its binding goes when the members are clean; that of a namesake is not waited
 /// for. An object that somebody's finalizer keeps, and that no member has any more, goes with a plane that is given up.
 fn is_awaited(live: &Live, is_ours: bool, is_given_up: bool) -> bool {
-    let is_bound = live.binding.is_some() && (is_ours || live.object.is_none());
+    let has_binding = live.binding.is_some() || live.unreadable.is_some();
+    let is_bound = has_binding && (is_ours || live.object.is_none());
     let is_ending = live.object.as_ref().is_some_and(|object| object.metadata.deletion_timestamp.is_some());
     is_bound || (is_ours && !(is_given_up && is_ending))
 }
@@ -179,6 +180,7 @@ mod tests {
                 let metadata = json!({"name": "conf", "finalizers": ["their/own"], "deletionTimestamp": deleted});
                 serde_json::from_value::<DynamicObject>(json!({"metadata": metadata})).unwrap()
             }),
+            unreadable: None,
             binding: binding.then(|| {
                 let resource = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "conf"});
                 let spec = json!({"resource": resource, "clusters": []});

@@ -27,6 +27,8 @@ pub struct RolloutStatus<'a> {
     pub generation: Option<i64>,
     /// Where it was placed, when it was.
     pub binding: Option<&'a ResourceBinding>,
+    /// Why its binding, which is there, tells nothing.
+    pub unreadable: Option<&'a str>,
 }
 
 /// How one template fares in one cluster.
@@ -222,7 +224,10 @@ fn worst(states: &[State]) -> Option<&State> {
 }
 
 fn verdict(rollouts: &[RolloutStatus<'_>], places: &BTreeMap<&str, Vec<State>>) -> Verdict {
-    for RolloutStatus { template, binding, .. } in rollouts {
+    for RolloutStatus { template, binding, unreadable, .. } in rollouts {
+        if let Some(problem) = unreadable {
+            return Verdict::NotReady { reason: "ObjectUnreadable", message: format!("{template}: {problem}") };
+        }
         let Some(binding) = binding else {
             return progressing(format!("waiting for the plane to place {template}"));
         };

@@ -26,7 +26,7 @@ use super::remaining::Remaining;
 use super::write::MemberWrite;
 use crate::api::instance::Profile;
 use crate::api::member::MemberClusterJoin;
-use crate::engine::{ADOPTED_ANNOTATION, REMOVING_ANNOTATION, unstamp};
+use crate::engine::{ADOPTED_ANNOTATION, Marks, REMOVING_ANNOTATION, unstamp};
 use crate::karmada::binding::BindingSpec;
 use crate::karmada::{CLUSTER_NAMESPACE, Cluster, ClusterResourceBinding, MANAGED_LABEL, ResourceBinding};
 use crate::machinery::error::{is_conflict, is_not_found};
@@ -193,7 +193,7 @@ async fn list_owned(client: &Client, resource: ApiResource, mark: &PlaneMark) ->
     };
     Ok(list
         .into_iter()
-        .filter(|object| is_owned(object.annotations(), mark))
+        .filter(|object| is_owned(&resource.kind, object.meta(), mark))
         .map(|object| OwnedObject {
             resource: resource.clone(),
             namespace: object.namespace(),
@@ -205,9 +205,17 @@ async fn list_owned(client: &Client, resource: ApiResource, mark: &PlaneMark) ->
         .collect())
 }
 
-/// Whether a plane made an object. What it adopted, a namespace with other people's objects in it, was there before. *Pure.*
-fn is_owned(annotations: &BTreeMap<String, String>, mark: &PlaneMark) -> bool {
-    mark.is_on(annotations) && !annotations.contains_key(ADOPTED_ANNOTATION)
+/// Whether a plane made an object. What it adopted, a namespace with other people's objects in it, was there before; and
+/// what carries marks that speak of another object is a copy. *Pure.*
+fn is_owned(kind: &str, metadata: &ObjectMeta, mark: &PlaneMark) -> bool {
+    let speaks_of_it = match Marks::of(kind, metadata) {
+        Marks::Own => true,
+        Marks::Copied => false,
+        // Upstream's components name the binding only where there is one.
+        Marks::Unnamed => matches!(mark, PlaneMark::Works(_)),
+    };
+    let annotations = metadata.annotations.as_ref();
+    speaks_of_it && annotations.is_some_and(|all| mark.is_on(all) && !all.contains_key(ADOPTED_ANNOTATION))
 }
 
 fn is_namespace(resource: &ApiResource) -> bool {
@@ -318,7 +326,7 @@ fn has_had_its_time(join: &MemberClusterJoin, now: Timestamp) -> bool {
 
 /// Whether nothing of anybody else is in a namespace.
 async fn is_vacant(access: &MemberClient, mark: &PlaneMark, namespace: &str) -> Result<bool, Error> {
-    let is_own = |object: &ObjectMeta| object.annotations.as_ref().is_some_and(|all| mark.is_on(all));
+    let is_own = |resource: &ApiResource, object: &ObjectMeta| is_owned(&resource.kind, object, mark);
     let found = contents(&access.client(), namespace, is_own).await.map_err(|e| access.failure(e))?;
     Ok(matches!(found, Contents::Empty | Contents::Own(_)))
 }
@@ -373,15 +381,26 @@ mod tests {
     fn what_was_there_before_the_plane_is_not_its_own() {
         let (plane, works) = (PlaneMark::Plane("plane".into()), PlaneMark::Works("karmada-es-eu".into()));
         let adopted = (ADOPTED_ANNOTATION, "true");
+        let of = |name| [("resourcebinding.karmada.io/namespace", "shop"), ("resourcebinding.karmada.io/name", name)];
+        let (own, other) = (of("web-configmap"), of("other-configmap"));
         for (case, mark, on, owned) in [
-            ("the plane's", &plane, vec![(PLANE_ANNOTATION, "plane")], true),
-            ("another plane's", &plane, vec![(PLANE_ANNOTATION, "another")], false),
-            ("adopted", &plane, vec![(PLANE_ANNOTATION, "plane"), adopted], false),
+            ("the plane's", &plane, vec![(PLANE_ANNOTATION, "plane"), own[0], own[1]], true),
+            ("a copy of the plane's", &plane, vec![(PLANE_ANNOTATION, "plane"), other[0], other[1]], false),
+            ("of nobody knows what", &plane, vec![(PLANE_ANNOTATION, "plane")], false),
+            ("another plane's", &plane, vec![(PLANE_ANNOTATION, "another"), own[0], own[1]], false),
+            ("adopted", &plane, vec![(PLANE_ANNOTATION, "plane"), own[0], own[1], adopted], false),
             ("of a Work", &works, vec![(WORK_NAMESPACE_ANNOTATION, "karmada-es-eu")], true),
             ("of a Work of another member", &works, vec![(WORK_NAMESPACE_ANNOTATION, "karmada-es-us")], false),
-            ("of a Compact plane", &works, vec![(PLANE_ANNOTATION, "plane")], false),
+            ("a copy of it", &works, vec![(WORK_NAMESPACE_ANNOTATION, "karmada-es-eu"), other[0], other[1]], false),
+            ("of a Compact plane", &works, vec![(PLANE_ANNOTATION, "plane"), own[0], own[1]], false),
         ] {
-            assert_eq!(is_owned(&annotations(&on), mark), owned, "{case}");
+            let metadata = ObjectMeta {
+                name: Some("web".to_owned()),
+                namespace: Some("shop".to_owned()),
+                annotations: Some(annotations(&on)),
+                ..ObjectMeta::default()
+            };
+            assert_eq!(is_owned("ConfigMap", &metadata, mark), owned, "{case}");
         }
     }
 

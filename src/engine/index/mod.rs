@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::key::{ClusterName, Key, KindKey, ObjectKey};
+use super::marks::Marks;
 use super::model::{Binding, Live, Template};
 use crate::karmada::cluster::Cluster;
 use crate::karmada::names::is_skipped_kind;
@@ -279,12 +280,19 @@ impl Index {
         annotations.get(name).map(String::as_str)
     }
 
-    /// Whether the engine may delete an object: it carries this plane's mark, or none and the uid of the binding's
-    /// template. Names prove nothing: another Karmada that the member belongs to may have a binding of the same name.
+    /// Whether the engine may delete an object: it carries this plane's mark, which speaks of it and was not copied from
+    /// another; or no plane's, and the uid of the binding's template. The binding's name alone proves nothing: another
+    /// Karmada that the member belongs to may have one of the same name.
     #[must_use]
     pub fn is_ours(&self, live: &Live, key: &ObjectKey) -> bool {
         match &live.plane {
-            Some(plane) => *plane == self.plane,
+            Some(plane) if *plane != self.plane => false,
+            Some(_) => match live.marks {
+                Marks::Own => true,
+                Marks::Copied => false,
+                // Marked by an earlier version, which did not name namespaces.
+                Marks::Unnamed => key.kind.is_namespace() && self.namespaces.contains_key(&key.name),
+            },
             None => {
                 let bound = self.bindings.get(key).and_then(|binding| binding.spec.resource.uid.as_deref());
                 bound.is_some_and(|uid| !uid.is_empty() && live.template.as_deref() == Some(uid))
@@ -297,6 +305,12 @@ impl Index {
     pub fn plane_kinds(&self) -> BTreeSet<Arc<KindKey>> {
         let selected = self.policies.kinds().filter(|kind| !is_skipped_kind(&kind.api_version, &kind.kind));
         selected.chain(self.bound_kinds.keys()).cloned().collect()
+    }
+
+    /// Whether bindings name a kind.
+    #[must_use]
+    pub fn binds(&self, kind: &Arc<KindKey>) -> bool {
+        self.bound_kinds.contains_key(kind)
     }
 
     /// Kinds to watch in a member: those of its bindings, and namespaces.

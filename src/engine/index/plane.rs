@@ -1,6 +1,6 @@
 //! Events of the plane, and what follows from them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -192,12 +192,17 @@ impl Index {
 
     /// All objects of a kind of the plane are known.
     pub fn kind_synced(&mut self, kind: &Arc<KindKey>) -> Requeues {
-        self.synced.insert(kind.clone());
+        self.kinds_synced(&[kind.clone()].into())
+    }
+
+    /// The same of several kinds.
+    pub fn kinds_synced(&mut self, kinds: &HashSet<Arc<KindKey>>) -> Requeues {
+        self.synced.extend(kinds.iter().cloned());
         // Those with a template are looked at for its sake.
-        let bound = self.bindings.keys().filter(|key| key.kind == *kind && !self.templates.contains_key(*key));
+        let bound = self.bindings.keys().filter(|key| kinds.contains(&key.kind) && !self.templates.contains_key(*key));
         // Only now is it known of objects without a binding whether they have a template.
         let live = self.members.iter().flat_map(|(cluster, member)| member.live.keys().map(move |key| (cluster, key)));
-        let orphans = live.filter(|(_, key)| key.kind == *kind && !self.bindings.contains_key(*key));
+        let orphans = live.filter(|(_, key)| kinds.contains(&key.kind) && !self.bindings.contains_key(*key));
         let dispatch = orphans.map(|(cluster, key)| (cluster.clone(), key.clone())).collect();
         Requeues { schedule: bound.cloned().collect(), dispatch, ..Requeues::default() }
     }

@@ -67,7 +67,7 @@ fn reading(
     let rollouts: Vec<RolloutStatus<'_>> = templates
         .iter()
         .zip(bindings)
-        .map(|(template, binding)| RolloutStatus { template, generation: Some(2), binding })
+        .map(|(template, binding)| RolloutStatus { template, generation: Some(2), binding, unreadable: None })
         .collect();
     let mut status = MultiCloudAppStatus::default();
     let verdict = read(&app, clusters, &rollouts, &mut status);
@@ -182,6 +182,23 @@ fn what_is_placed_nowhere_is_said() {
     assert_eq!(verdict, Verdict::NotReady { reason: "NotPlaced", message });
     let (_, verdict) = reading("Duplicated", &fleet(), [Some(&binding(json!([]), json!({}))), None]);
     assert!(matches!(verdict, Verdict::Progressing { .. }));
+}
+
+#[test]
+fn a_binding_that_cannot_be_read_costs_its_own_template_alone() {
+    let (app, templates) = app("Duplicated");
+    let config = plain(&["a", "b"]);
+    let rollouts = [(None, Some("it is nested too deep")), (Some(&config), None)];
+    let rollouts: Vec<RolloutStatus<'_>> = templates
+        .iter()
+        .zip(rollouts)
+        .map(|(template, (binding, unreadable))| RolloutStatus { template, generation: Some(2), binding, unreadable })
+        .collect();
+    let mut status = MultiCloudAppStatus::default();
+    let verdict = read(&app, &fleet(), &rollouts, &mut status);
+    let message = "Deployment web: it is nested too deep".into();
+    assert_eq!(verdict, Verdict::NotReady { reason: "ObjectUnreadable", message });
+    assert_eq!(status.components[1].health, Health::Healthy);
 }
 
 #[test]

@@ -7,12 +7,25 @@ fn orphans_of_this_plane_are_removed_and_those_of_others_are_not() {
     let (mut index, bound) = converged();
     let (orphan, a) = (key("orphan"), name("a"));
     assert!(matches!(desired_state(&index, &a, &orphan), DesiredState::Remove { .. }));
-    assert!(index.is_ours(&live("l", "1", PLANE), &orphan));
-    assert!(!index.is_ours(&live("l", "1", "another"), &orphan));
+    assert!(index.is_ours(&live("l", "1", PLANE), &bound));
+    assert!(!index.is_ours(&live("l", "1", "another"), &bound));
+    let copy = Live::of(marked("orphan", "l", "1", PLANE));
+    assert!(!index.is_ours(&copy, &orphan), "somebody restored an object under another name");
     // Another Karmada sets no mark, but may have a binding of this very name.
     assert!(!index.is_ours(&unmarked("theirs"), &orphan) && !index.is_ours(&unmarked("theirs"), &bound));
     assert!(!index.is_ours(&unmarked("t"), &orphan));
     assert!(index.is_ours(&unmarked("t"), &bound), "only the mark was taken off");
+    let namespace = |annotations: Value| {
+        Live::of(
+            json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "old", "annotations": annotations}}),
+        )
+    };
+    let old = ObjectKey::of_namespace("old");
+    assert!(index.is_ours(&namespace(json!({"airdock.dev/plane": PLANE, "airdock.dev/name": "old"})), &old));
+    let unnamed = namespace(json!({"airdock.dev/plane": PLANE}));
+    assert!(!index.is_ours(&unnamed, &old), "of an earlier version, or a copy of one");
+    index.put_namespace(json!({"metadata": {"name": "old", "uid": "n", "resourceVersion": "1"}}));
+    assert!(index.is_ours(&unnamed, &old), "the plane has it");
     // Nothing is decided about a cluster that is not there.
     index.remove_cluster("a", None);
     assert!(matches!(desired_state(&index, &a, &orphan), DesiredState::Keep));
@@ -48,12 +61,22 @@ fn who_may_be_taken_over() {
         DesiredState::Apply(inputs) => inputs.render(key).unwrap(),
         other => panic!("{other:?}"),
     };
+    // Of the plane's object `y`, under this one's name.
+    let copied = || {
+        let mut object = marked("x", "l", "1", PLANE);
+        let annotations = object["metadata"]["annotations"].as_object_mut().unwrap();
+        annotations.insert("resourcebinding.karmada.io/name".to_owned(), json!("y-configmap"));
+        annotations.insert("resourcetemplate.karmada.io/uid".to_owned(), json!("y"));
+        Live::of(object)
+    };
     let mut plain = live("l", "1", PLANE);
+    plain.template = None;
     plain.plane = None;
     let ours = manifest(&index, &key);
     for (live, labelled, words) in [
         (live("l", "1", PLANE), true, None),
         (live("l", "1", PLANE), false, None),
+        (copied(), true, Some("managed by another control plane")),
         (unmarked("t"), true, None),
         (unmarked("theirs"), true, Some("managed by another control plane")),
         (live("l", "1", "another"), true, Some("managed by another control plane")),

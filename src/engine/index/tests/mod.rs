@@ -43,9 +43,15 @@ fn policy(spec: Value) -> PropagationSpec {
 }
 
 fn live(uid: &str, version: &str, plane: &str) -> Live {
-    Live::of(
-        json!({"metadata": {"name": "x", "uid": uid, "resourceVersion": version, "annotations": {"airdock.dev/plane": plane}}}),
-    )
+    Live::of(marked("x", uid, version, plane))
+}
+
+/// An object in a member as a plane leaves it that has the ConfigMap `x`.
+fn marked(name: &str, uid: &str, version: &str, plane: &str) -> Value {
+    json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"name": name, "namespace": "shop", "uid": uid, "resourceVersion": version, "annotations": {
+            "airdock.dev/plane": plane, "resourcetemplate.karmada.io/uid": "t",
+            "resourcebinding.karmada.io/namespace": "shop", "resourcebinding.karmada.io/name": "x-configmap"}}})
 }
 
 /// An object in a member as another Karmada leaves it.
