@@ -75,8 +75,12 @@ fn sources(path: &Path) -> Vec<PathBuf> {
 
 /// The code of a file, without comments and unit tests.
 fn code(path: &Path) -> String {
-    let text = fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    without_tests(&fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display())))
+}
+
+/// Code without comments, and without the unit tests at its end.
+fn without_tests(text: &str) -> String {
+    let code = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
 }
 
@@ -227,4 +231,10 @@ fn now() -> Time { k8s_openapi::jiff::Timestamp::now() }
     }
     assert!(is_below("kube::Client", "kube::Client") && is_below("tokio::time::sleep", "tokio"));
     assert!(!is_below("tokio_util", "tokio"));
+}
+
+#[test]
+fn only_the_unit_tests_at_the_end_of_a_file_are_left_out() {
+    let text = "#[cfg(test)]\nmod tests;\nuse a::b; // c\n#[cfg(test)]\nmod tests {\n    use d::e;\n}\n";
+    assert_eq!(without_tests(text), "#[cfg(test)]\nmod tests;\nuse a::b; ");
 }

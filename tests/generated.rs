@@ -71,6 +71,14 @@ fn definitions_are_current_in_crds_and_in_the_chart() {
 }
 
 #[test]
+fn what_kubectl_explain_shows_first_is_written_for_users() {
+    for crd in [crds::definitions(), airdock::karmada::definitions()].concat() {
+        let text = serde_json::to_string(&crd).expect("serialize");
+        assert!(!text.contains("Auto-generated"), "{:?} has no description of its own", crd.metadata.name);
+    }
+}
+
+#[test]
 fn definitions_fit_client_side_apply() {
     // `kubectl apply` keeps the whole object, as JSON, in an annotation; annotations end at 262,144 bytes.
     for crd in [crds::definitions(), airdock::karmada::definitions()].concat() {

@@ -16,6 +16,7 @@ use super::common::{ClusterMatch, InstanceRef, ReadyCount};
     group = "airdock.dev",
     version = "v1alpha1",
     kind = "MultiCloudApp",
+    doc = "An application for many clusters: its components, where they go, and what differs where.",
     plural = "multicloudapps",
     shortname = "mca",
     category = "airdock",

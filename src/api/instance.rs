@@ -18,6 +18,7 @@ use super::common::LocalRef;
     group = "airdock.dev",
     version = "v1alpha1",
     kind = "KarmadaInstance",
+    doc = "A Karmada control plane, run in this cluster and namespace.",
     plural = "karmadainstances",
     shortname = "ki",
     category = "airdock",

@@ -15,6 +15,7 @@ use super::common::{Capacity, InstanceRef, ReadyCount, SecretKeyRef};
     group = "airdock.dev",
     version = "v1alpha1",
     kind = "MemberClusterJoin",
+    doc = "A cluster that is joined to an instance.",
     plural = "memberclusterjoins",
     shortname = "mcj",
     category = "airdock",

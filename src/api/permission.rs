@@ -16,6 +16,7 @@ use super::common::ClusterMatch;
     group = "airdock.dev",
     version = "v1alpha1",
     kind = "PermissionBinding",
+    doc = "A role for users and groups, in planes and members.",
     plural = "permissionbindings",
     shortname = "pb",
     category = "airdock",
@@ -37,8 +38,9 @@ pub struct PermissionBindingSpec {
     /// Who gets the role.
     #[schemars(length(min = 1, max = 100))]
     pub subjects: Vec<Subject>,
-    /// What they may do: `Viewer` reads everything but secrets, `Editor` also changes workloads, `Admin` also
-    /// manages roles within the namespaces. They are Kubernetes' own roles view, edit and admin.
+    /// What they may do: `Viewer` reads everything but Secrets; `Editor` also changes what is in the namespaces, Secrets
+    /// included, may enter its pods, and in the plane changes the namespaces' policies; `Admin` also manages roles within the
+    /// namespaces. They are Kubernetes' own roles view, edit and admin.
     pub role: Role,
     /// Where they may do it.
     pub scope: Scope,

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
     group = "cluster.karmada.io",
     version = "v1alpha1",
     kind = "Cluster",
+    doc = "A member cluster.",
     plural = "clusters",
     category = "karmada-io",
     status = "ClusterStatus",

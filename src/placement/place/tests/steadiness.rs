@@ -81,7 +81,7 @@ fn a_division_is_steady() {
         (
             "to zero",
             Change { replicas: Some(0), joins: Some("c"), ..Change::default() },
-            vec![("a", Some(0)), ("b", Some(0)), ("c", Some(0))],
+            vec![("a", Some(0)), ("b", Some(0))],
         ),
         (
             "other weights",
