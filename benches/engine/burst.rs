@@ -112,5 +112,11 @@ async fn clear(plane: &Client, members: &[Client], namespace: &str) {
 }
 
 async fn empty(cluster: &Client, namespace: &str) {
-    widgets(cluster, namespace).delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
+    // A thousand deletions may take longer than one request may.
+    eventually("objects are deleted", limit(), async || {
+        let all = ListParams::default();
+        let deleted = widgets(cluster, namespace).delete_collection(&DeleteParams::default(), &all).await;
+        deleted.map(|_| ()).map_err(|error| error.to_string())
+    })
+    .await;
 }
