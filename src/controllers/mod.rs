@@ -1,7 +1,7 @@
 //! The reconcilers, a directory each: observe (reads), plan (pure), apply (writes), status (pure).
 //!
 //! Each directory's `mod.rs` has `pub async fn run(context: Context)`, which wires its watches and runs until
-//! shutdown; `cli/controller.rs` starts them all.
+//! shutdown; `operator.rs` starts them all.
 
 pub mod app;
 pub mod changes;

@@ -22,7 +22,6 @@ use self::cache::PlaneCache;
 pub use self::events::{PlaneEvent, PromptBackoff, Subscribers};
 use self::keeper::{CacheStarter, Connector, PlaneClientCache};
 use super::client::ClientFactory;
-
 use super::host_cache::HostCache;
 use super::metrics::Metrics;
 use crate::api::OPERATOR_KUBECONFIG;

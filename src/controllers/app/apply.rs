@@ -93,17 +93,14 @@ async fn write_all(
         return Err(error);
     }
     for live in &observed.stale {
-        release(access, claims, live).await?;
-        outcome.changed = true;
+        outcome.changed |= release(access, claims, live).await?;
     }
     if let Some(policy) = observed.propagation.as_ref().filter(|_| !selects_anything(plan)) {
-        delete_object(access, claims, &resource::<PropagationPolicy>(), policy).await?;
-        outcome.changed = true;
+        outcome.changed |= delete_object(access, claims, &resource::<PropagationPolicy>(), policy).await?;
     }
     for policy in &observed.overrides {
         if !plan.overrides.iter().any(|wanted| wanted.name_any() == policy.name_any()) {
-            delete_object(access, claims, &resource::<OverridePolicy>(), policy).await?;
-            outcome.changed = true;
+            outcome.changed |= delete_object(access, claims, &resource::<OverridePolicy>(), policy).await?;
         }
     }
     Ok(())
@@ -207,38 +204,39 @@ fn entry(object: &DynamicObject) -> InventoryEntry {
 }
 
 /// Lets go of an object, if it is there and the app's: it is handed over to the application that waits for it, and
-/// deleted when none does.
-pub async fn release(access: &PlaneClient, claims: &Claims<'_>, live: &Live) -> Result<(), Error> {
-    let Some(object) = live.object.as_ref().filter(|object| claims.is_ours(object)) else { return Ok(()) };
+/// deleted when none does. Tells whether anything was written.
+pub async fn release(access: &PlaneClient, claims: &Claims<'_>, live: &Live) -> Result<bool, Error> {
+    let Some(object) = live.object.as_ref().filter(|object| claims.is_ours(object)) else { return Ok(false) };
     match claims.heir(&live.identity).filter(|_| object.metadata.deletion_timestamp.is_none()) {
         Some(heir) => {
             let object = access.applier.patch_metadata(&live.resource, object, heir.marks()).await?;
             access.record(&live.resource, &object);
-            Ok(())
+            Ok(true)
         }
         None => delete_object(access, claims, &live.resource, object).await,
     }
 }
 
-/// Deletes an object of the application's. When it was changed since it was seen, its owner is looked at again.
+/// Deletes an object of the application's. When it was changed since it was seen, its owner is looked at again. Tells whether it was
+/// deleted: one that is on its way out already, kept by somebody's finalizer, is left alone.
 pub async fn delete_object(
     access: &PlaneClient,
     claims: &Claims<'_>,
     resource: &ApiResource,
     object: &DynamicObject,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     let mut seen = object.clone();
     let mut attempt = 1;
     while seen.metadata.deletion_timestamp.is_none() && claims.is_ours(&seen) {
         match access.applier.delete_seen(resource, &seen).await {
             Err(error) if error.is_conflict() && attempt < ATTEMPTS => {
                 let now = access.get(resource, seen.namespace().as_deref(), &seen.name_any()).await?;
-                let Some(now) = now else { return Ok(()) };
+                let Some(now) = now else { return Ok(false) };
                 seen = now;
                 attempt += 1;
             }
-            deleted => return Ok(deleted?),
+            deleted => return Ok(deleted.map(|()| true)?),
         }
     }
-    Ok(())
+    Ok(false)
 }

@@ -1,4 +1,4 @@
-//! A plane, with what was learnt of the kinds that it serves. IO, no writes.
+//! A plane, with what was learnt of the kinds that it serves, and what writes there. IO.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -194,12 +194,12 @@ impl PlaneClient {
     }
 }
 
-/// PlaneClient to every plane, made when it is first needed and kept while the plane's client stays the same.
+/// The clients of the planes, each made when it is first needed and kept while the plane's client stays the same.
 #[derive(Default)]
 pub struct PlaneClients(Mutex<HashMap<InstanceKey, Arc<PlaneClient>>>);
 
 impl PlaneClients {
-    /// PlaneClient to a plane.
+    /// The client of a plane.
     pub fn of(&self, plane: Arc<Plane>) -> Arc<PlaneClient> {
         let mut known = self.0.lock();
         if let Some(access) = known.get(&plane.key).filter(|access| Arc::ptr_eq(&access.plane, &plane)) {

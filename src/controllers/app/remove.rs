@@ -18,6 +18,7 @@ use crate::controllers::finalizer;
 use crate::karmada::{OverridePolicy, PropagationPolicy};
 use crate::machinery::conditions::Verdict;
 use crate::machinery::error::chain;
+use crate::runtime::apply::ApplyError;
 use crate::runtime::controller::Next;
 use crate::runtime::instance_ref::{InstanceRefError, no_plane};
 use crate::runtime::planes::{InstanceKey, PlaneError};
@@ -98,10 +99,17 @@ impl AppReconciler {
     }
 }
 
-/// Whether the plane answers and does not carry a write out. In the plane of an instance that has been waited for, tenants may
-/// protect what they have there, and must not keep the instance by it.
+/// Whether the plane answers that it does not carry a write out, and would answer so again: a conflict, a timeout or too many
+/// requests are tried again. In the plane of an instance that has been waited for, tenants may protect what they have there,
+/// and must not keep the instance by it.
 fn is_refusal(error: &Error) -> bool {
-    matches!(error, Error::Write(_) | Error::Refused(_))
+    match error {
+        Error::Refused(_) => true,
+        Error::Write(ApplyError::Api { source: kube::Error::Api(status), .. }) => {
+            matches!(status.code, 400 | 403 | 405 | 422)
+        }
+        _ => false,
+    }
 }
 
 /// Whether an object is still to be waited for. Its binding goes when the members are clean; that of a namesake is not waited
@@ -148,7 +156,6 @@ async fn clean(
 mod tests {
     use super::*;
     use crate::application::model::Identity;
-    use crate::runtime::apply::ApplyError;
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::api::DynamicObject;
     use kube::core::Status;
@@ -165,6 +172,17 @@ mod tests {
         let protected = answer(Status::failure("remove the label first", "Forbidden").with_code(403));
         let invalid = answer(Status::failure("not so", "Invalid").with_code(422));
         assert!(is_refusal(&Error::from(protected)) && is_refusal(&Error::from(invalid)));
+        for code in [409, 429, 500, 503, 504] {
+            let passing = answer(Status::failure("not now", "Later").with_code(code));
+            assert!(!is_refusal(&Error::from(passing)), "{code}");
+        }
+        let silent = ApplyError::Api {
+            verb: "delete",
+            kind: "ConfigMap".into(),
+            name: "shop/conf".into(),
+            source: kube::Error::Service("connection refused".into()),
+        };
+        assert!(!is_refusal(&Error::from(silent)));
         assert!(!is_refusal(
             &InstanceRefError::Unreadable(InstanceKey { namespace: "a".into(), name: "b".into() }).into()
         ));

@@ -79,7 +79,8 @@ impl Verification {
 }
 
 impl PlaneRecords {
-    /// Waits until few others hold the objects of a plane in memory, and for so long as that is held, tells others to wait.
+    /// Waits for one of a few permits to hold the objects of a plane in memory; after ten seconds it goes on without one.
+    /// The permit is given back when it is dropped.
     pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
         let turn = tokio::time::timeout(self.turn_within, self.turns.clone().acquire_owned()).await;
         turn.ok().and_then(Result::ok)

@@ -46,14 +46,8 @@ pub async fn release_unneeded(
     let secrets = Api::<Guarded<PartialObjectMeta<Secret>>>::namespaced(host.clone(), namespace);
     let all = guarded::list_all(&secrets, &ListParams::default()).await.map_err(failed)?;
     let held = all.into_iter().filter(|secret| secret.finalizers().iter().any(|held| held == FINALIZER));
-    let users: Vec<_> = joins
-        .iter()
-        .filter(|join| {
-            let holds = join.finalizers().iter().any(|held| held == super::FINALIZER);
-            holds && join.namespace().as_deref() == Some(namespace)
-        })
-        .map(|join| join.0.as_ref().ok())
-        .collect();
+    let users: Vec<_> =
+        joins.iter().filter(|join| holds(join, namespace)).map(|join| join.0.as_ref().ok()).collect();
     let mut ending = None;
     for secret in held {
         let is_ending = match ending {
@@ -76,6 +70,27 @@ pub async fn release_unneeded(
     Ok(())
 }
 
+/// The memberships, with one as it is now that it has its finalizer: the cache may not know of it yet. Pure.
+pub fn with_holder(
+    mut joins: Vec<Arc<Guarded<MemberClusterJoin>>>,
+    join: &MemberClusterJoin,
+) -> Vec<Arc<Guarded<MemberClusterJoin>>> {
+    let mut join = join.clone();
+    let finalizers = join.finalizers_mut();
+    if !finalizers.iter().any(|held| held == super::FINALIZER) {
+        finalizers.push(super::FINALIZER.to_owned());
+    }
+    joins.retain(|other| other.uid() != join.uid());
+    joins.push(Arc::new(Guarded(Ok(join))));
+    joins
+}
+
+/// Whether a membership counts as a user of the Secrets of a namespace. Pure.
+fn holds(join: &Guarded<MemberClusterJoin>, namespace: &str) -> bool {
+    let holds = join.finalizers().iter().any(|held| held == super::FINALIZER);
+    holds && join.namespace().as_deref() == Some(namespace)
+}
+
 async fn is_namespace_ending(host: &Client, namespace: &str) -> Result<bool, Error> {
     let found = Api::<Namespace>::all(host.clone()).get_metadata_opt(namespace).await;
     let found = found.map_err(|source| Error::Host { what: "read the namespace", source })?;
@@ -93,6 +108,21 @@ fn is_needed(name: &str, deleting: bool, namespace_ending: bool, users: &[Option
 mod tests {
     use super::*;
     use serde_json::json;
+
+    #[test]
+    fn a_membership_counts_before_the_cache_knows_of_its_finalizer() {
+        let join: MemberClusterJoin = serde_json::from_value(json!({
+            "apiVersion": "airdock.dev/v1alpha1", "kind": "MemberClusterJoin",
+            "metadata": {"namespace": "team", "name": "one", "uid": "1"},
+            "spec": {"instanceRef": {"name": "fleet"}, "clusterName": "c", "kubeconfigSecretRef": {"name": "s"}},
+        }))
+        .unwrap();
+        let cached = Arc::new(Guarded(Ok(join.clone())));
+        assert!(!holds(&cached, "team"));
+        let all = with_holder(vec![cached], &join);
+        assert_eq!(all.len(), 1);
+        assert!(holds(&all[0], "team") && !holds(&all[0], "other"));
+    }
 
     #[test]
     fn a_secret_is_held_while_a_membership_needs_it_to_leave() {

@@ -162,7 +162,7 @@ impl Members {
             .await
             .map_err(|source| Error::Host { what: "set the finalizer", source })?;
         credential::hold(&self.context.host.0, join).await?;
-        self.release_credentials(join, None).await;
+        self.release_unneeded_credentials(join).await;
         let mark = match profile {
             Profile::Compact => PlaneMark::Plane(inventory::plane_id(plane).await?),
             Profile::Full => PlaneMark::Works(execution_namespace(&join.spec.cluster_name)),

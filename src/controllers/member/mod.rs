@@ -175,8 +175,17 @@ impl Members {
     async fn release_credentials(&self, join: &MemberClusterJoin, leaves: Option<&str>) {
         let mut joins = self.joins.state();
         joins.retain(|join| leaves.is_none() || join.uid().as_deref() != leaves);
+        self.release_all_but(join, &joins).await;
+    }
+
+    /// Lets go of the other Secrets of the namespace of a membership that was just given its finalizer.
+    async fn release_unneeded_credentials(&self, join: &MemberClusterJoin) {
+        self.release_all_but(join, &credential::with_holder(self.joins.state(), join)).await;
+    }
+
+    async fn release_all_but(&self, join: &MemberClusterJoin, joins: &[Arc<Guarded<MemberClusterJoin>>]) {
         let namespace = join.namespace().unwrap_or_default();
-        if let Err(error) = credential::release_unneeded(&self.context.host.0, &namespace, &joins).await {
+        if let Err(error) = credential::release_unneeded(&self.context.host.0, &namespace, joins).await {
             tracing::warn!(error = chain(&error), namespace, "Secrets with kubeconfigs are still held");
         }
     }

@@ -48,7 +48,7 @@ impl Permissions {
             self.announce(binding, &serve.iter().map(|(key, ..)| key.clone()).collect::<Vec<_>>()).await?;
         }
         let serving = serve.iter().map(|(key, instance, plane)| async move {
-            let work = within_deadline(serve_plane(plane, binding, instance));
+            let work = within_deadline(PLANE_DEADLINE, serve_plane(plane, binding, instance));
             (key.clone(), work.await)
         });
         let leave = status::planes(binding)
@@ -56,7 +56,7 @@ impl Permissions {
             .filter(|key| !serve.iter().any(|(served, ..)| served == key))
             .filter(|key| !waits(&round, key));
         let leaving = leave.map(|key| async move {
-            let result = within_deadline(self.leave_plane(&key, binding)).await;
+            let result = self.leave_plane(&key, binding).await;
             (key, result)
         });
         let (served, left) = tokio::join!(futures::future::join_all(serving), futures::future::join_all(leaving));
@@ -96,17 +96,13 @@ impl Permissions {
             let plane = observe::plane(&self.context.planes, &instance, key)?;
             apply::remove(&plane, binding).await
         };
-        match removed.await {
-            // One request that fails is no sign that the plane is gone: the role would stay in the members.
-            Err(_) if finalizer::is_given_up(&instance, Timestamp::now()) => Ok(()),
-            result => result,
-        }
+        leave_within(PLANE_DEADLINE, removed, finalizer::is_given_up(&instance, Timestamp::now())).await
     }
 
     /// One round towards being gone.
     pub(super) async fn leave(&self, binding: &PermissionBinding) -> Result<Next, Error> {
         let leaving = status::planes(binding).into_iter().map(|key| async move {
-            let result = within_deadline(self.leave_plane(&key, binding)).await;
+            let result = self.leave_plane(&key, binding).await;
             (key, result)
         });
         let round = ReconcileState { left: futures::future::join_all(leaving).await, ..ReconcileState::default() };
@@ -145,9 +141,38 @@ async fn serve_plane(
     Ok(Served { applied, members, unmatched })
 }
 
-async fn within_deadline<T>(work: impl Future<Output = Result<T, InstanceError>>) -> Result<T, InstanceError> {
-    match tokio::time::timeout(PLANE_DEADLINE, work).await {
+/// Removes the role from a plane. One that fails, or does not answer in time, is no sign that it is gone, and the role would
+/// stay in the members: only a plane that is given up is left as it is.
+async fn leave_within(
+    deadline: Duration,
+    removed: impl Future<Output = Result<(), InstanceError>>,
+    is_given_up: bool,
+) -> Result<(), InstanceError> {
+    match within_deadline(deadline, removed).await {
+        Err(_) if is_given_up => Ok(()),
+        result => result,
+    }
+}
+
+async fn within_deadline<T>(
+    deadline: Duration,
+    work: impl Future<Output = Result<T, InstanceError>>,
+) -> Result<T, InstanceError> {
+    match tokio::time::timeout(deadline, work).await {
         Ok(result) => result,
-        Err(_) => Err(InstanceError::Silent(PLANE_DEADLINE.as_secs())),
+        Err(_) => Err(InstanceError::Silent(deadline.as_secs())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_plane_that_never_answers_is_left_once_it_is_given_up() {
+        let left = leave_within(Duration::ZERO, std::future::pending(), true).await;
+        assert!(left.is_ok(), "{left:?}");
+        let waiting = leave_within(Duration::ZERO, std::future::pending(), false).await;
+        assert!(matches!(waiting, Err(InstanceError::Silent(_))), "{waiting:?}");
     }
 }
