@@ -92,6 +92,10 @@ fn begin(engine: &Engine, session: &Session, key: &Key) -> Begin {
         let (repair, attempt) = (member.repairs.get(key).copied(), member.attempts.get(key).cloned());
         (desired_state(&index, &session.cluster, key), live, repair, attempt)
     };
+    if key.kind.is_namespace() && !matches!(step, DesiredState::Remove { .. }) {
+        // When it is to go another time, the wait begins anew.
+        session.forget_occupied(key);
+    }
     match step {
         DesiredState::Keep => Begin::Nothing,
         DesiredState::Remove { preserve } => match live {

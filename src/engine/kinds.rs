@@ -8,6 +8,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::Instant;
 
 use super::key::KindKey;
+use crate::machinery::error::chain;
 
 /// How long a kind is watched after its last use.
 pub const LINGER: Duration = Duration::from_secs(60);
@@ -65,7 +66,16 @@ impl KindWatches {
     /// Waits for a watch that has ended. Returns its kind, if it ended by itself: then it may be started anew.
     pub async fn ended(&mut self) -> Option<Arc<KindKey>> {
         let Some(ended) = self.tasks.join_next_with_id().await else { return std::future::pending().await };
-        let (id, kind) = ended.ok()?;
+        let (id, kind) = match ended {
+            Ok(ended) => ended,
+            Err(error) => {
+                // It panicked, unless it is one that was ended here.
+                let panicked = self.running.iter().find(|(_, watch)| watch.id() == error.id());
+                let kind = panicked.map(|(kind, _)| kind.clone())?;
+                tracing::error!(%kind, error = chain(&error), "watch panicked; it is started anew");
+                (error.id(), kind)
+            }
+        };
         // It may have been started anew since.
         let is_last = self.running.get(&kind).is_some_and(|watch| watch.id() == id);
         if is_last {
@@ -110,5 +120,15 @@ mod tests {
         assert!(!watches.contains(&kind));
         watches.start(&kind, std::future::pending());
         assert!(watches.contains(&kind));
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_panicked_may_be_started_anew() {
+        let (kind, other) = (KindKey::new("v1", "Bad"), KindKey::new("v1", "Good"));
+        let mut watches = KindWatches::default();
+        watches.start(&other, std::future::pending());
+        watches.start(&kind, async { panic!("as a mirror would") });
+        assert_eq!(watches.ended().await, Some(kind.clone()));
+        assert!(!watches.contains(&kind) && watches.contains(&other));
     }
 }

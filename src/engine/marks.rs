@@ -76,9 +76,10 @@ impl Marked<'_> {
             },
         };
         match names_this {
-            _ if self.is_controlled => Marks::Copied,
+            // Whoever controls it since: a copy would have another kind or another name than its marks say.
             Some(true) => Marks::Own,
             Some(false) => Marks::Copied,
+            None if self.is_controlled => Marks::Copied,
             None => Marks::Unnamed,
         }
     }
@@ -102,7 +103,7 @@ mod tests {
             ("restored under another name", "Deployment", (Some("shop"), "web-2"), &bound, &none, Marks::Copied),
             ("restored elsewhere", "Deployment", (Some("shop-2"), "web"), &bound, &none, Marks::Copied),
             ("its ReplicaSet", "ReplicaSet", (Some("shop"), "web-1"), &bound, &owner(true), Marks::Copied),
-            ("adopted by a controller", "Deployment", (Some("shop"), "web"), &bound, &owner(true), Marks::Copied),
+            ("adopted by a controller", "Deployment", (Some("shop"), "web"), &bound, &owner(true), Marks::Own),
             (
                 "half of the marks",
                 "Deployment",
@@ -112,6 +113,7 @@ mod tests {
                 Marks::Copied,
             ),
             ("without", "Deployment", (Some("shop"), "web"), &json!({}), &none, Marks::Unnamed),
+            ("made by a controller", "Pod", (Some("shop"), "web-1"), &json!({}), &owner(true), Marks::Copied),
             ("a namespace", "Namespace", (None, "shop"), &named, &none, Marks::Own),
             ("a copy of a namespace", "Namespace", (None, "shop-2"), &named, &none, Marks::Copied),
             ("a namespace of earlier days", "Namespace", (None, "shop"), &json!({}), &none, Marks::Unnamed),

@@ -198,6 +198,8 @@ async fn probe_loop(engine: Arc<Engine>, session: Arc<Session>) {
                     Ok(begun) => up = Some(begun),
                     Err(error) => {
                         tracing::debug!(cluster = %session.cluster, error = chain(&error), "member is not usable yet");
+                        // It may have been, by a session before this one.
+                        engine.change(|index| index.set_reachable(&session.cluster, false));
                         let problem = match &error {
                             kube::Error::Api(status) if status.code == 401 || status.code == 403 => {
                                 Readiness::unusable("CredentialsRejected", chain(&error))

@@ -14,7 +14,7 @@ use crate::runtime::guarded::read_any;
 /// Field manager of everything that the engine writes.
 pub const MANAGER: &str = "airdock-engine";
 
-/// Lists of one cluster that are under way at once. Each takes memory, and a connection that stays open for a while.
+/// First lists of watches of one cluster that are under way at once. Each takes memory, and a connection that stays open for a while.
 const LISTS_AT_ONCE: usize = 4;
 
 /// Requests about the objects of one cluster.

@@ -62,21 +62,29 @@ pub(super) async fn look(
         let index = engine.index();
         index.bindings_in(&session.cluster).any(|bound| bound.namespace.as_deref() == Some(key.name.as_str()))
     };
-    let occupied_for = if found == Contents::Empty { Duration::ZERO } else { session.occupied_for(key) };
+    let is_timed = is_timed(&found, is_bound);
+    let occupied_for = if is_timed { session.occupied_for(key) } else { Duration::ZERO };
     let vacancy = vacancy(found, is_bound, occupied_for);
-    if !matches!(vacancy, Vacancy::Wait(_)) {
+    if !is_timed || !matches!(vacancy, Vacancy::Wait(_)) {
         session.forget_occupied(key);
     }
     Ok(vacancy)
 }
 
-/// What follows from what is in a namespace, whether bindings name objects in it, and how long it has been in use. Pure.
+/// Whether the time counts for which a namespace has been in use: only once no binding names objects in it. What the plane
+/// removes before that, and what belongs to it (Pods of a Deployment), may take any time to go. Pure.
+fn is_timed(found: &Contents, is_bound: bool) -> bool {
+    !is_bound && matches!(found, Contents::Holds(_) | Contents::Unknown(_))
+}
+
+/// What follows from what is in a namespace, whether bindings name objects in it, and how long it has been in use
+/// since none does. Pure.
 fn vacancy(found: Contents, is_bound: bool, occupied_for: Duration) -> Vacancy {
     match found {
         Contents::Empty => Vacancy::Vacant,
         Contents::Own(_) if is_bound => Vacancy::Wait(RECHECK),
         Contents::Own(_) => Vacancy::Vacant,
-        Contents::Holds(_) | Contents::Unknown(_) if occupied_for < PATIENCE => Vacancy::Wait(RECHECK),
+        Contents::Holds(_) | Contents::Unknown(_) if is_bound || occupied_for < PATIENCE => Vacancy::Wait(RECHECK),
         Contents::Holds(object) => Vacancy::Occupied(format!("it holds {object}, which is not the plane's")),
         Contents::Unknown(why) => Vacancy::Occupied(why),
     }
@@ -108,10 +116,15 @@ mod tests {
         let holds = || Contents::Holds("ConfigMap shop/theirs".into());
         let unknown = || Contents::Unknown("x cannot be listed".into());
         for found in [holds(), unknown()] {
+            assert!(is_timed(&found, false) && !is_timed(&found, true), "{found:?}");
             assert_eq!(vacancy(found, false, Duration::from_secs(3)), Vacancy::Wait(RECHECK));
+        }
+        for found in [holds(), unknown()] {
+            assert_eq!(vacancy(found, true, PATIENCE), Vacancy::Wait(RECHECK), "what is bound is still being removed");
         }
         assert_eq!(vacancy(Contents::Empty, false, Duration::ZERO), Vacancy::Vacant);
         let own = || Contents::Own("ConfigMap shop/settings".into());
+        assert!(!is_timed(&own(), false) && !is_timed(&Contents::Empty, false));
         assert_eq!(vacancy(own(), true, PATIENCE), Vacancy::Wait(RECHECK), "it may be one that is to stay");
         assert_eq!(vacancy(own(), false, Duration::ZERO), Vacancy::Vacant, "nothing stands for it any more");
         let words = |found| match vacancy(found, false, PATIENCE) {

@@ -106,6 +106,9 @@ impl Index {
         }
         let member = self.member_mut(cluster);
         member.live.remove(key);
+        if key.kind.is_namespace() {
+            self.forget_namespace(key);
+        }
         Requeues {
             schedule: self.is_awaited(cluster, key).then(|| key.clone()).into_iter().collect(),
             dispatch: vec![(cluster.clone(), key.clone())],
@@ -118,6 +121,17 @@ impl Index {
                 .into_iter()
                 .collect(),
             kinds: false,
+        }
+    }
+
+    /// Forgets what was done about a namespace that is gone from the plane, where it is gone from the member too: what is
+    /// remembered of other objects goes with their binding, and a namespace has none.
+    pub(super) fn forget_namespace(&mut self, key: &Key) {
+        if self.namespaces.contains_key(&key.name) {
+            return;
+        }
+        for member in self.members.values_mut().filter(|member| !member.live.contains_key(key)) {
+            member.forget_work(key);
         }
     }
 

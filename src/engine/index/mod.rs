@@ -106,6 +106,15 @@ pub struct Member {
     pub reachable: bool,
 }
 
+impl Member {
+    /// Forgets what was done, and what is still to be done, about an object that is gone.
+    fn forget_work(&mut self, key: &Key) {
+        self.attempts.remove(key);
+        self.repairs.remove(key);
+        self.postponed.remove(key);
+    }
+}
+
 /// Everything that the engine has seen.
 #[derive(Debug, Default)]
 pub struct Index {

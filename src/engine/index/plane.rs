@@ -117,6 +117,7 @@ impl Index {
     /// A namespace is gone.
     pub fn remove_namespace(&mut self, name: &str) -> Requeues {
         self.namespaces.remove(name);
+        self.forget_namespace(&ObjectKey::of_namespace(name));
         self.requeue_namespace(name)
     }
 
@@ -296,9 +297,7 @@ impl Index {
             self.decisions.remove(key);
         }
         for member in self.members.values_mut() {
-            member.attempts.remove(key);
-            member.repairs.remove(key);
-            member.postponed.remove(key);
+            member.forget_work(key);
         }
         requeues
     }
