@@ -83,7 +83,7 @@ fn what_a_change_does_not_reach_stays_as_it_is() {
                 ..BindingSpec::default()
             };
             (spec.resource.api_version, spec.resource.kind) = ("apps/v1".into(), "Deployment".into());
-            spec.clusters = outcome(&spec, &first.iter().collect::<Vec<_>>()).unwrap_or_default();
+            spec.clusters = outcome(&spec, &first.iter().collect::<Vec<_>>()).unwrap_or_default().into();
             let settled = outcome(&spec, &first.iter().collect::<Vec<_>>());
             let leaves = after.as_ref().is_none_or(|after| before.as_ref().is_none_or(|b| b.leaving != after.leaving));
             let is_in = spec.clusters.iter().any(|target| target.name == "a");
