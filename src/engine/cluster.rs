@@ -20,7 +20,7 @@ use super::summary::Capacity;
 use crate::karmada::cluster::{ApiEnablement, ClusterStatus, SyncMode};
 use crate::karmada::{Cluster, DRAINED_CONDITION};
 use crate::machinery::conditions;
-use crate::machinery::error::chain;
+use crate::machinery::error::{chain, failing_checks};
 
 /// How long changes of nodes and pods are gathered before they are reported.
 const GATHER: Duration = Duration::from_secs(2);
@@ -55,9 +55,7 @@ impl Readiness {
     #[must_use]
     pub fn unhealthy(status: &Status) -> Self {
         // The API server lists its checks; those that fail say so.
-        let failed: Vec<&str> =
-            status.message.lines().filter(|line| line.starts_with("[-]")).map(|line| &line[3..]).take(3).collect();
-        let detail = if failed.is_empty() { format!("code {}", status.code) } else { failed.join("; ") };
+        let detail = failing_checks(&status.message).unwrap_or_else(|| format!("code {}", status.code));
         let message = format!("cluster is reachable but its health endpoint answered without ok: {detail}");
         Self { ready: false, reached: true, reason: "ClusterNotReady", message }
     }
@@ -375,6 +373,6 @@ mod tests {
             message: "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed".into(),
             ..Status::default()
         };
-        assert!(Readiness::unhealthy(&status).message.ends_with("etcd failed: reason withheld"));
+        assert!(Readiness::unhealthy(&status).message.ends_with(": its check etcd fails"));
     }
 }

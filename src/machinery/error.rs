@@ -55,18 +55,39 @@ pub fn full(error: &(dyn std::error::Error + 'static)) -> String {
     if let Some(status) = status(error) {
         return status_text(status);
     }
-    let own = error.to_string();
+    let own = own_text(error);
     let Some(cause) = error.source() else { return own };
     let cause_text = full(cause);
+    // It tells only that a request was sent, or a connection made; what failed there, its cause tells.
+    if error.is::<hyper_util::client::legacy::Error>() {
+        return cause_text;
+    }
     // Many errors repeat their cause's text in their own. A transparent wrapper hides the error that it wraps, so that
     // kube's own text is looked for as well.
     let repeated = match status(cause) {
         Some(status) => [format!("ApiError: {status} ({status:?})"), status.to_string()],
-        None => [cause.to_string(), cause_text.clone()],
+        None => [own_text(cause), cause_text.clone()],
     };
     match repeated.iter().find(|text| !text.is_empty() && own.contains(text.as_str())) {
         Some(repeated) => own.replacen(repeated.as_str(), &cause_text, 1),
         None => format!("{own}: {cause_text}"),
+    }
+}
+
+/// What an error says itself, without the name that kube gives to everything that fails on the way to an answer.
+fn own_text(error: &(dyn std::error::Error + 'static)) -> String {
+    error.to_string().replacen("ServiceError: ", "", 1)
+}
+
+/// Which checks fail, by an answer of `/readyz`, in which an API server lists all of its checks; nothing when it names none.
+#[must_use]
+pub fn failing_checks(answer: &str) -> Option<String> {
+    let failing: Vec<&str> =
+        answer.lines().filter_map(|line| line.trim().strip_prefix("[-]")?.split_whitespace().next()).collect();
+    match failing.as_slice() {
+        [] => None,
+        [check] => Some(format!("its check {check} fails")),
+        checks => Some(format!("its checks {} fail", checks.join(", "))),
     }
 }
 
@@ -80,6 +101,9 @@ fn status<'a>(error: &'a (dyn std::error::Error + 'static)) -> Option<&'a Status
 
 /// An answer's message; with the code where that tells more than the message does.
 fn status_text(status: &Status) -> String {
+    if let Some(checks) = failing_checks(&status.message) {
+        return format!("not ready: {checks} (HTTP status {})", status.code);
+    }
     let message = if status.message.is_empty() { &status.reason } else { &status.message };
     match status.code {
         // Messages with these codes say what was wrong with which object.
@@ -154,12 +178,45 @@ mod tests {
                 "Unauthorized (HTTP status 401)".to_owned(),
             ),
             (Box::new(kube::Error::Api(refused(503, "", ""))), "(HTTP status 503)".to_owned()),
-            (Box::new(kube::Error::Service("no route".into())), "ServiceError: no route".to_owned()),
+            (Box::new(kube::Error::Service("no route".into())), "no route".to_owned()),
         ] {
             let text = chain(error.as_ref());
             assert_eq!(text, expected);
             assert!(!text.contains("Status {"), "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_fails_is_told_by_its_cause() {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let failure = || async {
+            let client = hyper_util::client::legacy::Client::builder(hyper_util::rt::TokioExecutor::new()).build_http();
+            let request = http::Request::get(format!("http://{address}/")).body(kube::client::Body::empty()).unwrap();
+            kube::Error::Service(Box::new(client.request(request).await.unwrap_err()))
+        };
+        for (error, start) in [
+            (Box::new(failure().await) as Box<dyn std::error::Error>, "tcp connect error: "),
+            (Box::new(Outer::Source(failure().await)), "apply Deployment web: tcp connect error: "),
+            (Box::new(Outer::Transparent(failure().await)), "tcp connect error: "),
+            (Box::new(Outer::Repeats(failure().await)), "list: tcp connect error: "),
+        ] {
+            let text = chain(error.as_ref());
+            assert!(text.starts_with(start) && text.to_lowercase().contains("refused"), "{text}");
+            assert_eq!(text.matches("tcp connect error").count(), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn only_the_checks_that_fail_are_named() {
+        let answer = "[+]ping ok\n[-]etcd failed: reason withheld\n[+]log ok\n[-]etcd-readiness failed: reason withheld\n\
+                      readyz check failed";
+        assert_eq!(failing_checks(answer).as_deref(), Some("its checks etcd, etcd-readiness fail"));
+        assert_eq!(failing_checks("[+]ping ok\n[-]etcd failed").as_deref(), Some("its check etcd fails"));
+        assert_eq!(failing_checks("no leader"), None);
+        let error = kube::Error::Api(refused(500, answer, ""));
+        assert_eq!(chain(&error), "not ready: its checks etcd, etcd-readiness fail (HTTP status 500)");
     }
 
     #[test]

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Secret};
 use kube::api::{Api as KubeApi, ListParams, PartialObjectMeta};
+use kube::core::Status;
 use kube::{Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 
 use crate::api::{INSTANCE_LABEL, KarmadaInstance, MemberClusterJoin, MultiCloudApp, PermissionBinding};
 use crate::chart::{self, Component, Names, claim_names};
+use crate::machinery::error::{chain, failing_checks};
 use crate::runtime::guarded::{self, Guarded};
 use crate::runtime::host_cache::HostCache;
 use crate::runtime::planes::Plane;
@@ -165,10 +167,8 @@ where
 async fn probe(client: &Client) -> Api {
     match tokio::time::timeout(PROBE_TIMEOUT, get(client, "/readyz")).await {
         Ok(Ok(_)) => Api::Ready,
-        Ok(Err(kube::Error::Api(status))) => {
-            Api::Unreachable(format!("/readyz answers {}: {}", status.code, first_line(&status.message)))
-        }
-        Ok(Err(error)) => Api::Unreachable(first_line(&crate::machinery::error::chain(&error))),
+        Ok(Err(kube::Error::Api(status))) => Api::Unreachable(unready(&status)),
+        Ok(Err(error)) => Api::Unreachable(first_line(&chain(&error))),
         Err(_) => Api::Unreachable(format!("/readyz does not answer within {} s", PROBE_TIMEOUT.as_secs())),
     }
 }
@@ -184,6 +184,34 @@ async fn get(client: &Client, path: &str) -> Result<String, kube::Error> {
     client.request_text(request).await
 }
 
+/// What an answer of `/readyz` that is not good says. Pure.
+fn unready(status: &Status) -> String {
+    match failing_checks(&status.message) {
+        Some(checks) => format!("the plane is not ready: {checks}"),
+        None => format!("/readyz answers {}: {}", status.code, first_line(&status.message)),
+    }
+}
+
 fn first_line(text: &str) -> String {
     text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().chars().take(300).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plane_that_is_not_ready_names_the_checks_that_fail() {
+        let answer = |message: &str| Status { code: 500, message: message.to_owned(), ..Status::default() };
+        for (message, want) in [
+            (
+                "[+]ping ok\n[-]etcd failed: reason withheld\n[-]etcd-readiness failed: reason withheld\nreadyz check failed",
+                "the plane is not ready: its checks etcd, etcd-readiness fail",
+            ),
+            ("[+]ping ok\n[-]etcd failed: reason withheld", "the plane is not ready: its check etcd fails"),
+            ("no upstream\nat all", "/readyz answers 500: no upstream"),
+        ] {
+            assert_eq!(unready(&answer(message)), want);
+        }
+    }
 }

@@ -46,8 +46,7 @@ pub async fn release_unneeded(
     let secrets = Api::<Guarded<PartialObjectMeta<Secret>>>::namespaced(host.clone(), namespace);
     let all = guarded::list_all(&secrets, &ListParams::default()).await.map_err(failed)?;
     let held = all.into_iter().filter(|secret| secret.finalizers().iter().any(|held| held == FINALIZER));
-    let users: Vec<_> =
-        joins.iter().filter(|join| holds(join, namespace)).map(|join| join.0.as_ref().ok()).collect();
+    let users: Vec<_> = joins.iter().filter(|join| holds(join, namespace)).map(|join| join.0.as_ref().ok()).collect();
     let mut ending = None;
     for secret in held {
         let is_ending = match ending {

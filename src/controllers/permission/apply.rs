@@ -1,5 +1,7 @@
 //! Writing what a permission wants in one plane, and removing the rest. IO.
 
+use std::collections::BTreeSet;
+
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DynamicObject, PostParams};
@@ -27,21 +29,31 @@ pub struct Applied {
     pub changed: Vec<(InventoryEntry, Change)>,
 }
 
-/// Carries a plan out: namespaces, then policies, then bindings, then what is left over goes.
+/// Carries a plan out: namespaces, then what must go before it is made again, then policies and roles, then bindings, then
+/// what is left over goes. What fails in one namespace keeps nothing from being tried in the others, and nothing from
+/// being pruned. A binding alone is held back when what it depends on failed: under its old policy, the new subjects would
+/// have the role in members that are not meant for them.
 pub async fn apply(plane: &Plane, plan: Plan) -> Result<Applied, InstanceError> {
     let applier = &applier(plane);
     let Plan { apply, replace, prune } = plan;
     let missing = apply.iter().filter(|(_, live)| live.is_none()).filter_map(|(wanted, _)| wanted.namespace.clone());
     let mut namespaces: Vec<String> = missing.collect();
     namespaces.dedup();
-    let (_, mut failure) = each(namespaces.into_iter().map(|name| ensure_namespace(applier.client(), name))).await;
-    failure = failure.or(remove_all(applier, replace).await.err());
-    let (policies, bindings): (Vec<_>, Vec<_>) =
-        apply.into_iter().partition(|(wanted, _)| wanted.resource.group == "policy.karmada.io");
+    let (_, mut failures) = each(namespaces.into_iter().map(|name| {
+        // The objects in a namespace that is not there fail by themselves.
+        ((None, String::new()), ensure_namespace(applier.client(), name))
+    }))
+    .await;
+    failures.extend(remove_all(applier, replace).await);
+    let (bindings, others): (Vec<_>, Vec<_>) = apply.into_iter().partition(|(wanted, _)| is_binding(wanted));
     let mut applied = Applied::default();
-    for phase in [policies, bindings] {
-        let (written, failed) = each(phase.into_iter().map(|(wanted, live)| write(plane, applier, wanted, live))).await;
-        failure = failure.or(failed);
+    for phase in [others, bindings] {
+        let phase = phase.into_iter().filter(|(wanted, _)| !failures.hold_back(wanted)).collect::<Vec<_>>();
+        let writes = phase.into_iter().map(|(wanted, live)| {
+            ((wanted.namespace.clone(), wanted.name.clone()), write(plane, applier, wanted, live))
+        });
+        let (written, failed) = each(writes).await;
+        failures.extend(failed);
         for (entry, change) in written {
             if change != Change::None {
                 applied.changed.push((entry.clone(), change));
@@ -49,31 +61,59 @@ pub async fn apply(plane: &Plane, plan: Plan) -> Result<Applied, InstanceError> 
             applied.inventory.push(entry);
         }
     }
-    failure = failure.or(remove_all(applier, prune).await.err());
+    failures.extend(remove_all(applier, prune).await);
     applied.inventory.sort();
-    failure.map_or(Ok(applied), Err)
+    failures.first.map_or(Ok(applied), Err)
+}
+
+fn is_binding(wanted: &Wanted) -> bool {
+    matches!(wanted.resource.kind.as_str(), "RoleBinding" | "ClusterRoleBinding")
+}
+
+/// Namespace and name. A binding has those of the policy or the role that it depends on.
+type Place = (Option<String>, String);
+
+/// What failed.
+#[derive(Debug, Default)]
+struct Failures {
+    first: Option<InstanceError>,
+    places: BTreeSet<Place>,
+}
+
+impl Failures {
+    fn extend(&mut self, later: Self) {
+        self.first = self.first.take().or(later.first);
+        self.places.extend(later.places);
+    }
+
+    /// Whether an object is a binding, and what it depends on failed.
+    fn hold_back(&self, wanted: &Wanted) -> bool {
+        is_binding(wanted) && self.places.contains(&(wanted.namespace.clone(), wanted.name.clone()))
+    }
 }
 
 /// Works on several objects at a time. One that fails keeps none of the others from being tried, since what is in one
 /// namespace may be in the hands of others there; told is the first failure.
-async fn each<T, F>(work: impl Iterator<Item = F>) -> (Vec<T>, Option<InstanceError>)
+async fn each<T, F>(work: impl Iterator<Item = (Place, F)>) -> (Vec<T>, Failures)
 where
     F: Future<Output = Result<T, InstanceError>>,
 {
-    let (mut done, mut failure) = (Vec::new(), None);
-    for result in stream::iter(work).buffered(PARALLEL).collect::<Vec<_>>().await {
+    let (mut done, mut failures) = (Vec::new(), Failures::default());
+    let (places, work): (Vec<Place>, Vec<F>) = work.unzip();
+    let results: Vec<_> = stream::iter(work).buffered(PARALLEL).collect().await;
+    for (place, result) in places.into_iter().zip(results) {
         match result {
             Ok(one) => done.push(one),
-            Err(error) => failure = failure.or(Some(error)),
+            Err(error) => failures.extend(Failures { first: Some(error), places: BTreeSet::from([place]) }),
         }
     }
-    (done, failure)
+    (done, failures)
 }
 
 /// Removes everything that was made for a binding.
 pub async fn remove(plane: &Plane, binding: &PermissionBinding) -> Result<(), InstanceError> {
     let live = observe::live(&plane.client, binding).await?;
-    remove_all(&applier(plane), super::plan::plan(Vec::new(), live).prune).await
+    remove_all(&applier(plane), super::plan::plan(Vec::new(), live).prune).await.first.map_or(Ok(()), Err)
 }
 
 fn applier(plane: &Plane) -> Applier {
@@ -97,10 +137,12 @@ async fn write(
     ))
 }
 
-async fn remove_all(applier: &Applier, mut objects: Vec<(ApiResource, DynamicObject)>) -> Result<(), InstanceError> {
+async fn remove_all(applier: &Applier, mut objects: Vec<(ApiResource, DynamicObject)>) -> Failures {
     objects.retain(|(_, object)| object.metadata.deletion_timestamp.is_none());
-    let removals = objects.into_iter().map(|(resource, object)| remove_one(applier, resource, object));
-    each(removals).await.1.map_or(Ok(()), Err)
+    let removals = objects.into_iter().map(|(resource, object)| {
+        ((object.metadata.namespace.clone(), object.name_any()), remove_one(applier, resource, object))
+    });
+    each(removals).await.1
 }
 
 async fn remove_one(applier: &Applier, resource: ApiResource, object: DynamicObject) -> Result<(), InstanceError> {
@@ -133,9 +175,29 @@ mod tests {
     #[tokio::test]
     async fn one_object_that_cannot_be_removed_keeps_no_other() {
         let work = (0..3 * PARALLEL)
-            .map(|n| async move { if n % 7 == 3 { Err(InstanceError::Silent(n as u64)) } else { Ok(n) } });
-        let (done, failure) = each(work).await;
+            .map(|n| async move { if n % 7 == 3 { Err(InstanceError::Silent(n as u64)) } else { Ok(n) } })
+            .map(|work| ((None, "one".to_owned()), work));
+        let (done, failures) = each(work).await;
         assert_eq!(done.len(), (0..3 * PARALLEL).filter(|n| n % 7 != 3).count());
-        assert!(matches!(failure, Some(InstanceError::Silent(3))), "{failure:?}");
+        assert!(matches!(failures.first, Some(InstanceError::Silent(3))), "{failures:?}");
+    }
+
+    #[tokio::test]
+    async fn a_binding_is_held_back_when_its_policy_failed() {
+        let place = |namespace: &str| (Some(namespace.to_owned()), "devs".to_owned());
+        let work = ["a", "b"].map(|namespace| {
+            let result = if namespace == "a" { Err(InstanceError::Silent(1)) } else { Ok(()) };
+            (place(namespace), std::future::ready(result))
+        });
+        let (_, failures) = each(work.into_iter()).await;
+        let wanted = |resource: ApiResource, namespace: &str| {
+            let (namespace, name) = place(namespace);
+            Wanted { resource, namespace, name, value: serde_json::Value::Null }
+        };
+        for resource in super::super::plan::kinds() {
+            let is_binding = resource.kind.ends_with("RoleBinding");
+            assert_eq!(failures.hold_back(&wanted(resource.clone(), "a")), is_binding, "{}", resource.kind);
+            assert!(!failures.hold_back(&wanted(resource.clone(), "b")), "{}", resource.kind);
+        }
     }
 }
