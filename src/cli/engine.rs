@@ -54,6 +54,9 @@ pub enum EngineError {
     /// Another replica leads now.
     #[error(transparent)]
     Leadership(#[from] LeadershipError),
+    /// One of its tasks panicked.
+    #[error("a task of the engine panicked, as the log tells; the engine has to be started anew")]
+    Panicked,
     /// Probes and metrics cannot be served.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -96,7 +99,7 @@ pub async fn run(args: EngineArgs) -> Result<(), EngineError> {
     };
     let result = tokio::select! {
         () = signalled() => Ok(()),
-        () = working => Ok(()),
+        () = working => Err(EngineError::Panicked),
         ended = &mut election => ended.map_err(EngineError::from),
         ended = serving => ended.map_err(EngineError::from),
     };

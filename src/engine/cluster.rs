@@ -20,13 +20,16 @@ use super::summary::Capacity;
 use crate::karmada::cluster::{ApiEnablement, ClusterStatus, SyncMode};
 use crate::karmada::{Cluster, DRAINED_CONDITION};
 use crate::machinery::conditions;
-use crate::machinery::error::{chain, failing_checks};
+use crate::machinery::error::{chain, failing_checks, is_conflict};
 
 /// How long changes of nodes and pods are gathered before they are reported.
 const GATHER: Duration = Duration::from_secs(2);
 
 /// How often a cluster that leaves is reconciled, should an event be missed.
 const LEAVING_RECHECK: Duration = Duration::from_secs(5);
+
+/// How many times a status is written on what is there now, before it waits for its turn.
+const STATUS_ATTEMPTS: u32 = 3;
 
 /// How long a cluster may take to leave before its status names what it waits for.
 const REPORT_LEAVING_AFTER: SignedDuration = SignedDuration::from_secs(3);
@@ -259,30 +262,76 @@ async fn report_awaited(engine: &Engine, name: &ClusterName) {
 async fn update_status(
     engine: &Engine,
     name: &ClusterName,
-    status: impl FnOnce(&ClusterStatus) -> ClusterStatus,
+    status: impl Fn(&ClusterStatus) -> ClusterStatus,
 ) -> Result<(), kube::Error> {
-    let Some(cluster) = engine.index().clusters.get(name).cloned() else { return Ok(()) };
-    let before = cluster.status.clone().unwrap_or_default();
-    let fields = changed_fields(&before, &status(&before));
-    if fields.is_empty() {
-        return Ok(());
-    }
     let resource = ApiResource::erase::<Cluster>(&());
     let target = Target { resource: &resource, namespace: None, name };
-    let patch = json!({"metadata": {"uid": cluster.metadata.uid}, "status": fields});
-    match engine.rest.merge_status(&target, &patch).await {
-        Ok(object) => ingest(engine, object),
-        // It is gone, or another one of its name: nothing to report any more.
-        Err(kube::Error::Api(status)) if status.code == 404 || status.code == 409 => {}
-        Err(error) => return Err(error),
+    let mut attempts = 0;
+    loop {
+        let Some(cluster) = engine.index().clusters.get(name).cloned() else { return Ok(()) };
+        let before = cluster.status.clone().unwrap_or_default();
+        let fields = changed_fields(&before, &status(&before));
+        if fields.is_empty() {
+            return Ok(());
+        }
+        attempts += 1;
+        match engine.rest.merge_status(&target, &status_patch(&cluster, fields)).await {
+            Ok(object) => {
+                ingest(engine, object);
+                return Ok(());
+            }
+            // It is gone: nothing to report any more.
+            Err(kube::Error::Api(status)) if status.code == 404 => return Ok(()),
+            // It changed since it was seen: perhaps its conditions, which are written as a whole.
+            Err(error) if is_conflict(&error) && attempts < STATUS_ATTEMPTS => {
+                let Some(object) = engine.rest.get(&target).await? else { return Ok(()) };
+                // Another one of its name: the watch is about to tell.
+                if object.pointer("/metadata/uid").and_then(Value::as_str) != cluster.metadata.uid.as_deref() {
+                    return Ok(());
+                }
+                ingest(engine, object);
+            }
+            Err(error) => return Err(error),
+        }
     }
-    Ok(())
+}
+
+/// The patch that sets fields of a cluster's status, provided that the cluster still is what was read.
+fn status_patch(cluster: &Cluster, fields: Map<String, Value>) -> Value {
+    let (uid, version) = (&cluster.metadata.uid, &cluster.metadata.resource_version);
+    json!({"metadata": {"uid": uid, "resourceVersion": version}, "status": fields})
 }
 
 fn ingest(engine: &Engine, object: Value) {
     match serde_json::from_value::<Cluster>(object) {
         Ok(cluster) => engine.change(|index| index.put_cluster(cluster, false)),
         Err(error) => tracing::warn!(error = chain(&error), "cluster is not understood"),
+    }
+}
+
+/// What is to be done about a cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    /// Nothing: it is about to go.
+    Nothing,
+    /// The finalizer is set; then the work begins.
+    Hold,
+    /// The work on its member goes on.
+    Work,
+    /// An agent in the member does the work there: the engine's ends, if it ever began, and with it the finalizer.
+    HandOver,
+    /// What is in its member is removed, then the finalizer.
+    Leave,
+}
+
+/// What is to be done about a cluster that is being deleted or not, and has the finalizer or not. Pure.
+fn step(sync_mode: SyncMode, leaving: bool, is_held: bool) -> Step {
+    match (sync_mode, leaving, is_held) {
+        (_, true, true) => Step::Leave,
+        (SyncMode::Pull, ..) => Step::HandOver,
+        (SyncMode::Push, false, true) => Step::Work,
+        (SyncMode::Push, false, false) => Step::Hold,
+        (SyncMode::Push, true, false) => Step::Nothing,
     }
 }
 
@@ -295,18 +344,24 @@ pub(super) async fn run(engine: Arc<Engine>, name: ClusterName) -> Outcome {
     let finalizers = cluster.metadata.finalizers.clone().unwrap_or_default();
     let is_held = finalizers.iter().any(|finalizer| finalizer == CLUSTER_FINALIZER);
     let leaving = cluster.metadata.deletion_timestamp.is_some();
-    if cluster.spec.sync_mode == SyncMode::Pull {
-        // An agent in the member does the work there.
-        return Outcome::Done;
-    }
-    let wanted: Vec<&str> = match (leaving, is_held) {
-        (false, true) => {
+    let without =
+        || finalizers.iter().map(String::as_str).filter(|finalizer| *finalizer != CLUSTER_FINALIZER).collect();
+    let wanted: Vec<&str> = match step(cluster.spec.sync_mode, leaving, is_held) {
+        Step::Nothing => return Outcome::Done,
+        Step::Work => {
             engine.start_member(&name);
             return Outcome::Done;
         }
-        (false, false) => finalizers.iter().map(String::as_str).chain([CLUSTER_FINALIZER]).collect(),
-        (true, false) => return Outcome::Done,
-        (true, true) => {
+        Step::Hold => finalizers.iter().map(String::as_str).chain([CLUSTER_FINALIZER]).collect(),
+        Step::HandOver => {
+            engine.stop_member(&name);
+            engine.change(|index| index.set_reachable(&name, false));
+            if !is_held {
+                return Outcome::Done;
+            }
+            without()
+        }
+        Step::Leave => {
             engine.start_member(&name);
             if engine.index().is_clean(&name) != Some(true) {
                 engine.change(|index| {
@@ -322,7 +377,7 @@ pub(super) async fn run(engine: Arc<Engine>, name: ClusterName) -> Outcome {
                 return Outcome::Again(LEAVING_RECHECK);
             }
             tracing::info!(cluster = %name, "cluster is left");
-            finalizers.iter().map(String::as_str).filter(|finalizer| *finalizer != CLUSTER_FINALIZER).collect()
+            without()
         }
     };
     let resource = ApiResource::erase::<Cluster>(&());
@@ -364,6 +419,30 @@ mod tests {
             (ready.reason.as_str(), ready.message.as_str()),
             ("ClusterNotReachable", "cluster is not reachable: refused")
         );
+    }
+
+    #[test]
+    fn a_status_is_written_on_what_was_read() {
+        let cluster =
+            json!({"metadata": {"name": "a", "uid": "u", "resourceVersion": "7"}, "spec": {"syncMode": "Push"}});
+        let patch = status_patch(&serde_json::from_value(cluster).unwrap(), Map::new());
+        assert_eq!(patch["metadata"], json!({"uid": "u", "resourceVersion": "7"}));
+    }
+
+    #[test]
+    fn a_cluster_that_is_pulled_is_let_go() {
+        for (sync_mode, leaving, is_held, expected) in [
+            (SyncMode::Push, false, false, Step::Hold),
+            (SyncMode::Push, false, true, Step::Work),
+            (SyncMode::Push, true, true, Step::Leave),
+            (SyncMode::Push, true, false, Step::Nothing),
+            (SyncMode::Pull, false, false, Step::HandOver),
+            (SyncMode::Pull, false, true, Step::HandOver),
+            (SyncMode::Pull, true, true, Step::Leave),
+            (SyncMode::Pull, true, false, Step::HandOver),
+        ] {
+            assert_eq!(step(sync_mode, leaving, is_held), expected, "{sync_mode:?} {leaving} {is_held}");
+        }
     }
 
     #[test]

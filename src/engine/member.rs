@@ -12,7 +12,7 @@ use kube::Client;
 use kube::core::ApiResource;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::cluster::{MemberStatus, Readiness, write_status};
@@ -21,7 +21,7 @@ use super::key::{ClusterName, Key, KindKey};
 use super::member_kinds::{Nodes, Pods, follow_definitions, follow_kinds};
 use super::rest::Rest;
 use super::watch::mirror;
-use super::{Engine, dispatch};
+use super::{Engine, dispatch, panicked};
 use crate::machinery::error::chain;
 
 /// How often a member is asked whether it is well.
@@ -137,7 +137,10 @@ impl Session {
 /// Runs the work on a member until it is dropped.
 pub(super) async fn run_member(engine: Arc<Engine>, cluster: ClusterName, changed: Arc<Notify>) {
     loop {
-        let connection = engine.connection(&cluster).await;
+        let connection = engine.connection(&cluster).await.unwrap_or_else(|error| {
+            let message = format!("the Secret that spec.secretRef names cannot be read: {}", chain(&error));
+            Err(Readiness::unusable("CredentialsUnreadable", message))
+        });
         let session = match &connection {
             Ok(connection) => match engine.factory.connect(connection) {
                 Ok(client) => Ok(Session::new(cluster.clone(), client)),
@@ -153,7 +156,7 @@ pub(super) async fn run_member(engine: Arc<Engine>, cluster: ClusterName, change
                     // What a Secret outside the watched namespace holds is looked up now and then.
                     () = sleep(Duration::from_secs(30)) => {}
                 }
-                if engine.connection(&cluster).await != connection {
+                if is_other(&connection, &engine.connection(&cluster).await) {
                     return;
                 }
             }
@@ -161,7 +164,10 @@ pub(super) async fn run_member(engine: Arc<Engine>, cluster: ClusterName, change
         match session {
             Ok(session) => {
                 tokio::select! {
-                    () = probe_loop(engine.clone(), session) => {}
+                    () = probe_loop(engine.clone(), session) => {
+                        engine.change(|index| index.set_reachable(&cluster, false));
+                        sleep(REPROBE.1).await;
+                    }
                     () = other => {}
                 }
             }
@@ -174,6 +180,12 @@ pub(super) async fn run_member(engine: Arc<Engine>, cluster: ClusterName, change
     }
 }
 
+/// Whether a connection that was just looked up is another one than that in use. What could not be read may well be what it
+/// was: the session goes on.
+fn is_other<C: PartialEq, E>(in_use: &C, now: &Result<C, E>) -> bool {
+    now.as_ref().is_ok_and(|now| now != in_use)
+}
+
 async fn report(engine: &Engine, cluster: &ClusterName, readiness: Readiness) {
     let mut pause = Duration::from_secs(1);
     while let Err(error) = write_status(engine, cluster, &MemberStatus::with_readiness(readiness.clone())).await {
@@ -183,7 +195,7 @@ async fn report(engine: &Engine, cluster: &ClusterName, readiness: Readiness) {
     }
 }
 
-/// Probes a member for ever; whatever runs while it can be reached starts and stops here.
+/// Probes a member until something panics that runs while it can be reached; whatever does starts and stops here.
 async fn probe_loop(engine: Arc<Engine>, session: Arc<Session>) {
     let mut up: Option<Up> = None;
     let mut failures = 0;
@@ -240,7 +252,19 @@ async fn probe_loop(engine: Arc<Engine>, session: Arc<Session>) {
         tokio::select! {
             () = sleep(wait) => {}
             () = session.probe.notified() => {}
+            error = panicked_while_up(&mut up) => {
+                let (cluster, error) = (&session.cluster, chain(&error));
+                tracing::error!(%cluster, error, "a task of the member panicked; its session begins anew");
+                return;
+            }
         }
+    }
+}
+
+async fn panicked_while_up(up: &mut Option<Up>) -> JoinError {
+    match up {
+        Some(up) => panicked(&mut up.tasks).await,
+        None => std::future::pending().await,
     }
 }
 
@@ -262,7 +286,7 @@ async fn probe(client: &Client) -> Readiness {
 /// What runs while a member can be reached; it stops when this is dropped.
 struct Up {
     member_status: Arc<MemberStatus>,
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
 }
 
 impl Up {
@@ -285,7 +309,7 @@ impl Up {
         let (e, s) = (engine.clone(), session.clone());
         let work = move |key| dispatch::run(e.clone(), s.clone(), key);
         tasks.spawn(queue.work("engine-dispatch", engine.settings.member_concurrency, engine.metrics.clone(), work));
-        Ok(Self { member_status, _tasks: tasks })
+        Ok(Self { member_status, tasks })
     }
 }
 
@@ -351,6 +375,20 @@ async fn keep_reporting(engine: Arc<Engine>, cluster: ClusterName, member_status
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_that_cannot_be_read_is_no_other() {
+        type Found = Result<&'static str, &'static str>;
+        let in_use: Found = Ok("token");
+        for (case, now, other) in [
+            ("the same", Ok(Ok("token")), false),
+            ("another token", Ok(Ok("new")), true),
+            ("no Secret", Ok(Err("CredentialsMissing")), true),
+            ("not read", Err("timeout"), false),
+        ] {
+            assert_eq!(is_other::<Found, &str>(&in_use, &now), other, "{case}");
+        }
+    }
 
     #[test]
     fn pauses_grow_up_to_a_limit() {

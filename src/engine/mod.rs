@@ -50,7 +50,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, watch as channel};
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use self::cluster::Readiness;
 use self::events::Events;
@@ -156,7 +156,8 @@ impl Drop for MemberHandle {
     }
 }
 
-/// Runs the engine for a plane until it is dropped.
+/// Runs the engine for a plane until it is dropped. It ends by itself only when a task of it panicked: nothing else would
+/// do that task's work again.
 pub async fn run(plane: Client, options: Options) {
     let id = identity(&plane).await;
     let Options { factory, metrics, settings, ready } = options;
@@ -200,7 +201,13 @@ pub async fn run(plane: Client, options: Options) {
     tasks.spawn(publish);
     plane::start(&engine, &mut tasks);
     while engine.unknown.load(Ordering::Acquire) > 0 {
-        engine.known.notified().await;
+        tokio::select! {
+            () = engine.known.notified() => {}
+            error = panicked(&mut tasks) => {
+                tracing::error!(error = chain(&error), "a task of the engine panicked; the engine ends");
+                return;
+            }
+        }
     }
     tracing::info!(plane = engine.plane, "everything of the plane is known");
     ready.store(true, Ordering::Release);
@@ -216,7 +223,19 @@ pub async fn run(plane: Client, options: Options) {
     let work = move |name| cluster::run(e.clone(), name);
     tasks.spawn(engine.clusters.clone().work("engine-cluster", 4, metrics, work));
     let _members = StopMembers(engine);
-    while tasks.join_next().await.is_some() {}
+    let error = panicked(&mut tasks).await;
+    tracing::error!(error = chain(&error), "a task of the engine panicked; the engine ends");
+}
+
+/// Waits until one of several tasks panics. Those that come to their end have done their work.
+async fn panicked(tasks: &mut JoinSet<()>) -> JoinError {
+    loop {
+        match tasks.join_next().await {
+            Some(Err(error)) => return error,
+            Some(Ok(())) => {}
+            None => return std::future::pending().await,
+        }
+    }
 }
 
 /// Members are looked after by tasks of their own; they end with the engine.
@@ -349,8 +368,24 @@ impl Engine {
         self.credentials.lock().keys().cloned().collect()
     }
 
-    /// How to reach and enter a member, as its Cluster and the Secret that it names say now.
-    async fn connection(&self, name: &ClusterName) -> Result<Connection, Readiness> {
+    /// How to reach and enter a member, as its Cluster and the Secret that it names say now; an error when the Secret could
+    /// not be read, of which nothing follows.
+    async fn connection(&self, name: &ClusterName) -> Result<Result<Connection, Readiness>, kube::Error> {
+        let reference = self.index().clusters.get(name).and_then(|cluster| cluster.spec.secret_ref.clone());
+        let found = match &reference {
+            Some(reference) if reference.namespace != CLUSTER_NAMESPACE => {
+                let secrets: Api<Secret> = Api::namespaced(self.rest.client().clone(), &reference.namespace);
+                let found = secrets.get_opt(&reference.name).await?;
+                found.and_then(|secret| serde_json::to_value(secret).ok()).map(|secret| plane::credential(&secret))
+            }
+            Some(reference) => self.credentials.lock().get(&reference.name).cloned(),
+            None => None,
+        };
+        Ok(self.connection_with(name, found))
+    }
+
+    /// The same, with what the Secret holds.
+    fn connection_with(&self, name: &ClusterName, found: Option<Credential>) -> Result<Connection, Readiness> {
         let cluster = self.index().clusters.get(name).cloned();
         let Some(spec) = cluster.map(|cluster| cluster.spec.clone()) else {
             return Err(Readiness::unusable("ClusterNotFound", format!("there is no cluster {name}")));
@@ -369,13 +404,6 @@ impl Engine {
         let missing = |message: String| Readiness::unusable("CredentialsMissing", message);
         let reference = spec.secret_ref.ok_or_else(|| missing("spec.secretRef is not set".to_owned()))?;
         let (namespace, secret) = (&reference.namespace, &reference.name);
-        let found = if namespace == CLUSTER_NAMESPACE {
-            self.credentials.lock().get(secret).cloned()
-        } else {
-            let secrets: Api<Secret> = Api::namespaced(self.rest.client().clone(), namespace);
-            let found = secrets.get_opt(secret).await.map_err(|error| missing(chain(&error)))?;
-            found.and_then(|secret| serde_json::to_value(secret).ok()).map(|secret| plane::credential(&secret))
-        };
         let found = found.ok_or_else(|| missing(format!("Secret {namespace}/{secret} does not exist")))?;
         let token = found.token.ok_or_else(|| missing(format!("Secret {namespace}/{secret} has no key token")))?;
         Ok(Connection {
@@ -398,5 +426,19 @@ impl Engine {
 
     fn set_plane_served(&self, served: HashMap<Arc<KindKey>, (ApiResource, bool)>) {
         *self.plane_served.lock() = served;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_task_that_panicked_is_noticed_among_others() {
+        let mut tasks = JoinSet::new();
+        tasks.spawn(std::future::pending());
+        tasks.spawn(std::future::ready(()));
+        tasks.spawn(async { panic!("as a mirror would") });
+        assert!(panicked(&mut tasks).await.is_panic());
     }
 }
