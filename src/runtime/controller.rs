@@ -17,6 +17,7 @@ use tracing::Instrument;
 use super::backoff::Backoff;
 use super::finalizer::{self, Held};
 use super::guarded::InvalidObject;
+use super::host_cache::HostKind;
 use super::leadership::Leadership;
 use super::metrics::{ControllerLabel, Metrics};
 use super::status::{INVALID_OBJECT, StatusWriter};
@@ -132,18 +133,24 @@ struct RunError {
     message: String,
 }
 
-/// Runs until shutdown. Watches fill the caches at once; reconciling begins with leadership.
-pub async fn run<R: Reconcile>(controller: Controller<Guarded<R::Object>>, reconciler: R, options: Options) {
+/// Runs until shutdown. Watches fill the caches at once; reconciling begins with leadership. `objects` are those that the
+/// controller is of.
+pub async fn run<R: Reconcile>(
+    objects: HostKind<R::Object>,
+    controller: Controller<Guarded<R::Object>>,
+    reconciler: R,
+    options: Options,
+) {
     let label = ControllerLabel { controller: R::NAME };
     options.metrics.max_concurrent.get_or_create(&label).set(i64::from(options.concurrency));
     let config = controller::Config::default().debounce(DEBOUNCE).concurrency(options.concurrency);
     let shutdown = options.shutdown.clone().cancelled_owned();
-    let (store, caches) = (controller.store(), options.caches.clone());
+    let caches = options.caches.clone();
     let status = StatusWriter::new(options.host.clone(), R::NAME);
     let context = Arc::new(Context { reconciler, options, backoff: Backoff::default(), status });
     let known = context.clone();
     let filling = async {
-        if store.wait_until_ready().await.is_ok() {
+        if objects.listed().await {
             caches.filled();
         }
     };

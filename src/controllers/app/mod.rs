@@ -69,7 +69,7 @@ impl Held for App {
 /// Runs until shutdown.
 pub async fn run(context: Context) {
     let controller = watch::controller(&context);
-    let host = context.host.0.clone();
+    let (apps, host) = (context.cache.apps.clone(), context.host.0.clone());
     let reconciler = AppReconciler {
         writer: StatusWriter::new(host.clone(), AppReconciler::NAME),
         host,
@@ -78,7 +78,7 @@ pub async fn run(context: Context) {
         apps: controller.store(),
         accesses: PlaneClients::default(),
     };
-    crate::runtime::controller::run(controller, reconciler, context.options(CONCURRENCY)).await;
+    crate::runtime::controller::run(apps, controller, reconciler, context.options(CONCURRENCY)).await;
 }
 
 struct AppReconciler {

@@ -96,8 +96,9 @@ pub async fn run(context: Context) {
         context: context.clone(),
     };
     let woken = futures::stream::unfold(woken, |mut woken| async move { Some((woken.recv().await?, woken)) });
-    let controller = context.cache.instances.controller().reconcile_on(woken).reconcile_on(drifted);
-    controller::run(controller, instance_controller, context.options(CONCURRENCY)).await;
+    let instances = context.cache.instances.clone();
+    let controller = instances.controller().reconcile_on(woken).reconcile_on(drifted);
+    controller::run(instances, controller, instance_controller, context.options(CONCURRENCY)).await;
 }
 
 struct InstanceController {

@@ -83,7 +83,7 @@ pub async fn run(context: Context) {
 /// Runs until shutdown; `local` tells whether members on this very machine are accepted.
 pub async fn run_with(context: Context, local: LocalEndpoints) {
     let controller = watch::controller(&context);
-    let options = context.options(CONCURRENCY);
+    let (joins, options) = (context.cache.joins.clone(), context.options(CONCURRENCY));
     let reconciler = Members {
         status: StatusWriter::new(context.host.0.clone(), Members::NAME),
         context,
@@ -91,7 +91,7 @@ pub async fn run_with(context: Context, local: LocalEndpoints) {
         local,
         known: Mutex::default(),
     };
-    controller::run(controller, reconciler, options).await;
+    controller::run(joins, controller, reconciler, options).await;
 }
 
 struct Members {

@@ -56,9 +56,9 @@ impl Held for PermissionBinding {
 /// Runs until shutdown.
 pub async fn run(context: Context) {
     let controller = watch::controller(&context);
-    let options = context.options(CONCURRENCY);
+    let (permissions, options) = (context.cache.permissions.clone(), context.options(CONCURRENCY));
     let status = StatusWriter::new(context.host.0.clone(), Permissions::NAME);
-    controller::run(controller, Permissions { status, context }, options).await;
+    controller::run(permissions, controller, Permissions { status, context }, options).await;
 }
 
 struct Permissions {

@@ -15,6 +15,7 @@ use kube::runtime::{Controller, watcher};
 use kube::{Client, Resource, ResourceExt};
 use parking_lot::RwLock;
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::version;
@@ -129,12 +130,24 @@ type Listener<K> = Box<dyn Fn(&HostEvent<'_, K>) + Send + Sync>;
 pub struct HostKind<K: HostObject> {
     watched: WatchedKind<K>,
     store: Store<Guarded<K>>,
+    listed: watch::Receiver<bool>,
     listeners: Arc<RwLock<Vec<Listener<K>>>>,
+}
+
+/// What fills a store, and tells when it holds all that there is.
+struct Filling<K: HostObject> {
+    writer: Writer<Guarded<K>>,
+    listed: watch::Sender<bool>,
 }
 
 impl<K: HostObject> Clone for HostKind<K> {
     fn clone(&self) -> Self {
-        Self { watched: self.watched.clone(), store: self.store.clone(), listeners: self.listeners.clone() }
+        Self {
+            watched: self.watched.clone(),
+            store: self.store.clone(),
+            listed: self.listed.clone(),
+            listeners: self.listeners.clone(),
+        }
     }
 }
 
@@ -152,13 +165,13 @@ impl<K: HostObject> HostKind<K> {
         }
         let events = watcher(Api::<Guarded<K>>::all(client.clone()), config);
         let events = StreamBackoff::new(events, PromptBackoff::default());
-        let (kind, mut writer) = Self::new(watched);
+        let (kind, mut filling) = Self::new(watched);
         let following = kind.clone();
         tokio::spawn(ended.clone().run_until_cancelled_owned(async move {
             let mut events = std::pin::pin!(events);
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(event) => following.take(&mut writer, event),
+                    Ok(event) => following.take(&mut filling, event),
                     Err(error) => {
                         let kind = K::kind(&());
                         tracing::debug!(%kind, error = chain(&error), "watch is interrupted and will resume");
@@ -169,9 +182,10 @@ impl<K: HostObject> HostKind<K> {
         kind
     }
 
-    fn new(watched: WatchedKind<K>) -> (Self, Writer<Guarded<K>>) {
+    fn new(watched: WatchedKind<K>) -> (Self, Filling<K>) {
         let (store, writer) = reflector::store();
-        (Self { watched, store, listeners: Arc::default() }, writer)
+        let (sender, listed) = watch::channel(false);
+        (Self { watched, store, listed, listeners: Arc::default() }, Filling { writer, listed: sender })
     }
 
     /// All objects that are kept.
@@ -187,8 +201,11 @@ impl<K: HostObject> HostKind<K> {
     }
 
     /// Waits until all objects were listed once. False when the process is ending.
+    ///
+    /// [`Store::wait_until_ready`] is left to the kind's [`Controller`]: of several that wait by it, kube-runtime (up to
+    /// 5.0, `DelayedInit` on one oneshot channel) wakes only the one that asked last.
     pub async fn listed(&self) -> bool {
-        self.store.wait_until_ready().await.is_ok()
+        self.listed.clone().wait_for(|listed| *listed).await.is_ok()
     }
 
     /// Tells a function of every object that there is, and of whatever happens from here on.
@@ -227,7 +244,7 @@ impl<K: HostObject> HostKind<K> {
         Controller::for_stream(futures::stream::pending(), self.store()).reconcile_on(changed)
     }
 
-    fn take(&self, writer: &mut Writer<Guarded<K>>, event: Event<Guarded<K>>) {
+    fn take(&self, filling: &mut Filling<K>, event: Event<Guarded<K>>) {
         let Some(event) = self.watched.kept(event) else { return };
         let mut before: HashMap<_, _> = match &event {
             Event::InitDone => self.store.state().into_iter().map(|object| (place(object.as_ref()), object)).collect(),
@@ -235,7 +252,7 @@ impl<K: HostObject> HostKind<K> {
             Event::Delete(object) if self.store.get(&ObjectRef::from_obj(object)).is_none() => return,
             _ => HashMap::new(),
         };
-        writer.apply_watcher_event(&event);
+        filling.writer.apply_watcher_event(&event);
         match event {
             Event::Init | Event::InitApply(_) => {}
             Event::Apply(object) => self.tell(&object, false),
@@ -248,6 +265,7 @@ impl<K: HostObject> HostKind<K> {
                     }
                 }
                 before.values().for_each(|gone| self.tell(gone, true));
+                filling.listed.send_replace(true);
             }
         }
     }
@@ -298,25 +316,53 @@ mod tests {
         taken
     }
 
-    fn list(kind: &Kind, writer: &mut Writer<Guarded<ConfigMap>>, objects: Vec<Guarded<ConfigMap>>) {
-        kind.take(writer, Event::Init);
-        objects.into_iter().for_each(|object| kind.take(writer, Event::InitApply(object)));
-        kind.take(writer, Event::InitDone);
+    fn list(kind: &Kind, filling: &mut Filling<ConfigMap>, objects: Vec<Guarded<ConfigMap>>) {
+        kind.take(filling, Event::Init);
+        objects.into_iter().for_each(|object| kind.take(filling, Event::InitApply(object)));
+        kind.take(filling, Event::InitDone);
     }
 
     #[test]
     fn listeners_are_told_of_what_there_is_what_changes_and_what_is_gone() {
-        let (kind, mut writer) = Kind::new(WatchedKind::all(Shard::default(), |_| None));
+        let (kind, mut filling) = Kind::new(WatchedKind::all(Shard::default(), |_| None));
         let early = told(&kind);
-        list(&kind, &mut writer, vec![object("a", "1", "x"), object("b", "2", "x")]);
+        list(&kind, &mut filling, vec![object("a", "1", "x"), object("b", "2", "x")]);
         assert_eq!(taken(&early), ["+a", "+b"]);
         let late = told(&kind);
         assert_eq!(taken(&late), ["+a", "+b"], "who comes later misses nothing");
-        list(&kind, &mut writer, vec![object("a", "1", "x"), object("c", "3", "x")]);
+        list(&kind, &mut filling, vec![object("a", "1", "x"), object("c", "3", "x")]);
         assert_eq!(taken(&early), ["+c", "-b"], "what a list after an interruption shows");
-        kind.take(&mut writer, Event::Apply(object("a", "4", "x")));
-        kind.take(&mut writer, Event::Delete(object("c", "5", "x")));
+        kind.take(&mut filling, Event::Apply(object("a", "4", "x")));
+        kind.take(&mut filling, Event::Delete(object("c", "5", "x")));
         assert_eq!(taken(&late), ["+a", "+c", "-b", "-c"]);
+    }
+
+    #[tokio::test]
+    async fn all_that_wait_for_a_list_are_woken_by_it() {
+        let (kind, mut filling) = Kind::new(WatchedKind::all(Shard::default(), |_| None));
+        let waiting: Vec<_> = (0..3)
+            .map(|_| {
+                let kind = kind.clone();
+                tokio::spawn(async move { kind.listed().await })
+            })
+            .collect();
+        // Each has asked, and sleeps.
+        tokio::task::yield_now().await;
+        list(&kind, &mut filling, vec![object("a", "1", "x")]);
+        for task in waiting {
+            let woken = tokio::time::timeout(std::time::Duration::from_secs(5), task).await;
+            assert!(woken.expect("woken").unwrap());
+        }
+        assert!(kind.listed().await, "who comes later does not wait");
+        drop(filling);
+        assert!(kind.listed().await, "the list is known, whatever becomes of the watch");
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_list_when_the_process_ends() {
+        let (kind, filling) = Kind::new(WatchedKind::all(Shard::default(), |_| None));
+        drop(filling);
+        assert!(!kind.listed().await);
     }
 
     #[test]
@@ -326,23 +372,23 @@ mod tests {
         let names: Vec<String> = (0..20).map(|n| format!("fleet-{n}")).collect();
         let (mine, theirs) = (names.iter().find(|n| owned(n)).unwrap(), names.iter().find(|n| !owned(n)).unwrap());
         let watched = || WatchedKind::all(shard, labelled_instance);
-        let (kind, mut writer) = Kind::new(watched());
+        let (kind, mut filling) = Kind::new(watched());
         let log = told(&kind);
-        list(&kind, &mut writer, vec![object("a", "1", mine), object("b", "2", theirs)]);
+        list(&kind, &mut filling, vec![object("a", "1", mine), object("b", "2", theirs)]);
         assert_eq!((taken(&log), kind.store().len()), (vec!["+a".to_owned()], 1));
-        kind.take(&mut writer, Event::Apply(object("a", "3", theirs)));
+        kind.take(&mut filling, Event::Apply(object("a", "3", theirs)));
         assert_eq!((taken(&log), kind.store().len()), (vec!["-a".to_owned()], 0), "it went to another replica");
 
-        let (kind, mut writer) = Kind::new(watched().known_to_all());
-        list(&kind, &mut writer, vec![object("a", "1", mine), object("b", "2", theirs)]);
+        let (kind, mut filling) = Kind::new(watched().known_to_all());
+        list(&kind, &mut filling, vec![object("a", "1", mine), object("b", "2", theirs)]);
         assert_eq!(kind.store().len(), 2, "for lookups");
     }
 
     #[test]
     fn what_nobody_needs_is_not_kept() {
         let annotations = |watched: WatchedKind<ConfigMap>| {
-            let (kind, mut writer) = Kind::new(watched);
-            list(&kind, &mut writer, vec![object("a", "1", "x")]);
+            let (kind, mut filling) = Kind::new(watched);
+            list(&kind, &mut filling, vec![object("a", "1", "x")]);
             let kept = kind.get("team", "a").unwrap();
             assert!(kept.managed_fields().is_empty());
             kept.annotations().keys().cloned().collect::<Vec<_>>()
