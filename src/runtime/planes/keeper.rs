@@ -70,8 +70,8 @@ pub(super) struct PlaneClientCache {
     sender: watch::Sender<State>,
     /// Version of each Secret that was read.
     read: BTreeMap<InstanceKey, String>,
-    /// Those that no client could be made from yet.
-    waiting: BTreeSet<InstanceKey>,
+    /// Those that no client could be made from yet, and why.
+    waiting: BTreeMap<InstanceKey, String>,
 }
 
 /// What a Secret leads to.
@@ -88,7 +88,7 @@ impl PlaneClientCache {
         caches: CacheStarter,
         sender: watch::Sender<State>,
     ) -> Self {
-        Self { cache, connector, caches, sender, read: BTreeMap::new(), waiting: BTreeSet::new() }
+        Self { cache, connector, caches, sender, read: BTreeMap::new(), waiting: BTreeMap::new() }
     }
 
     pub(super) async fn run(mut self) {
@@ -107,8 +107,7 @@ impl PlaneClientCache {
                     None => return,
                 },
                 () = tokio::time::sleep(RETRY), if !self.waiting.is_empty() => {
-                    let waiting = std::mem::take(&mut self.waiting);
-                    self.connect_all(waiting).await;
+                    self.connect_all(self.waiting.keys().cloned().collect()).await;
                 }
             }
             self.tell(false);
@@ -139,12 +138,17 @@ impl PlaneClientCache {
         for (key, connected) in connected {
             match connected {
                 Ok(connection) => self.keep(key, connection),
-                Err(error) => {
-                    tracing::debug!(error = chain(&error), instance = %key, "plane cannot be connected yet");
-                    self.waiting.insert(key);
-                }
+                Err(error) => self.wait_for(key, chain(&error)),
             }
         }
+    }
+
+    /// It is tried again soon; the log tells each cause once.
+    fn wait_for(&mut self, key: InstanceKey, error: String) {
+        if self.waiting.get(&key) != Some(&error) {
+            tracing::info!(error, instance = %key, "plane cannot be connected yet");
+        }
+        self.waiting.insert(key, error);
     }
 
     fn keep(&mut self, key: InstanceKey, Connection { version, digest, client }: Connection) {
@@ -176,7 +180,7 @@ impl PlaneClientCache {
     /// Tells which are waiting, and whether all were looked at.
     fn tell(&self, listed: bool) {
         self.sender.send_if_modified(|state| {
-            let connecting = self.waiting.clone();
+            let connecting: BTreeSet<InstanceKey> = self.waiting.keys().cloned().collect();
             let news = state.connecting != connecting || (listed && !state.listed);
             state.connecting = connecting;
             state.listed |= listed;
