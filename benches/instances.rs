@@ -85,7 +85,9 @@ async fn run(report: &mut Report, count: usize) {
 async fn start_operator(host: &ApiServer) -> AirdockProcess {
     let kubeconfig = host.kubeconfig_file().display().to_string();
     let arguments = ["--service-access=cluster-ip".to_owned(), "--image=airdock:bench".to_owned()];
-    AirdockProcess::start("controller", &arguments, &[("KUBECONFIG", kubeconfig)]).await
+    // The chart's Deployment asks for small pages as well.
+    let environment = [("KUBECONFIG", kubeconfig), ("MIMALLOC_ALLOW_THP", "0".to_owned())];
+    AirdockProcess::start("controller", &arguments, &environment).await
 }
 
 async fn measure(
