@@ -15,14 +15,14 @@ use crate::runtime::host_cache::HostCache;
 use crate::runtime::http::{self, ServeError};
 use crate::runtime::leadership::{self, Election, LeadershipError};
 use crate::runtime::metrics::Metrics;
-use crate::runtime::ownership::Shard;
 use crate::runtime::planes::{Planes, ServiceAccess};
+use crate::runtime::shard::Shard;
 
 /// How long reconciles that are under way may take at the end; less than the pod's grace period.
-const DRAIN: Duration = Duration::from_secs(20);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How long it may take to let the Lease go.
-const RELEASE: Duration = Duration::from_secs(5);
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How an operator runs.
 #[derive(Clone, Debug)]
@@ -68,9 +68,9 @@ pub async fn run(
         config.election.clone().map(|(namespace, identity)| Election { namespace, name: shard.lease_name(), identity });
     let (leadership, mut election) = leadership::start(host.clone(), election, &metrics, release.clone());
     let caches = Caches::default();
-    let access = config.service_access;
     let cache = HostCache::start(&host, shard, &shutdown);
-    let (planes, keeper) = Planes::start(cache.clone(), factory.clone(), access, metrics.clone(), shutdown.clone());
+    let (planes, plane_clients) =
+        Planes::start(cache.clone(), factory.clone(), config.service_access, metrics.clone(), shutdown.clone());
     let context = Context {
         host: HostClient(host),
         factory,
@@ -83,7 +83,7 @@ pub async fn run(
         image: config.image,
     };
     let mut controllers = JoinSet::new();
-    controllers.spawn(keeper);
+    controllers.spawn(plane_clients);
     start_all(&mut controllers, &context);
     let serving = http::serve(config.listen, metrics, Arc::new(move || caches.are_filled()), shutdown.clone());
     // On lost leadership nothing may be written any more: the process ends at once instead.
@@ -96,12 +96,12 @@ pub async fn run(
     shutdown.cancel();
     let finished = async { while controllers.join_next().await.is_some() {} };
     tokio::select! {
-        _ = tokio::time::timeout(DRAIN, finished) => {}
+        _ = tokio::time::timeout(DRAIN_TIMEOUT, finished) => {}
         lost = &mut election => return lost.map_err(OperatorError::from),
     }
     controllers.shutdown().await;
     release.cancel();
-    let _ = tokio::time::timeout(RELEASE, election).await;
+    let _ = tokio::time::timeout(RELEASE_TIMEOUT, election).await;
     Ok(())
 }
 

@@ -28,8 +28,8 @@ use self::error::Error;
 use self::ownership::Claims;
 use self::plane_client::{PlaneClient, PlaneClients};
 use self::status::RolloutStatus;
+use super::Context;
 use super::watch::instance;
-use super::{Context, finalizer};
 use crate::api::app::{InventoryEntry, MultiCloudAppStatus};
 use crate::api::common::condition::SELECTORS_MATCHED;
 use crate::api::{KarmadaInstance, MultiCloudApp as App};
@@ -40,7 +40,7 @@ use crate::application::validate::validate;
 use crate::karmada::Cluster;
 use crate::machinery::conditions::{Verdict, set_false_or_remove};
 use crate::runtime::controller::{Failure, Guarded, Next, Reconcile};
-use crate::runtime::finalizer::Held;
+use crate::runtime::finalizer::{self, HasFinalizer};
 use crate::runtime::guarded::InvalidObject;
 use crate::runtime::host_cache::HostKind;
 use crate::runtime::instance_ref::{INSTANCE_REF, no_plane, resolve};
@@ -53,7 +53,7 @@ pub const FINALIZER: &str = "airdock.dev/app";
 /// How many apps are reconciled at once.
 const CONCURRENCY: u16 = 32;
 
-impl Held for App {
+impl HasFinalizer for App {
     const FINALIZER: &'static str = FINALIZER;
 
     fn stand_in(invalid: &InvalidObject) -> Option<Self> {

@@ -17,9 +17,9 @@ use crate::api::common::InstanceRef;
 use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, COMPONENT_LABEL, KarmadaInstance, OWNER_UID_ANNOTATION};
 use crate::application::model::{Application, Identity, Template, Tenancy};
 use crate::application::validate::validate;
-use crate::controllers::finalizer::known;
 use crate::controllers::stamp::APPLIED_ANNOTATION;
 use crate::runtime::controller::Guarded;
+use crate::runtime::finalizer::known;
 use crate::runtime::planes::InstanceKey;
 
 use super::FINALIZER;

@@ -14,13 +14,13 @@ use super::{AppReconciler, FINALIZER, ReconcileState, apply, namespace};
 use crate::api::MultiCloudApp as App;
 use crate::api::instance::Phase;
 use crate::application::model::Application;
-use crate::controllers::finalizer;
 use crate::karmada::{OverridePolicy, PropagationPolicy};
 use crate::machinery::conditions::Verdict;
 use crate::machinery::error::chain;
 use crate::runtime::apply::ApplyError;
 use crate::runtime::controller::Next;
-use crate::runtime::instance_ref::{InstanceRefError, no_plane};
+use crate::runtime::finalizer;
+use crate::runtime::instance_ref::{InstanceRefError, is_plane_given_up, no_plane};
 use crate::runtime::planes::{InstanceKey, PlaneError};
 
 /// How soon a deletion is looked at again, should no event tell that it went on.
@@ -36,7 +36,7 @@ impl AppReconciler {
         let instance = self.instance(&key).await?;
         let is_ending = instance.as_ref().is_none_or(|instance| instance.metadata.deletion_timestamp.is_some());
         // One request that fails is no sign that the plane is gone: what is in the members would stay there.
-        let is_given_up = instance.as_ref().is_none_or(|instance| finalizer::is_given_up(instance, Timestamp::now()));
+        let is_given_up = instance.as_ref().is_none_or(|instance| is_plane_given_up(instance, Timestamp::now()));
         // Before an instance is up for the first time, nothing can have been written into its plane.
         let never_up = instance.as_ref().is_some_and(|instance| {
             matches!(instance.status.as_ref().and_then(|status| status.phase), None | Some(Phase::Installing))

@@ -35,13 +35,13 @@ use crate::api::KarmadaInstance;
 use crate::machinery::error::{Class, Classified as _};
 use crate::runtime::apply::Applier;
 use crate::runtime::controller::{self, Failure, Next, Reconcile};
-use crate::runtime::finalizer::Held;
+use crate::runtime::finalizer::{self, HasFinalizer};
 use crate::runtime::guarded::InvalidObject;
 use crate::runtime::status::StatusWriter;
 
 pub use error::InstanceError;
 
-use super::{Context, finalizer};
+use super::Context;
 use caches::Caches;
 use install::ReconcileState;
 use install_steps::Step;
@@ -63,7 +63,7 @@ const PROMPT: Duration = Duration::from_millis(300);
 /// How often a plane whose objects were all right is asked whether it is ready.
 const RECHECK: Duration = Duration::from_secs(20);
 
-impl Held for KarmadaInstance {
+impl HasFinalizer for KarmadaInstance {
     const FINALIZER: &'static str = FINALIZER;
 
     fn stand_in(invalid: &InvalidObject) -> Option<Self> {

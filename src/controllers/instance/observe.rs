@@ -93,7 +93,7 @@ impl InstanceController {
         if known.is_some() && known.as_deref() == chart::image_version(&image) {
             return known;
         }
-        version(&plane.client).await.or(known)
+        api_server_version(&plane.client).await.or(known)
     }
 
     /// The Secrets as the cluster itself has them, since a watch may lag behind.
@@ -174,7 +174,7 @@ async fn probe(client: &Client) -> Api {
 }
 
 /// The version that the plane reports of itself.
-async fn version(client: &Client) -> Option<String> {
+async fn api_server_version(client: &Client) -> Option<String> {
     let info = tokio::time::timeout(PROBE_TIMEOUT, client.apiserver_version()).await.ok()?.ok()?;
     Some(info.git_version)
 }

@@ -10,6 +10,7 @@ use kube::core::ApiResource;
 
 use crate::chart::{self, Manifest};
 use crate::instance::plane::INSTALLATION_LABEL;
+use crate::machinery::object_version::object_version;
 use crate::runtime::planes::PlaneEvent;
 
 /// Annotation with the time at which the plane was last asked to establish a definition.
@@ -29,7 +30,7 @@ pub type Verified = HashMap<String, String>;
 #[must_use]
 pub fn unverified<'a>(desired: &'a [Manifest], live: &Live, verified: &Verified) -> [Vec<&'a Manifest>; 2] {
     let is_unverified = |manifest: &&Manifest| {
-        let found = live.get(&id_of(manifest)).map(|(_, object)| version(object));
+        let found = live.get(&id_of(manifest)).map(|(_, object)| object_version(object));
         found.is_none() || found.as_ref() != verified.get(&id_of(manifest))
     };
     let (namespaces, others) =
@@ -70,7 +71,7 @@ pub fn not_established<'a>(
 #[must_use]
 pub fn is_drift(event: &PlaneEvent<'_>, verified: &Verified) -> bool {
     let is_installed = |object: &DynamicObject| object.labels().contains_key(INSTALLATION_LABEL);
-    let is_verified = verified.get(&id(event.resource, event.object)) == Some(&version(event.object));
+    let is_verified = verified.get(&id(event.resource, event.object)) == Some(&object_version(event.object));
     event.before.into_iter().chain([event.object]).any(is_installed) && (event.deleted || !is_verified)
 }
 
@@ -94,11 +95,6 @@ pub fn id_of(manifest: &Manifest) -> String {
     let namespace = manifest.metadata().namespace.as_deref().unwrap_or_default();
     let resource = manifest.resource();
     format!("{}/{}/{namespace}/{}", resource.group, resource.kind, manifest.name())
-}
-
-/// Changes whenever an object does.
-pub fn version<K: kube::Resource>(object: &K) -> String {
-    format!("{}@{}", object.uid().unwrap_or_default(), object.resource_version().unwrap_or_default())
 }
 
 /// Changes whenever the manifests do.

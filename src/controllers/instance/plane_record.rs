@@ -12,11 +12,12 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::KarmadaInstance;
 use crate::chart::Manifest;
+use crate::machinery::object_version::object_version;
 use crate::runtime::apply::Applier;
 use crate::runtime::controller::Guarded;
 use crate::runtime::planes::{InstanceKey, Plane, PlaneEvent};
 
-use super::plane_plan::{Verified, digest, id_of, is_drift, version};
+use super::plane_plan::{Verified, digest, id_of, is_drift};
 
 /// How long objects that were verified are not looked at again, when no event tells of them.
 const SETTLED_FOR: Duration = Duration::from_secs(300);
@@ -74,7 +75,7 @@ impl Verification {
 
     /// Records that a manifest was applied, and as what.
     pub fn record(&self, manifest: &Manifest, live: &DynamicObject) {
-        self.verified.lock().insert(id_of(manifest), version(live));
+        self.verified.lock().insert(id_of(manifest), object_version(live));
     }
 }
 

@@ -3,7 +3,7 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use crate::controllers::finalizer;
+use crate::runtime::finalizer;
 
 use super::InstanceController;
 use super::error::InstanceError;

@@ -12,8 +12,8 @@ use kube::{Client, Resource, ResourceExt};
 
 use super::error::Error;
 use crate::api::member::MemberClusterJoin;
-use crate::controllers::finalizer;
 use crate::machinery::error::is_conflict;
+use crate::runtime::finalizer;
 use crate::runtime::guarded::{self, Guarded};
 
 /// Finalizer of a Secret that a membership needs to leave its member.

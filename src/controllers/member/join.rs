@@ -19,8 +19,8 @@ use super::{
 use crate::api::KarmadaInstance;
 use crate::api::instance::Profile;
 use crate::api::member::MemberClusterJoin;
-use crate::controllers::finalizer;
 use crate::karmada::names::execution_namespace;
+use crate::runtime::finalizer;
 use crate::runtime::instance_ref::{InstanceRefError, not_ready};
 use crate::runtime::planes::{InstanceKey, Plane};
 

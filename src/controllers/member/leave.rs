@@ -17,23 +17,23 @@ use super::write::MemberWrite;
 use super::{FINALIZER, Members, apply, inventory, plan, plane_finds_ready};
 use crate::api::instance::Profile;
 use crate::api::member::MemberClusterJoin;
-use crate::controllers::finalizer;
 use crate::karmada::{Cluster, DRAINED_CONDITION};
 use crate::machinery::conditions;
 use crate::machinery::error::{Classified as _, chain};
-use crate::runtime::instance_ref::InstanceRefError;
+use crate::runtime::finalizer;
+use crate::runtime::instance_ref::{InstanceRefError, is_plane_given_up};
 use crate::runtime::planes::{Plane, PlaneError};
 
 use std::sync::Arc;
 
 /// How often a member that cannot go is looked at, when its deadline is not nearer.
-const RECHECK: Duration = Duration::from_secs(10);
+const RECHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long a plane has at least to let go of a member that it reaches. Upstream's `unjoin` waits as long.
-const PLANE_GRACE_SECONDS: i64 = 60;
+const UNJOIN_GRACE_PERIOD_SECONDS: i64 = 60;
 
 /// A member that is let go as it should be is gone by then; later, it is asked what remains.
-const USUAL_SECONDS: i64 = 8;
+const EXPECTED_UNJOIN_SECONDS: i64 = 8;
 
 /// More steps than this in one round mean that something undoes them.
 const MAX_STEPS: usize = 12;
@@ -41,8 +41,8 @@ const MAX_STEPS: usize = 12;
 /// When a member that cannot go is looked at again: at its deadline, if that comes first.
 pub(super) fn recheck(join: &MemberClusterJoin) -> Duration {
     match remaining(join, Timestamp::now()) {
-        Some(left) if left > Duration::ZERO => left.min(RECHECK) + Duration::from_millis(50),
-        _ => RECHECK,
+        Some(left) if left > Duration::ZERO => left.min(RECHECK_INTERVAL) + Duration::from_millis(50),
+        _ => RECHECK_INTERVAL,
     }
 }
 
@@ -62,7 +62,7 @@ fn ending_for(cluster: &Cluster, now: Timestamp) -> Option<i64> {
 
 /// Whether the plane has had its time to let go of a member that it reaches. Pure.
 fn is_overdue(join: &MemberClusterJoin, cluster: &Cluster, now: Timestamp) -> bool {
-    let after = join.spec.deletion.force_after_seconds.map(|after| after.max(PLANE_GRACE_SECONDS));
+    let after = join.spec.deletion.force_after_seconds.map(|after| after.max(UNJOIN_GRACE_PERIOD_SECONDS));
     after.zip(ending_for(cluster, now)).is_some_and(|(after, passed)| passed >= after)
 }
 
@@ -184,7 +184,7 @@ impl Members {
         let (Some(plane), PlaneSide::Here { profile, .. }) = (&look.plane, &look.side) else {
             return Remaining::default();
         };
-        if ending_for(&live.typed, Timestamp::now()).is_none_or(|passed| passed < USUAL_SECONDS) {
+        if ending_for(&live.typed, Timestamp::now()).is_none_or(|passed| passed < EXPECTED_UNJOIN_SECONDS) {
             return Remaining::default();
         }
         let read = inventory::remaining(plane, *profile, &live.typed, access);
@@ -231,7 +231,7 @@ impl Members {
             return Ok(gone);
         }
         // One request that fails is no sign that the plane is gone: it still needs its identity in the member.
-        let is_given_up = finalizer::is_given_up(&instance, Timestamp::now());
+        let is_given_up = is_plane_given_up(&instance, Timestamp::now());
         let away = |message: String| {
             let side = if is_given_up { PlaneSide::Gone } else { PlaneSide::Away { message } };
             Ok(Look { plane: None, cluster: None, side })

@@ -40,7 +40,7 @@ use crate::karmada::Cluster;
 use crate::machinery::conditions::is_true;
 use crate::machinery::error::chain;
 use crate::runtime::controller::{self, Failure, Guarded, Next, Reconcile};
-use crate::runtime::finalizer::Held;
+use crate::runtime::finalizer::HasFinalizer;
 use crate::runtime::guarded::InvalidObject;
 use crate::runtime::status::StatusWriter;
 
@@ -62,7 +62,7 @@ const TOKEN_POLL: Duration = Duration::from_millis(150);
 /// How soon it is asked again whether a namespace is gone.
 const NAMESPACE_POLL: Duration = Duration::from_millis(500);
 
-impl Held for MemberClusterJoin {
+impl HasFinalizer for MemberClusterJoin {
     const FINALIZER: &'static str = FINALIZER;
 
     fn stand_in(invalid: &InvalidObject) -> Option<Self> {

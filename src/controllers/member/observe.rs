@@ -16,10 +16,11 @@ use crate::api::member::MemberClusterJoin;
 use crate::controllers::watch;
 use crate::karmada::Cluster;
 use crate::machinery::error::is_namespace_ending;
+use crate::machinery::object_version::object_version;
 use crate::runtime::apply::{Applier, ApplyError, typed};
 use crate::runtime::client::ClientFactory;
 use crate::runtime::guarded::{self, Guarded};
-use crate::runtime::host_cache::{self, HostCache, HostKind};
+use crate::runtime::host_cache::{HostCache, HostKind};
 use crate::runtime::instance_ref::{INSTANCE_REF, InstanceRefError, no_plane, resolve};
 use crate::runtime::kubeconfig;
 use crate::runtime::planes::{InstanceKey, Plane, Planes};
@@ -140,7 +141,7 @@ pub struct AccessSource {
 
 impl AccessSource {
     fn of<K: Resource>(secret: &K, join: &MemberClusterJoin) -> Self {
-        Self { secret: host_cache::version(secret), generation: join.metadata.generation }
+        Self { secret: object_version(secret), generation: join.metadata.generation }
     }
 }
 

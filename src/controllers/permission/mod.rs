@@ -27,7 +27,7 @@ use serde_json::json;
 use super::Context;
 use crate::api::permission::PermissionBinding;
 use crate::runtime::controller::{self, Failure, Next, Reconcile};
-use crate::runtime::finalizer::Held;
+use crate::runtime::finalizer::HasFinalizer;
 use crate::runtime::guarded::InvalidObject;
 use crate::runtime::status::StatusWriter;
 
@@ -40,7 +40,7 @@ const CONCURRENCY: u16 = 16;
 /// How long a binding that is about to expire waits at most after a failure.
 const URGENT: Duration = Duration::from_secs(10);
 
-impl Held for PermissionBinding {
+impl HasFinalizer for PermissionBinding {
     const FINALIZER: &'static str = FINALIZER;
 
     fn stand_in(invalid: &InvalidObject) -> Option<Self> {

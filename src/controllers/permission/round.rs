@@ -9,10 +9,10 @@ use super::status::{self, ReconcileState, Served};
 use super::{FINALIZER, Permissions, apply, observe, plan, validate};
 use crate::api::KarmadaInstance;
 use crate::api::permission::{PermissionBinding, PermissionBindingStatus};
-use crate::controllers::finalizer;
 use crate::controllers::watch::instance;
 use crate::runtime::controller::Next;
-use crate::runtime::instance_ref::InstanceRefError;
+use crate::runtime::finalizer;
+use crate::runtime::instance_ref::{InstanceRefError, is_plane_given_up};
 use crate::runtime::planes::{InstanceKey, Plane, PlaneError};
 
 /// How long one plane may take in one round.
@@ -96,7 +96,7 @@ impl Permissions {
             let plane = observe::plane(&self.context.planes, &instance, key)?;
             apply::remove(&plane, binding).await
         };
-        leave_within(PLANE_DEADLINE, removed, finalizer::is_given_up(&instance, Timestamp::now())).await
+        leave_within(PLANE_DEADLINE, removed, is_plane_given_up(&instance, Timestamp::now())).await
     }
 
     /// One round towards being gone.
