@@ -30,7 +30,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An instance and what there is of it.
 #[derive(Clone, Debug)]
-pub struct Observed {
+pub struct ObservedInstance {
     /// The instance.
     pub instance: Arc<KarmadaInstance>,
     /// Its objects in the host cluster.
@@ -61,9 +61,9 @@ pub struct ObservedApi {
 
 impl InstanceController {
     /// The instance with its objects in the host cluster, from the caches.
-    pub(super) fn observe(&self, instance: Arc<KarmadaInstance>) -> Result<Observed, InstanceError> {
+    pub(super) fn observe(&self, instance: Arc<KarmadaInstance>) -> Result<ObservedInstance, InstanceError> {
         let host = self.caches.host(&instance)?;
-        Ok(Observed { instance, host })
+        Ok(ObservedInstance { instance, host })
     }
 
     /// Asks the API whether it is ready, once something runs that could answer.
@@ -107,7 +107,7 @@ impl InstanceController {
     /// The claims whose names etcd's StatefulSet will use, until it is there.
     pub(super) async fn observe_claims(
         &self,
-        observed: &Observed,
+        observed: &ObservedInstance,
     ) -> Result<Vec<PartialObjectMeta<PersistentVolumeClaim>>, InstanceError> {
         let instance = observed.instance.as_ref();
         if observed.host.stateful_sets.contains_key(&Names::of(instance).component(Component::Etcd)) {

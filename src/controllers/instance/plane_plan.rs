@@ -20,7 +20,7 @@ pub const ESTABLISH_ANNOTATION: &str = "airdock.dev/establish-requested-at";
 const ESTABLISH_WITHIN_SECONDS: i64 = 5;
 
 /// Objects of the installation, each with its kind, by [`id`].
-pub type Live = BTreeMap<String, (ApiResource, DynamicObject)>;
+pub type LiveObjects = BTreeMap<String, (ApiResource, DynamicObject)>;
 
 /// Version at which each object was last verified, by [`id`].
 pub type Verified = HashMap<String, String>;
@@ -28,7 +28,7 @@ pub type Verified = HashMap<String, String>;
 /// What is missing, or has changed since it was verified: namespaces first, since others live in them; the order within
 /// each of the two groups does not matter.
 #[must_use]
-pub fn unverified<'a>(desired: &'a [Manifest], live: &Live, verified: &Verified) -> [Vec<&'a Manifest>; 2] {
+pub fn unverified<'a>(desired: &'a [Manifest], live: &LiveObjects, verified: &Verified) -> [Vec<&'a Manifest>; 2] {
     let is_unverified = |manifest: &&Manifest| {
         let found = live.get(&id_of(manifest)).map(|(_, object)| object_version(object));
         found.is_none() || found.as_ref() != verified.get(&id_of(manifest))
@@ -40,7 +40,7 @@ pub fn unverified<'a>(desired: &'a [Manifest], live: &Live, verified: &Verified)
 
 /// What is no longer wanted; never definitions and namespaces, which would take users' objects with them.
 #[must_use]
-pub fn superfluous<'a>(desired: &[Manifest], live: &'a Live) -> Vec<&'a (ApiResource, DynamicObject)> {
+pub fn superfluous<'a>(desired: &[Manifest], live: &'a LiveObjects) -> Vec<&'a (ApiResource, DynamicObject)> {
     let desired: HashSet<String> = desired.iter().map(id_of).collect();
     let keeps = |resource: &ApiResource| matches!(resource.kind.as_str(), "Namespace" | "CustomResourceDefinition");
     live.iter()
@@ -54,7 +54,7 @@ pub fn superfluous<'a>(desired: &[Manifest], live: &'a Live) -> Vec<&'a (ApiReso
 #[must_use]
 pub fn not_established<'a>(
     desired: &'a [Manifest],
-    live: &Live,
+    live: &LiveObjects,
     unserved: &[String],
     now: Timestamp,
 ) -> Vec<&'a Manifest> {
@@ -150,7 +150,7 @@ mod tests {
         Manifest::from(serde_json::from_value::<Service>(json!({"metadata": metadata})).unwrap())
     }
 
-    fn live(manifests: &[(&Manifest, &str)]) -> Live {
+    fn live(manifests: &[(&Manifest, &str)]) -> LiveObjects {
         let of = |(manifest, version): &(&Manifest, &str)| {
             let mut object: DynamicObject = serde_json::from_value(manifest.to_value().unwrap()).unwrap();
             object.metadata.uid = Some("u".into());

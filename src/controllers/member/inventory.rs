@@ -52,7 +52,7 @@ const MAX_PASSES: usize = 3;
 
 /// How long a namespace may be in use after a membership was deleted before it is taken to be needed: controllers need a
 /// moment to remove what they made for the plane's objects.
-const VACATE_SECONDS: i64 = 30;
+const VACATE_GRACE_PERIOD_SECONDS: i64 = 30;
 
 /// Identity of a plane, which its engine marks objects in members with.
 pub async fn plane_id(plane: &Plane) -> Result<String, Error> {
@@ -66,7 +66,7 @@ pub async fn remaining(
     plane: &Plane,
     profile: Profile,
     cluster: &Cluster,
-    access: Option<&MemberClient>,
+    member_client: Option<&MemberClient>,
 ) -> Result<Remaining, Error> {
     let name = &cluster.name_any();
     let unreachable = |source| Error::Plane { instance: plane.key.to_string(), source };
@@ -81,9 +81,9 @@ pub async fn remaining(
         return Ok(bound);
     }
     let mut shown = Remaining::default();
-    if let Some(access) = access {
+    if let Some(member_client) = member_client {
         let mark = PlaneMark::Plane(plane_id(plane).await?);
-        let objects = owned_by(&access.client(), &mark).await.map_err(|e| access.failure(e))?;
+        let objects = owned_by(&member_client.client(), &mark).await.map_err(|e| member_client.failure(e))?;
         shown.extend(objects.iter().map(ToString::to_string));
     }
     shown.extend(foreign_finalizers(cluster.finalizers()).map(|held_by| format!("Cluster {name} (held by {held_by})")));
@@ -237,33 +237,36 @@ pub fn next_deletions(objects: &[OwnedObject]) -> Vec<OwnedObject> {
 
 /// Takes out of a member what a plane that is gone made there. Returns what remains; nothing at all when the objects
 /// of that plane cannot be told from others.
-pub async fn remove_applications(access: &MemberClient, join: &MemberClusterJoin) -> Result<Option<Remaining>, Error> {
-    let Some(mark) = mark_in_member(access, join).await? else { return Ok(None) };
+pub async fn remove_applications(
+    member_client: &MemberClient,
+    join: &MemberClusterJoin,
+) -> Result<Option<Remaining>, Error> {
+    let Some(mark) = mark_in_member(member_client, join).await? else { return Ok(None) };
     // A component that has not ended yet would make them again.
-    MemberWrite { access, join }.withhold_everything().await?;
-    let client = access.client();
+    MemberWrite { member_client, join }.withhold_everything().await?;
+    let client = member_client.client();
     for _ in 0..MAX_PASSES {
-        let objects = owned_by(&client, &mark).await.map_err(|e| access.failure(e))?;
+        let objects = owned_by(&client, &mark).await.map_err(|e| member_client.failure(e))?;
         let deletions = next_deletions(&objects);
         if deletions.is_empty() {
             return Ok(Some(objects.iter().map(ToString::to_string).collect()));
         }
-        delete(access, &mark, deletions, has_had_its_time(join, Timestamp::now())).await?;
+        delete(member_client, &mark, deletions, has_had_its_time(join, Timestamp::now())).await?;
     }
-    let objects = owned_by(&client, &mark).await.map_err(|e| access.failure(e))?;
+    let objects = owned_by(&client, &mark).await.map_err(|e| member_client.failure(e))?;
     Ok(Some(objects.iter().map(ToString::to_string).collect()))
 }
 
 /// By what the objects of a membership's plane are told in the member; nothing when that is not certain.
-async fn mark_in_member(access: &MemberClient, join: &MemberClusterJoin) -> Result<Option<PlaneMark>, Error> {
-    let accounts = Api::<ServiceAccount>::namespaced(access.client(), CLUSTER_NAMESPACE);
+async fn mark_in_member(member_client: &MemberClient, join: &MemberClusterJoin) -> Result<Option<PlaneMark>, Error> {
+    let accounts = Api::<ServiceAccount>::namespaced(member_client.client(), CLUSTER_NAMESPACE);
     let name = plan::identity_name(join);
-    let account = accounts.get_metadata_opt(&name).await.map_err(|e| access.failure(e))?;
+    let account = accounts.get_metadata_opt(&name).await.map_err(|e| member_client.failure(e))?;
     let mark = account.and_then(|account| PlaneMark::of_account(account.annotations()));
     if !matches!(mark, Some(PlaneMark::Works(_))) {
         return Ok(mark);
     }
-    let all = accounts.list_metadata(&ListParams::default()).await.map_err(|e| access.failure(e))?;
+    let all = accounts.list_metadata(&ListParams::default()).await.map_err(|e| member_client.failure(e))?;
     let others = all.items.iter().filter(|account| account.name_any() != name);
     let others: Vec<(String, &BTreeMap<String, String>)> =
         others.map(|account| (account.name_any(), account.annotations())).collect();
@@ -280,18 +283,18 @@ fn is_name_shared(mark: &PlaneMark, cluster: &str, others: &[(String, &BTreeMap<
 
 /// Deletes objects. One that is refused keeps none of the others.
 async fn delete(
-    access: &MemberClient,
+    member_client: &MemberClient,
     mark: &PlaneMark,
     objects: Vec<OwnedObject>,
     is_final: bool,
 ) -> Result<(), Error> {
     let deletions = objects.into_iter().map(|object| async move {
         if is_namespace(&object.resource) {
-            return delete_namespace(access, mark, &object, is_final).await;
+            return delete_namespace(member_client, mark, &object, is_final).await;
         }
         let namespace = object.namespace.as_deref();
-        let deleted = access.applier.delete(&object.resource, namespace, &object.name, &object.uid).await;
-        deleted.map(|_| ()).map_err(|e| access.write_failure(e))
+        let deleted = member_client.applier.delete(&object.resource, namespace, &object.name, &object.uid).await;
+        deleted.map(|_| ()).map_err(|e| member_client.write_failure(e))
     });
     let results: Vec<_> = futures::stream::iter(deletions).buffer_unordered(CONCURRENT_DELETES).collect().await;
     results.into_iter().collect()
@@ -300,20 +303,20 @@ async fn delete(
 /// Deletes a namespace as it was seen, unless others have put something into it: that is not the plane's to remove. It is
 /// looked at again until what is in it is taken to stay.
 async fn delete_namespace(
-    access: &MemberClient,
+    member_client: &MemberClient,
     mark: &PlaneMark,
     namespace: &OwnedObject,
     is_final: bool,
 ) -> Result<(), Error> {
-    match (is_vacant(access, mark, &namespace.name).await?, is_final) {
+    match (is_vacant(member_client, mark, &namespace.name).await?, is_final) {
         (true, _) => {
             let mut seen = DynamicObject::new(&namespace.name, &namespace.resource);
             seen.metadata.uid = Some(namespace.uid.clone());
             seen.metadata.resource_version.clone_from(&namespace.resource_version);
-            let deleted = access.applier.delete_seen(&namespace.resource, &seen).await;
-            deleted.map_err(|e| access.write_failure(e))
+            let deleted = member_client.applier.delete_seen(&namespace.resource, &seen).await;
+            deleted.map_err(|e| member_client.write_failure(e))
         }
-        (false, true) => let_go(access, namespace).await,
+        (false, true) => let_go(member_client, namespace).await,
         (false, false) => Ok(()),
     }
 }
@@ -321,25 +324,25 @@ async fn delete_namespace(
 /// Whether what is still in the namespaces of a member that leaves is there to stay. *Pure.*
 fn has_had_its_time(join: &MemberClusterJoin, now: Timestamp) -> bool {
     let deleted = join.metadata.deletion_timestamp.as_ref();
-    deleted.is_some_and(|deleted| now.as_second().saturating_sub(deleted.0.as_second()) >= VACATE_SECONDS)
+    deleted.is_some_and(|deleted| now.as_second().saturating_sub(deleted.0.as_second()) >= VACATE_GRACE_PERIOD_SECONDS)
 }
 
 /// Whether nothing of anybody else is in a namespace.
-async fn is_vacant(access: &MemberClient, mark: &PlaneMark, namespace: &str) -> Result<bool, Error> {
+async fn is_vacant(member_client: &MemberClient, mark: &PlaneMark, namespace: &str) -> Result<bool, Error> {
     let is_own = |resource: &ApiResource, object: &ObjectMeta| is_owned(&resource.kind, object, mark);
-    let found = contents(&access.client(), namespace, is_own).await.map_err(|e| access.failure(e))?;
+    let found = contents(&member_client.client(), namespace, is_own).await.map_err(|e| member_client.failure(e))?;
     Ok(matches!(found, Contents::Empty | Contents::Own(_)))
 }
 
 /// Takes the plane's marks off a namespace, which stays with what others have put into it.
-async fn let_go(access: &MemberClient, namespace: &OwnedObject) -> Result<(), Error> {
+async fn let_go(member_client: &MemberClient, namespace: &OwnedObject) -> Result<(), Error> {
     let mut patch = unstamp(&namespace.uid);
     for annotation in [WORK_NAMESPACE_ANNOTATION, "work.karmada.io/name"] {
         patch["metadata"]["annotations"][annotation] = Value::Null;
     }
-    let api = access.applier.api(&namespace.resource, None);
+    let api = member_client.applier.api(&namespace.resource, None);
     match api.patch_metadata(&namespace.name, &PatchParams::default(), &Patch::Merge(&patch)).await {
-        Err(error) if !is_not_found(&error) && !is_conflict(&error) => Err(access.failure(error)),
+        Err(error) if !is_not_found(&error) && !is_conflict(&error) => Err(member_client.failure(error)),
         _ => {
             tracing::info!(namespace = namespace.name, "namespace stays in the member: others have something in it");
             Ok(())

@@ -97,7 +97,7 @@ impl Members {
         let mut refused = None;
         for _ in 0..MAX_STEPS {
             let look = self.look(join).await?;
-            let (member, access) = match &refused {
+            let (member, member_client) = match &refused {
                 Some(message) => (MemberSide::Away { message: String::clone(message) }, None),
                 None => self.member_side(join, look.cluster.as_ref()).await,
             };
@@ -114,29 +114,32 @@ impl Members {
                 side.annotated = annotated(join, live, force);
                 // What the plane says itself need not be asked for.
                 if side.awaited.is_none() {
-                    side.remaining = self.remaining(&look, live, access.as_ref()).await;
+                    side.remaining = self.remaining(&look, live, member_client.as_ref()).await;
                 }
             }
             let step = unjoin::next(&seen);
             let of = Membership { instance: &key, mark: None };
-            match (step, &look.plane, &look.cluster, &access) {
+            match (step, &look.plane, &look.cluster, &member_client) {
                 (Step::Wait { reason, message, normal }, ..) => {
                     return Ok(Some(Progress::Leaving { reason, message, normal }));
                 }
-                (Step::WithholdDelete, _, _, Some(access)) => {
-                    let withheld = within_deadline(access, MemberWrite { access, join }.withhold_delete(&of)).await;
+                (Step::WithholdDelete, _, _, Some(member_client)) => {
+                    let withheld =
+                        within_deadline(member_client, MemberWrite { member_client, join }.withhold_delete(&of)).await;
                     refused = unless_forced(withheld, force)?;
                     done.delete_withheld = refused.is_none();
                 }
-                (Step::RemoveApplications, _, _, Some(access)) => {
-                    let removed = within_deadline(access, inventory::remove_applications(access, join)).await;
+                (Step::RemoveApplications, _, _, Some(member_client)) => {
+                    let removed =
+                        within_deadline(member_client, inventory::remove_applications(member_client, join)).await;
                     let removed = removed.map(|left| {
                         done.applications = left.map_or(Applications::Unmarked, Applications::Remaining);
                     });
                     refused = unless_forced(removed, seen.due)?;
                 }
-                (Step::RemoveIdentity, _, _, Some(access)) => {
-                    let removed = within_deadline(access, MemberWrite { access, join }.remove_identity()).await;
+                (Step::RemoveIdentity, _, _, Some(member_client)) => {
+                    let removed =
+                        within_deadline(member_client, MemberWrite { member_client, join }.remove_identity()).await;
                     refused = unless_forced(removed, seen.due)?;
                     done.identity_removed = refused.is_none();
                 }
@@ -180,16 +183,16 @@ impl Members {
     }
 
     /// What a member that is being let go still holds, once that takes longer than usual.
-    async fn remaining(&self, look: &Look, live: &LiveCluster, access: Option<&MemberClient>) -> Remaining {
+    async fn remaining(&self, look: &Look, live: &LiveCluster, member_client: Option<&MemberClient>) -> Remaining {
         let (Some(plane), PlaneSide::Here { profile, .. }) = (&look.plane, &look.side) else {
             return Remaining::default();
         };
         if ending_for(&live.typed, Timestamp::now()).is_none_or(|passed| passed < EXPECTED_UNJOIN_SECONDS) {
             return Remaining::default();
         }
-        let read = inventory::remaining(plane, *profile, &live.typed, access);
-        let remaining = match access {
-            Some(access) => within_deadline(access, read).await,
+        let read = inventory::remaining(plane, *profile, &live.typed, member_client);
+        let remaining = match member_client {
+            Some(member_client) => within_deadline(member_client, read).await,
             None => read.await,
         };
         match remaining {
@@ -292,23 +295,23 @@ impl Members {
             .and_then(|live| live.typed.spec.id.clone())
             .or_else(|| join.status.as_ref().and_then(|status| status.cluster_id.clone()));
         let entered = async {
-            let access = match self.access(join).await {
+            let member_client = match self.member_client(join).await {
                 // The Secret went first, as when the whole namespace goes: what it said is still known, mostly.
                 Err(error @ (Error::SecretMissing { .. } | Error::KeyMissing { .. })) => {
-                    self.known(join).map(|known| known.access).ok_or(error)?
+                    self.known(join).map(|known| known.member_client).ok_or(error)?
                 }
                 result => result?,
             };
-            let identity = within_deadline(&access, observe::identity(&access)).await?;
+            let identity = within_deadline(&member_client, observe::identity(&member_client)).await?;
             match joined {
                 Some(expected) if expected != identity.id => {
                     Err(Error::AnotherCluster { expected, found: identity.id })
                 }
-                _ => Ok(access),
+                _ => Ok(member_client),
             }
         };
         match entered.await {
-            Ok(access) => (MemberSide::Here, Some(access)),
+            Ok(member_client) => (MemberSide::Here, Some(member_client)),
             Err(error) => {
                 tracing::debug!(reason = error.reason(), "member cannot be entered");
                 (MemberSide::Away { message: chain(&error) }, None)

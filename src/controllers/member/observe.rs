@@ -127,19 +127,19 @@ pub struct MemberClient {
     /// Stands for the kubeconfig.
     pub digest: [u8; 32],
     /// What it was made from.
-    pub source: AccessSource,
+    pub source: MemberClientSource,
 }
 
 /// What a way into a member is made from: it is as good as new while this is the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccessSource {
+pub struct MemberClientSource {
     /// Uid and version of the Secret.
     secret: String,
     /// Generation of the membership's spec, which names the Secret, its key and the endpoint.
     generation: Option<i64>,
 }
 
-impl AccessSource {
+impl MemberClientSource {
     fn of<K: Resource>(secret: &K, join: &MemberClusterJoin) -> Self {
         Self { secret: object_version(secret), generation: join.metadata.generation }
     }
@@ -179,7 +179,7 @@ impl MemberClient {
 
 /// Reads the kubeconfig, if that or the spec has changed since `known` was made, and makes a client of it; the client of
 /// `known` is used again while the kubeconfig is the same.
-pub async fn access(
+pub async fn member_client(
     host: &HostCache,
     factory: &ClientFactory,
     join: &MemberClusterJoin,
@@ -190,7 +190,8 @@ pub async fn access(
     let reference = &join.spec.kubeconfig_secret_ref;
     // An error means that the process is ending.
     let _ = host.secrets.listed().await;
-    let source = host.secrets.get(&namespace, &reference.name).map(|secret| AccessSource::of(secret.as_ref(), join));
+    let source =
+        host.secrets.get(&namespace, &reference.name).map(|secret| MemberClientSource::of(secret.as_ref(), join));
     if let Some(known) = known.filter(|known| Some(&known.source) == source.as_ref()) {
         return Ok(known.clone());
     }
@@ -240,7 +241,7 @@ pub async fn access(
         secret: reference.name.clone(),
         secret_ending: secret.metadata.deletion_timestamp.is_some(),
         digest,
-        source: AccessSource::of(&secret, join),
+        source: MemberClientSource::of(&secret, join),
     })
 }
 
@@ -254,12 +255,12 @@ pub struct Identity {
 }
 
 /// Asks the member who it is.
-pub async fn identity(access: &MemberClient) -> Result<Identity, Error> {
-    let namespaces = Api::<PartialObjectMeta<Namespace>>::all(access.client());
-    let client = access.client();
+pub async fn identity(member_client: &MemberClient) -> Result<Identity, Error> {
+    let namespaces = Api::<PartialObjectMeta<Namespace>>::all(member_client.client());
+    let client = member_client.client();
     let (system, version) = tokio::join!(namespaces.get_metadata("kube-system"), client.apiserver_version());
-    let system = system.map_err(|e| access.failure(e))?;
-    let version = version.map_err(|e| access.failure(e))?;
+    let system = system.map_err(|e| member_client.failure(e))?;
+    let version = version.map_err(|e| member_client.failure(e))?;
     Ok(Identity { id: system.meta().uid.clone().unwrap_or_default(), version: version.git_version })
 }
 
