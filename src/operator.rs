@@ -21,16 +21,15 @@ use crate::runtime::shard::Shard;
 /// How long reconciles that are under way may take at the end; less than the pod's grace period.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long it may take to let the Lease go.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
-
 /// How an operator runs.
 #[derive(Clone, Debug)]
 pub struct OperatorConfig {
     /// Address of /metrics, /healthz and /readyz.
     pub listen: SocketAddr,
-    /// Namespace of the Lease and name of this replica in the election; without, this replica always leads.
-    pub election: Option<(String, String)>,
+    /// Which instances this replica owns.
+    pub shard: Shard,
+    /// The election of the replica that leads; without, this one always does.
+    pub election: Option<Election>,
     /// Image of the engine of Compact instances.
     pub image: String,
     /// How Services are reached.
@@ -60,15 +59,12 @@ pub async fn run(
     ended: impl Future<Output = ()>,
 ) -> Result<(), OperatorError> {
     let shutdown = CancellationToken::new();
-    let shard = Shard::default();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?config, "starting");
     // The Lease is let go after the last write, not with the signal.
     let release = CancellationToken::new();
-    let election =
-        config.election.clone().map(|(namespace, identity)| Election { namespace, name: shard.lease_name(), identity });
-    let (leadership, mut election) = leadership::start(host.clone(), election, &metrics, release.clone());
+    let (leadership, mut election) = leadership::start(host.clone(), config.election, &metrics, release.clone());
     let caches = Caches::default();
-    let cache = HostCache::start(&host, shard, &shutdown);
+    let cache = HostCache::start(&host, config.shard, &shutdown);
     let (planes, plane_clients) =
         Planes::start(cache.clone(), factory.clone(), config.service_access, metrics.clone(), shutdown.clone());
     let context = Context {
@@ -100,8 +96,7 @@ pub async fn run(
         lost = &mut election => return lost.map_err(OperatorError::from),
     }
     controllers.shutdown().await;
-    release.cancel();
-    let _ = tokio::time::timeout(RELEASE_TIMEOUT, election).await;
+    leadership::release(election, &release).await;
     Ok(())
 }
 

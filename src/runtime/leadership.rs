@@ -29,6 +29,9 @@ pub const RENEW_EVERY: Duration = Duration::from_secs(2);
 /// How long the leader may fail to renew before it gives up.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long it may take to release the Lease.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Whether this process leads.
 #[derive(Clone, Debug)]
 pub struct Leadership {
@@ -100,6 +103,13 @@ pub fn start(
         result.await
     };
     (Leadership { state }, task.boxed())
+}
+
+/// Ends an election, and waits until the Lease is released: a standby need not wait for its end then.
+pub async fn release(election: ElectionTask, shutdown: &CancellationToken) {
+    shutdown.cancel();
+    // Whoever cannot release it in time has lost it soon anyway.
+    let _ = tokio::time::timeout(RELEASE_TIMEOUT, election).await;
 }
 
 struct Elector {
