@@ -9,6 +9,7 @@ pub mod apply;
 pub mod error;
 mod namespace;
 pub mod observe;
+mod other_app;
 pub mod ownership;
 pub mod plane_client;
 mod remove;
@@ -29,6 +30,7 @@ use self::ownership::Claims;
 use self::plane_client::{PlaneClient, PlaneClients};
 use self::status::RolloutStatus;
 use super::Context;
+use super::host_error::HostError;
 use super::watch::instance;
 use crate::api::app::{InventoryEntry, MultiCloudAppStatus};
 use crate::api::common::condition::SELECTORS_MATCHED;
@@ -110,7 +112,7 @@ impl Reconcile for AppReconciler {
         status.observed_generation = app.metadata.generation;
         let written = self.writer.write(app.as_ref(), status).await;
         let next = next?;
-        written.map_err(|source| Error::Host { verb: "write the status", source })?;
+        written.map_err(|source| Error::from(HostError { action: "write the status", source }))?;
         Ok(next)
     }
 }
@@ -231,7 +233,7 @@ impl AppReconciler {
 
     async fn add_finalizer(&self, app: &App) -> Result<(), Error> {
         let held = finalizer::add(&self.host, app, FINALIZER).await;
-        held.map_err(|source| Error::Host { verb: "set the finalizer", source })
+        Ok(held.map_err(|source| HostError { action: "set the finalizer", source })?)
     }
 
     fn key(&self, app: &App) -> InstanceKey {

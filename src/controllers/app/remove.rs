@@ -14,6 +14,7 @@ use super::{AppReconciler, FINALIZER, ReconcileResult, apply, namespace};
 use crate::api::MultiCloudApp as App;
 use crate::api::instance::Phase;
 use crate::application::model::Application;
+use crate::controllers::host_error::HostError;
 use crate::karmada::{OverridePolicy, PropagationPolicy};
 use crate::machinery::conditions::Verdict;
 use crate::machinery::error::chain;
@@ -91,7 +92,7 @@ impl AppReconciler {
 
     async fn remove_finalizer(&self, app: &App, key: &InstanceKey) -> Result<ReconcileResult, Error> {
         let released = finalizer::remove(&self.host, app, FINALIZER).await;
-        released.map_err(|source| Error::Host { verb: "remove the finalizer", source })?;
+        released.map_err(|source| HostError { action: "remove the finalizer", source })?;
         if self.planes.get(key).is_err() {
             self.plane_clients.forget(key);
         }

@@ -19,6 +19,7 @@ use super::{
 use crate::api::KarmadaInstance;
 use crate::api::instance::Profile;
 use crate::api::member::MemberClusterJoin;
+use crate::controllers::host_error::HostError;
 use crate::karmada::names::execution_namespace;
 use crate::runtime::finalizer;
 use crate::runtime::instance_ref::{InstanceRefError, not_ready};
@@ -160,7 +161,7 @@ impl Members {
         }
         finalizer::add(&self.context.host.0, join, FINALIZER)
             .await
-            .map_err(|source| Error::Host { what: "set the finalizer", source })?;
+            .map_err(|source| HostError { action: "set the finalizer", source })?;
         credential::hold(&self.context.host.0, join).await?;
         self.release_unneeded_credentials(join).await;
         let mark = match profile {

@@ -14,9 +14,10 @@ use super::status::{Progress, StatusInputs};
 use super::unjoin::{self, Applications, ClusterSide, Done, Leaving, MemberSide, PlaneSide, Step};
 use super::validate::instance_key;
 use super::write::MemberWrite;
-use super::{FINALIZER, Members, apply, inventory, plan, plane_finds_ready};
+use super::{FINALIZER, Members, apply, cleanup, inventory, plan, plane_finds_ready};
 use crate::api::instance::Profile;
 use crate::api::member::MemberClusterJoin;
+use crate::controllers::host_error::HostError;
 use crate::karmada::{Cluster, DRAINED_CONDITION};
 use crate::machinery::conditions;
 use crate::machinery::error::{Classified as _, chain};
@@ -131,7 +132,7 @@ impl Members {
                 }
                 (Step::RemoveApplications, _, _, Some(member_client)) => {
                     let removed =
-                        within_deadline(member_client, inventory::remove_applications(member_client, join)).await;
+                        within_deadline(member_client, cleanup::remove_applications(member_client, join)).await;
                     let removed = removed.map(|left| {
                         done.applications = left.map_or(Applications::Unmarked, Applications::Remaining);
                     });
@@ -171,7 +172,7 @@ impl Members {
                     self.release_credentials(join, join.uid().as_deref()).await;
                     finalizer::remove(&self.context.host.0, join, FINALIZER)
                         .await
-                        .map_err(|source| Error::Host { what: "remove the finalizer", source })?;
+                        .map_err(|source| HostError { action: "remove the finalizer", source })?;
                     return Ok(None);
                 }
                 // A step names only sides that were seen; whatever vanished since is looked at again.

@@ -7,12 +7,14 @@
 //! backoff.
 
 pub mod apply;
+pub mod cleanup;
 pub mod credential;
 pub mod error;
 pub mod inventory;
 mod join;
 mod leave;
 pub mod observe;
+pub mod owned_objects;
 pub mod plan;
 pub mod remaining;
 pub mod status;
@@ -35,6 +37,7 @@ use self::observe::{MemberClient, Verified};
 use self::status::{Progress, StatusInputs};
 use self::validate::LocalEndpoints;
 use super::Context;
+use super::host_error::HostError;
 use crate::api::member::MemberClusterJoin;
 use crate::karmada::Cluster;
 use crate::machinery::conditions::is_true;
@@ -136,7 +139,7 @@ impl Reconcile for Members {
         let status = status::status(&join, &inputs, outcome.as_ref());
         let written = self.status.write(join.as_ref(), status).await;
         let progress = outcome?;
-        written.map_err(|source| Error::Host { what: "write the status", source })?;
+        written.map_err(|source| Error::from(HostError { action: "write the status", source }))?;
         Ok(next(&join, &inputs, &progress))
     }
 }

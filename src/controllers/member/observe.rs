@@ -13,6 +13,8 @@ use super::plan::{MEMBER_LABEL, MEMBER_NAMESPACE_LABEL, Tokens, label_of};
 use super::validate::{self, LocalEndpoints};
 use crate::api::KarmadaInstance;
 use crate::api::member::MemberClusterJoin;
+use crate::application::model::FieldError;
+use crate::controllers::host_error::HostError;
 use crate::controllers::watch;
 use crate::karmada::Cluster;
 use crate::machinery::error::is_namespace_ending;
@@ -109,7 +111,7 @@ pub async fn same_cluster(plane: &Plane, id: &str, name: &str) -> Result<Option<
     Ok(other.map(|cluster| cluster.name_any()))
 }
 
-/// A way into a member, with administrator's rights.
+/// A client of a member, with administrator's rights, and what it was made from.
 #[derive(Clone, Debug)]
 pub struct MemberClient {
     /// Writes in the member.
@@ -130,7 +132,7 @@ pub struct MemberClient {
     pub source: MemberClientSource,
 }
 
-/// What a way into a member is made from: it is as good as new while this is the same.
+/// What a member's client is made from: it is as good as new while this is the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MemberClientSource {
     /// Uid and version of the Secret.
@@ -198,7 +200,7 @@ pub async fn member_client(
     let secret = Api::<Secret>::namespaced(host.client().clone(), &namespace)
         .get_opt(&reference.name)
         .await
-        .map_err(|source| Error::Host { what: "read the kubeconfig Secret", source })?
+        .map_err(|source| HostError { action: "read the kubeconfig Secret", source })?
         .ok_or_else(|| Error::SecretMissing {
             namespace: namespace.clone(),
             name: reference.name.clone(),
@@ -213,12 +215,12 @@ pub async fn member_client(
     let connection = kubeconfig::parse(&bytes.0).map_err(invalid)?;
     validate::endpoint("clusters[].cluster.server of the kubeconfig", &connection.server, local)?;
     if connection.tls_server_name.is_some() && join.spec.api_endpoint.is_none() {
-        return Err(Error::Spec {
-            field: "clusters[].cluster.tls-server-name of the kubeconfig".to_owned(),
-            value: connection.tls_server_name.unwrap_or_default(),
-            remedy: "cannot be handed on to the plane: give an address that the certificate names as spec.apiEndpoint"
-                .to_owned(),
-        });
+        return Err(FieldError::of_value(
+            "clusters[].cluster.tls-server-name of the kubeconfig",
+            &connection.tls_server_name.unwrap_or_default(),
+            "cannot be handed on to the plane: give an address that the certificate names as spec.apiEndpoint",
+        )
+        .into());
     }
     let server = connection.server.to_string().trim_end_matches('/').to_owned();
     let endpoint =

@@ -35,7 +35,7 @@ pub enum Issued {
 /// Writes in a member for one membership.
 #[derive(Clone, Copy, Debug)]
 pub struct MemberWrite<'a> {
-    /// The way into the member.
+    /// The client of the member.
     pub member_client: &'a MemberClient,
     /// The membership.
     pub join: &'a MemberClusterJoin,

@@ -9,6 +9,7 @@ use super::status::{self, PlaneResults, Served};
 use super::{FINALIZER, Permissions, apply, observe, plan, validate};
 use crate::api::KarmadaInstance;
 use crate::api::permission::{PermissionBinding, PermissionBindingStatus};
+use crate::controllers::host_error::HostError;
 use crate::controllers::watch::instance;
 use crate::runtime::controller::Next;
 use crate::runtime::finalizer;
@@ -70,7 +71,7 @@ impl Permissions {
     async fn announce(&self, binding: &PermissionBinding, planes: &[InstanceKey]) -> Result<(), Error> {
         finalizer::add(&self.context.host.0, binding, FINALIZER)
             .await
-            .map_err(|source| Error::Host { what: "set the finalizer", source })?;
+            .map_err(|source| HostError { action: "set the finalizer", source })?;
         match status::announcing(binding, planes) {
             Some(status) => self.write(binding, status).await,
             None => Ok(()),
@@ -82,7 +83,8 @@ impl Permissions {
         binding: &PermissionBinding,
         status: PermissionBindingStatus,
     ) -> Result<(), Error> {
-        self.status.write(binding, status).await.map_err(|source| Error::Host { what: "write the status", source })
+        let written = self.status.write(binding, status).await;
+        Ok(written.map_err(|source| HostError { action: "write the status", source })?)
     }
 
     /// Removes the role from a plane. One that is gone for good holds nothing.
@@ -112,7 +114,7 @@ impl Permissions {
         }
         finalizer::remove(&self.context.host.0, binding, FINALIZER)
             .await
-            .map_err(|source| Error::Host { what: "remove the finalizer", source })?;
+            .map_err(|source| HostError { action: "remove the finalizer", source })?;
         Ok(Next::OnEvent)
     }
 }
