@@ -109,7 +109,7 @@ impl<K: HostObject> HostKind<K> {
             let mut events = std::pin::pin!(events);
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(event) => following.take(&mut writer, event),
+                    Ok(event) => following.apply_event(&mut writer, event),
                     Err(error) => {
                         let kind = K::kind(&());
                         tracing::debug!(%kind, error = chain(&error), "watch is interrupted and will resume");
@@ -182,7 +182,7 @@ impl<K: HostObject> HostKind<K> {
         Controller::for_stream(futures::stream::pending(), self.store()).reconcile_on(changed)
     }
 
-    fn take(&self, writer: &mut StoreWriter<K>, event: Event<Guarded<K>>) {
+    fn apply_event(&self, writer: &mut StoreWriter<K>, event: Event<Guarded<K>>) {
         let Some(event) = self.config.kept(event) else { return };
         let known = match &event {
             Event::Apply(object) | Event::Delete(object) => self.store.get(&ObjectRef::from_obj(object)),
@@ -197,22 +197,22 @@ impl<K: HostObject> HostKind<K> {
         writer.store.apply_watcher_event(&event);
         match event {
             Event::Init | Event::InitApply(_) => {}
-            Event::Apply(object) => self.tell(&object, known.as_deref(), false),
-            Event::Delete(object) => self.tell(&object, known.as_deref(), true),
+            Event::Apply(object) => self.notify(&object, known.as_deref(), false),
+            Event::Delete(object) => self.notify(&object, known.as_deref(), true),
             Event::InitDone => {
                 for object in self.store.state() {
                     let known = before.remove(&place(object.as_ref()));
                     if known.as_ref().is_none_or(|known| !is_same_version(known.as_ref(), object.as_ref())) {
-                        self.tell(&object, known.as_deref(), false);
+                        self.notify(&object, known.as_deref(), false);
                     }
                 }
-                before.values().for_each(|gone| self.tell(gone, Some(gone.as_ref()), true));
+                before.values().for_each(|gone| self.notify(gone, Some(gone.as_ref()), true));
                 writer.listed.send_replace(true);
             }
         }
     }
 
-    fn tell(&self, object: &Guarded<K>, before: Option<&Guarded<K>>, deleted: bool) {
+    fn notify(&self, object: &Guarded<K>, before: Option<&Guarded<K>>, deleted: bool) {
         let event = HostEvent { object, before, deleted };
         self.listeners.read().iter().for_each(|listener| listener(&event));
     }
@@ -258,9 +258,9 @@ mod tests {
     }
 
     fn list(kind: &Kind, writer: &mut StoreWriter<ConfigMap>, objects: Vec<Guarded<ConfigMap>>) {
-        kind.take(writer, Event::Init);
-        objects.into_iter().for_each(|object| kind.take(writer, Event::InitApply(object)));
-        kind.take(writer, Event::InitDone);
+        kind.apply_event(writer, Event::Init);
+        objects.into_iter().for_each(|object| kind.apply_event(writer, Event::InitApply(object)));
+        kind.apply_event(writer, Event::InitDone);
     }
 
     #[test]
@@ -273,8 +273,8 @@ mod tests {
         assert_eq!(taken(&late), ["+a", "+b"], "who comes later misses nothing");
         list(&kind, &mut writer, vec![object("a", "1", "x"), object("c", "3", "x")]);
         assert_eq!(taken(&early), ["+c", "-b"], "what a list after an interruption shows");
-        kind.take(&mut writer, Event::Apply(object("a", "4", "x")));
-        kind.take(&mut writer, Event::Delete(object("c", "5", "x")));
+        kind.apply_event(&mut writer, Event::Apply(object("a", "4", "x")));
+        kind.apply_event(&mut writer, Event::Delete(object("c", "5", "x")));
         assert_eq!(taken(&late), ["+a", "+c", "-b", "-c"]);
     }
 
@@ -290,11 +290,11 @@ mod tests {
         });
         let told = |before: Option<&str>, changes: bool| ("a".to_owned(), before.map(str::to_owned), changes);
         changed.lock().clear();
-        kind.take(&mut writer, Event::Apply(object("a", "3", "x")));
-        kind.take(&mut writer, Event::Apply(object("a", "4", "y")));
+        kind.apply_event(&mut writer, Event::Apply(object("a", "3", "x")));
+        kind.apply_event(&mut writer, Event::Apply(object("a", "4", "y")));
         list(&kind, &mut writer, vec![object("a", "5", "y"), object("b", "2", "x")]);
-        kind.take(&mut writer, Event::Delete(object("a", "6", "y")));
-        kind.take(&mut writer, Event::Apply(object("a", "7", "y")));
+        kind.apply_event(&mut writer, Event::Delete(object("a", "6", "y")));
+        kind.apply_event(&mut writer, Event::Apply(object("a", "7", "y")));
         assert_eq!(
             *changed.lock(),
             [
@@ -346,7 +346,7 @@ mod tests {
         let log = told(&kind);
         list(&kind, &mut writer, vec![object("a", "1", mine), object("b", "2", theirs)]);
         assert_eq!((taken(&log), kind.store().len()), (vec!["+a".to_owned()], 1));
-        kind.take(&mut writer, Event::Apply(object("a", "3", theirs)));
+        kind.apply_event(&mut writer, Event::Apply(object("a", "3", theirs)));
         assert_eq!((taken(&log), kind.store().len()), (vec!["-a".to_owned()], 0), "it went to another replica");
 
         let (kind, mut writer) = Kind::new(config().known_to_all());

@@ -202,7 +202,7 @@ impl PlaneCache {
             loop {
                 tokio::select! {
                     event = events.next() => match event {
-                        Some(event) => self.take(cache, event),
+                        Some(event) => self.apply_event(cache, event),
                         None => return,
                     },
                     // Begins anew, without waiting for the backoff.
@@ -212,7 +212,7 @@ impl PlaneCache {
         }
     }
 
-    fn take(&self, cache: &KindCache, event: watcher::Result<Event<DynamicObject>>) {
+    fn apply_event(&self, cache: &KindCache, event: watcher::Result<Event<DynamicObject>>) {
         let Inner { instance, subscribers, .. } = self.0.as_ref();
         let resource = &cache.config.resource;
         let event = match event {
@@ -231,7 +231,7 @@ impl PlaneCache {
             self.count_unreadable(resource, object);
         }
         let is_listed = matches!(event, Event::InitDone);
-        let changes = cache.objects.write().take(event);
+        let changes = cache.objects.write().apply_event(event);
         if is_listed {
             cache.set_list_state(ListState::Listed);
         }
@@ -240,7 +240,7 @@ impl PlaneCache {
         }
         for ObjectChange { object, before, deleted } in &changes {
             let before = before.as_deref();
-            subscribers.tell(&PlaneEvent { instance, resource, object, before, deleted: *deleted });
+            subscribers.notify(&PlaneEvent { instance, resource, object, before, deleted: *deleted });
         }
     }
 

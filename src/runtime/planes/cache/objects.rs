@@ -40,8 +40,8 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// Takes an event of the watch, and tells what has changed. A list tells also of what is gone since the one before.
-    pub fn take(&mut self, event: Event<DynamicObject>) -> Vec<ObjectChange> {
+    /// Applies an event of the watch, and tells what has changed. A list tells also of what is gone since the one before.
+    pub fn apply_event(&mut self, event: Event<DynamicObject>) -> Vec<ObjectChange> {
         match event {
             Event::Init => self.listing = HashMap::new(),
             Event::InitApply(object) => {
@@ -148,14 +148,14 @@ mod tests {
     }
 
     fn listed(objects: &mut Objects, items: &[(&str, &str)]) -> Vec<String> {
-        objects.take(Event::Init);
+        objects.apply_event(Event::Init);
         for (name, version) in items {
             assert!(
-                objects.take(Event::InitApply(object(name, version))).is_empty(),
+                objects.apply_event(Event::InitApply(object(name, version))).is_empty(),
                 "not before the list is complete"
             );
         }
-        told(objects.take(Event::InitDone))
+        told(objects.apply_event(Event::InitDone))
     }
 
     fn told(changes: Vec<ObjectChange>) -> Vec<String> {
@@ -187,13 +187,13 @@ mod tests {
         listed(&mut objects, &[("a", "10")]);
         objects.record(object("a", "30"), now);
         objects.record(object("new", "31"), now);
-        objects.take(Event::Apply(object("a", "20")));
+        objects.apply_event(Event::Apply(object("a", "20")));
         assert_eq!(at(&objects, "a", now).as_deref(), Some("30"), "an older event comes in between");
         assert_eq!(at(&objects, "new", now).as_deref(), Some("31"));
         assert_eq!(objects.all(now).count(), 2);
-        objects.take(Event::Apply(object("a", "40")));
+        objects.apply_event(Event::Apply(object("a", "40")));
         assert_eq!(at(&objects, "a", now).as_deref(), Some("40"));
-        objects.take(Event::Delete(object("new", "41")));
+        objects.apply_event(Event::Delete(object("new", "41")));
         assert_eq!(at(&objects, "new", now), None, "deleted after it was written");
         assert_eq!(objects.all(now).count(), 1);
     }
@@ -203,7 +203,7 @@ mod tests {
         let (mut objects, now) = (Objects::default(), Instant::now());
         listed(&mut objects, &[("a", "10")]);
         objects.record(object("a", "30"), now);
-        objects.take(Event::Delete(object("a", "20")));
+        objects.apply_event(Event::Delete(object("a", "20")));
         assert_eq!(at(&objects, "a", now).as_deref(), Some("30"));
     }
 
@@ -222,8 +222,8 @@ mod tests {
     fn the_answer_to_a_write_that_the_watch_was_faster_with_changes_nothing() {
         let (mut objects, now) = (Objects::default(), Instant::now());
         listed(&mut objects, &[]);
-        objects.take(Event::Apply(object("a", "30")));
-        objects.take(Event::Apply(object("a", "35")));
+        objects.apply_event(Event::Apply(object("a", "30")));
+        objects.apply_event(Event::Apply(object("a", "35")));
         objects.record(object("a", "30"), now);
         assert_eq!(at(&objects, "a", now).as_deref(), Some("35"));
     }
