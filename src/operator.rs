@@ -15,22 +15,21 @@ use crate::runtime::host_cache::HostCache;
 use crate::runtime::http::{self, ServeError};
 use crate::runtime::leadership::{self, Election, LeadershipError};
 use crate::runtime::metrics::Metrics;
-use crate::runtime::ownership::Shard;
 use crate::runtime::planes::{Planes, ServiceAccess};
+use crate::runtime::shard::Shard;
 
 /// How long reconciles that are under way may take at the end; less than the pod's grace period.
-const DRAIN: Duration = Duration::from_secs(20);
-
-/// How long it may take to let the Lease go.
-const RELEASE: Duration = Duration::from_secs(5);
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// How an operator runs.
 #[derive(Clone, Debug)]
 pub struct OperatorConfig {
     /// Address of /metrics, /healthz and /readyz.
     pub listen: SocketAddr,
-    /// Namespace of the Lease and name of this replica in the election; without, this replica always leads.
-    pub election: Option<(String, String)>,
+    /// Which instances this replica owns.
+    pub shard: Shard,
+    /// The election of the replica that leads; without, this one always does.
+    pub election: Option<Election>,
     /// Image of the engine of Compact instances.
     pub image: String,
     /// How Services are reached.
@@ -60,17 +59,14 @@ pub async fn run(
     ended: impl Future<Output = ()>,
 ) -> Result<(), OperatorError> {
     let shutdown = CancellationToken::new();
-    let shard = Shard::default();
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?config, "starting");
     // The Lease is let go after the last write, not with the signal.
     let release = CancellationToken::new();
-    let election =
-        config.election.clone().map(|(namespace, identity)| Election { namespace, name: shard.lease_name(), identity });
-    let (leadership, mut election) = leadership::start(host.clone(), election, &metrics, release.clone());
+    let (leadership, mut election) = leadership::start(host.clone(), config.election, &metrics, release.clone());
     let caches = Caches::default();
-    let access = config.service_access;
-    let cache = HostCache::start(&host, shard, &shutdown);
-    let (planes, keeper) = Planes::start(cache.clone(), factory.clone(), access, metrics.clone(), shutdown.clone());
+    let cache = HostCache::start(&host, config.shard, &shutdown);
+    let (planes, plane_clients) =
+        Planes::start(cache.clone(), factory.clone(), config.service_access, metrics.clone(), shutdown.clone());
     let context = Context {
         host: HostClient(host),
         factory,
@@ -83,7 +79,7 @@ pub async fn run(
         image: config.image,
     };
     let mut controllers = JoinSet::new();
-    controllers.spawn(keeper);
+    controllers.spawn(plane_clients);
     start_all(&mut controllers, &context);
     let serving = http::serve(config.listen, metrics, Arc::new(move || caches.are_filled()), shutdown.clone());
     // On lost leadership nothing may be written any more: the process ends at once instead.
@@ -96,12 +92,11 @@ pub async fn run(
     shutdown.cancel();
     let finished = async { while controllers.join_next().await.is_some() {} };
     tokio::select! {
-        _ = tokio::time::timeout(DRAIN, finished) => {}
+        _ = tokio::time::timeout(DRAIN_TIMEOUT, finished) => {}
         lost = &mut election => return lost.map_err(OperatorError::from),
     }
     controllers.shutdown().await;
-    release.cancel();
-    let _ = tokio::time::timeout(RELEASE, election).await;
+    leadership::release(election, &release).await;
     Ok(())
 }
 

@@ -135,7 +135,8 @@ impl fmt::Display for Identity {
 }
 
 /// A field of a spec that cannot be carried out.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
+#[error("{field}: {problem}")]
 pub struct FieldError {
     /// The field, as a path from the top of the object.
     pub field: String,
@@ -148,11 +149,10 @@ impl FieldError {
     pub fn new(field: impl Into<String>, problem: impl Into<String>) -> Self {
         Self { field: field.into(), problem: problem.into() }
     }
-}
 
-impl fmt::Display for FieldError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.field, self.problem)
+    /// An error of a field's value: the remedy says what is wrong with it, and what to do.
+    pub fn of_value(field: impl Into<String>, value: &str, remedy: &str) -> Self {
+        Self::new(field, format!("{value:?} {remedy}"))
     }
 }
 

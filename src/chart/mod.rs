@@ -157,7 +157,7 @@ pub fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
         hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
         hash.update(part);
     }
-    hash.finalize().iter().take(10).map(|byte| format!("{byte:02x}")).collect()
+    format!("{:.20x}", hash.finalize())
 }
 
 static ENVIRONMENT: LazyLock<Result<Environment<'static>, (String, minijinja::Error)>> = LazyLock::new(|| {

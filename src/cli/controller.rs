@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::election::ElectionArgs;
 use crate::operator::{self, OperatorConfig, OperatorError};
 use crate::runtime::client::ClientFactory;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::planes::ServiceAccess;
+use crate::runtime::shard::Shard;
 
 /// Flags of `airdock controller`.
 #[derive(Args, Clone, Debug)]
@@ -16,15 +18,12 @@ pub struct ControllerArgs {
     /// Address of /metrics, /healthz and /readyz.
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
-    /// Elect a leader among replicas by a Lease.
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
-    pub leader_elect: bool,
+    /// Whether and as whom it competes with other replicas.
+    #[command(flatten)]
+    pub election: ElectionArgs,
     /// Namespace of the Lease.
     #[arg(long, env = "POD_NAMESPACE", default_value = "airdock-system")]
     pub namespace: String,
-    /// Unique name of this replica in the election; host name and process id when absent.
-    #[arg(long, env = "POD_NAME")]
-    pub identity: Option<String>,
     /// Image of the engine of Compact instances.
     #[arg(long, env = "AIRDOCK_IMAGE", default_value = super::DEFAULT_IMAGE)]
     pub image: String,
@@ -50,16 +49,11 @@ pub async fn run_with(
     metrics: Metrics,
     ended: impl Future<Output = ()>,
 ) -> Result<(), OperatorError> {
-    let ControllerArgs { listen, leader_elect, namespace, identity, image, service_access } = args;
-    let election = leader_elect.then(|| (namespace, identity.unwrap_or_else(default_identity)));
-    let config = OperatorConfig { listen, election, image, service_access };
+    let ControllerArgs { listen, election, namespace, image, service_access } = args;
+    let shard = Shard::default();
+    let election = election.election(namespace, shard.lease_name());
+    let config = OperatorConfig { listen, shard, election, image, service_access };
     operator::run(config, host, factory, metrics, ended).await
-}
-
-/// Host name and process id.
-pub(super) fn default_identity() -> String {
-    let host = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    format!("{}-{}", host.trim(), std::process::id())
 }
 
 /// Waits for SIGTERM or SIGINT.

@@ -9,12 +9,16 @@ use clap::Args;
 use tokio_util::sync::CancellationToken;
 
 use super::controller::signalled;
+use super::election::ElectionArgs;
 use crate::engine::{self, Options, Settings};
 use crate::karmada::SYSTEM_NAMESPACE;
 use crate::runtime::client::{ClientError, ClientFactory};
 use crate::runtime::http::{self, ServeError};
-use crate::runtime::leadership::{self, Election, LeadershipError};
+use crate::runtime::leadership::{self, LeadershipError};
 use crate::runtime::metrics::Metrics;
+
+/// The Lease for which the replicas of an engine compete.
+const LEASE_NAME: &str = "airdock-engine";
 
 /// Flags of `airdock engine`.
 #[derive(Args, Clone, Debug)]
@@ -25,15 +29,12 @@ pub struct EngineArgs {
     /// Address of /metrics, /healthz and /readyz.
     #[arg(long, default_value = "0.0.0.0:8080")]
     pub listen: SocketAddr,
-    /// Elect a leader among replicas by a Lease in the plane.
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set)]
-    pub leader_elect: bool,
+    /// Whether and as whom it competes with other replicas.
+    #[command(flatten)]
+    pub election: ElectionArgs,
     /// Namespace, in the plane, of the Lease.
     #[arg(long, default_value = SYSTEM_NAMESPACE)]
     pub namespace: String,
-    /// Unique name of this replica in the election; host name and process id when absent.
-    #[arg(long, env = "POD_NAME")]
-    pub identity: Option<String>,
     /// How many bindings are written at once.
     #[arg(long, default_value_t = Settings::default().plane_concurrency)]
     pub plane_concurrency: usize,
@@ -72,11 +73,7 @@ pub async fn run(args: EngineArgs) -> Result<(), EngineError> {
     };
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?args, "starting");
     let shutdown = CancellationToken::new();
-    let election = args.leader_elect.then(|| Election {
-        namespace: args.namespace.clone(),
-        name: "airdock-engine".into(),
-        identity: args.identity.clone().unwrap_or_else(super::controller::default_identity),
-    });
+    let election = args.election.election(args.namespace, LEASE_NAME.to_owned());
     let (leadership, mut election) = leadership::start(plane.clone(), election, &metrics, shutdown.clone());
     let ready = Arc::new(AtomicBool::new(false));
     let options = Options {
@@ -105,9 +102,7 @@ pub async fn run(args: EngineArgs) -> Result<(), EngineError> {
     };
     // The work has ended with the select; now the Lease may go to a standby.
     if result.is_ok() {
-        shutdown.cancel();
-        let grace = std::time::Duration::from_secs(5);
-        let _ = tokio::time::timeout(grace, election).await;
+        leadership::release(election, &shutdown).await;
     }
     result
 }

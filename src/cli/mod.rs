@@ -3,6 +3,7 @@
 pub mod controller;
 pub mod crds;
 pub mod docs;
+pub mod election;
 pub mod engine;
 pub mod input;
 pub mod output;

@@ -4,8 +4,7 @@
 //! shutdown; `operator.rs` starts them all.
 
 pub mod app;
-pub mod changes;
-pub mod finalizer;
+pub mod host_error;
 pub mod instance;
 pub mod member;
 pub mod permission;

@@ -33,7 +33,7 @@ pub fn digest<T: Serialize>(value: &T) -> String {
 /// Sixteen hexadecimal digits that stand for the bytes.
 #[must_use]
 pub fn short_hash(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    format!("{:.16x}", Sha256::digest(bytes))
 }
 
 #[cfg(test)]

@@ -3,14 +3,15 @@
 use std::fmt::Debug;
 
 use futures::Stream;
-use kube::Resource;
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Resource, ResourceExt};
 
-use super::changes::Changes;
 use crate::api::KarmadaInstance;
-use crate::runtime::finalizer::Held;
+use crate::api::common::condition::READY;
+use crate::machinery::conditions::is_true;
+use crate::runtime::finalizer::HasFinalizer;
 use crate::runtime::guarded::Guarded;
-use crate::runtime::host_cache::HostKind;
+use crate::runtime::host_cache::{HostEvent, HostKind};
 use crate::runtime::instance_ref::InstanceRefError;
 use crate::runtime::planes::InstanceKey;
 
@@ -20,8 +21,21 @@ where
     M: Fn(&InstanceKey) -> Vec<T> + Send + Sync + 'static,
     T: Send + 'static,
 {
-    let changes = Changes::default();
-    instances.subscribe(move |event| changes.of_instance(event).iter().flat_map(&users).collect())
+    instances.subscribe(move |event| changed_instance(event).iter().flat_map(&users).collect())
+}
+
+/// The instance of an event, when something changed that those who refer to it must know: its spec, its labels, whether it
+/// is ready, whether it is going or gone. Its counts and figures change all the time. *Pure.*
+fn changed_instance(event: &HostEvent<'_, KarmadaInstance>) -> Option<InstanceKey> {
+    let facts = |object: &Guarded<KarmadaInstance>| {
+        let status = object.0.as_ref().ok().and_then(|instance| instance.status.as_ref());
+        let ready = status.is_some_and(|status| is_true(&status.conditions, READY));
+        let meta = object.meta();
+        (meta.uid.clone(), meta.generation, meta.labels.clone(), meta.deletion_timestamp.clone(), ready)
+    };
+    let object = event.object;
+    let key = || InstanceKey { namespace: object.namespace().unwrap_or_default(), name: object.name_any() };
+    event.changes(facts).then(key)
 }
 
 /// The instance of a key. None: there is none. One that does not parse is there all the same, with all that was
@@ -49,4 +63,35 @@ where
     let objects = store.state();
     let meant = objects.iter().filter(|guarded| guarded.0.as_ref().is_ok_and(&wanted));
     meant.map(|guarded| ObjectRef::from_obj(guarded.as_ref())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn an_instance_matters_when_it_is_gone_and_not_when_its_figures_change() {
+        let instance = |generation: i64, status: Value| {
+            let object = json!({
+                "apiVersion": "airdock.dev/v1alpha1", "kind": "KarmadaInstance",
+                "metadata": {"name": "east", "namespace": "fleet", "uid": "u", "generation": generation},
+                "spec": {}, "status": status,
+            });
+            Guarded::<KarmadaInstance>::of_json(&object.to_string())
+        };
+        let (installing, running) = (|| json!({"phase": "Installing"}), || json!({"phase": "Running"}));
+        let ready = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True", "reason": "R",
+            "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+        for (name, before, object, deleted, is_told) in [
+            ("new", None, instance(1, installing()), false, true),
+            ("other figures", Some(instance(1, installing())), instance(1, running()), false, false),
+            ("another spec", Some(instance(1, running())), instance(2, running()), false, true),
+            ("ready", Some(instance(1, running())), instance(1, ready), false, true),
+            ("gone", Some(instance(1, running())), instance(1, running()), true, true),
+        ] {
+            let event = HostEvent { object: &object, before: before.as_ref(), deleted };
+            assert_eq!(changed_instance(&event).is_some(), is_told, "{name}");
+        }
+    }
 }

@@ -118,7 +118,7 @@ pub struct Sourced {
 /// SHA-256 of a bundle, in hexadecimal digits.
 #[must_use]
 pub fn checksum(packed: &[u8]) -> String {
-    Sha256::digest(packed).iter().map(|byte| format!("{byte:02x}")).collect()
+    format!("{:x}", Sha256::digest(packed))
 }
 
 impl Bundle {

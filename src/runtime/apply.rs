@@ -104,7 +104,7 @@ pub struct Applied {
 const MAX_SETTLED: usize = 10_000;
 
 /// Decides whether an existing object may be written.
-pub type Ownership = fn(&DynamicObject) -> bool;
+pub type OwnershipCheck = fn(&DynamicObject) -> bool;
 
 /// Writes objects of one cluster as one field manager.
 #[derive(Clone)]
@@ -145,7 +145,7 @@ impl Applier {
     /// Applies a typed object. Its `apiVersion` and `kind` are filled in from the type.
     ///
     /// An existing object is written only when `ours` says so.
-    pub async fn apply<K>(&self, object: &K, ours: Ownership) -> Result<Applied, ApplyError>
+    pub async fn apply<K>(&self, object: &K, ours: OwnershipCheck) -> Result<Applied, ApplyError>
     where
         K: Resource<DynamicType = ()> + Serialize,
     {
@@ -165,7 +165,7 @@ impl Applier {
         namespace: Option<&str>,
         name: &str,
         wanted: Value,
-        ours: Ownership,
+        ours: OwnershipCheck,
     ) -> Result<Applied, ApplyError> {
         let live = self.get(resource, namespace, name).await;
         let live = live.map_err(|source| api_error("get", resource, namespace, name, source))?;
@@ -180,7 +180,7 @@ impl Applier {
         name: &str,
         wanted: Value,
         live: Option<DynamicObject>,
-        ours: Ownership,
+        ours: OwnershipCheck,
     ) -> Result<Applied, ApplyError> {
         let wanted = typed_value(resource, wanted);
         if let Some(live) = &live {

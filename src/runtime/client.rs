@@ -126,7 +126,7 @@ pub fn is_write(method: &Method) -> bool {
 /// How long an API server may take until its answer begins; a watch goes on for as long as it likes. One that takes
 /// connections and says nothing must not hold up those who wait for it until the deadline of their reconcile, after
 /// which nobody writes the status.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(20);
 
 /// The longest line of a watch. etcd keeps objects of 1.5 MiB; as JSON they are somewhat longer.
 const MAX_LINE: usize = 16 << 20;
@@ -135,7 +135,7 @@ const MAX_LINE: usize = 16 << 20;
 const MAX_LIST: usize = 128 << 20;
 
 /// The longest of all other answers.
-const MAX_ANSWER: usize = 32 << 20;
+const MAX_RESPONSE: usize = 32 << 20;
 
 /// How much of an answer is read. An API server may be anybody's, and its answers are held in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,7 +154,7 @@ impl Limit {
         match (has("watch"), has("limit")) {
             (true, _) => Self { bytes: MAX_LINE, by_line: true },
             (false, true) => Self { bytes: MAX_LIST, by_line: false },
-            (false, false) => Self { bytes: MAX_ANSWER, by_line: false },
+            (false, false) => Self { bytes: MAX_RESPONSE, by_line: false },
         }
     }
 
@@ -263,9 +263,9 @@ where
                 hook.before(&method, &host, &path).await;
             }
             let started = std::time::Instant::now();
-            let result = match tokio::time::timeout(ANSWER_WITHIN, answer).await {
+            let result = match tokio::time::timeout(RESPONSE_TIMEOUT, answer).await {
                 Ok(result) => result,
-                Err(_) => Err(format!("{host} did not answer within {} s", ANSWER_WITHIN.as_secs()).into()),
+                Err(_) => Err(format!("{host} did not answer within {} s", RESPONSE_TIMEOUT.as_secs()).into()),
             };
             let code = result.as_ref().map_or(0, |response| response.status().as_u16());
             for hook in hooks.iter() {
@@ -285,7 +285,7 @@ mod tests {
         let of = |uri: &str| Limit::of(&uri.parse().unwrap());
         assert_eq!(of("/api/v1/pods?watch=true&limit=5"), Limit { bytes: MAX_LINE, by_line: true });
         assert_eq!(of("/api/v1/pods?&limit=50&continue=x"), Limit { bytes: MAX_LIST, by_line: false });
-        assert_eq!(of("/api/v1/pods/watch?fieldManager=limit"), Limit { bytes: MAX_ANSWER, by_line: false });
+        assert_eq!(of("/api/v1/pods/watch?fieldManager=limit"), Limit { bytes: MAX_RESPONSE, by_line: false });
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument;
 
 use super::backoff::Backoff;
-use super::finalizer::{self, Held};
+use super::finalizer::{self, HasFinalizer};
 use super::guarded::InvalidObject;
 use super::host_cache::HostKind;
 use super::leadership::Leadership;
@@ -53,12 +53,12 @@ impl<E: Classified> From<E> for Failure {
 /// Brings one kind of object to what its spec asks for.
 pub trait Reconcile: Send + Sync + 'static {
     /// The kind.
-    type Object: Held + Send + Sync + 'static;
+    type Object: HasFinalizer + Send + Sync + 'static;
     /// Name of the controller: metric label, field manager, log field.
     const NAME: &'static str;
 
     /// One round. The status has been written when it returns, also with an error. An object that cannot be read comes here
-    /// when it is being deleted, as its [stand-in](Held::stand_in).
+    /// when it is being deleted, as its [stand-in](HasFinalizer::stand_in).
     fn reconcile(&self, object: Arc<Self::Object>) -> impl Future<Output = Result<Next, Failure>> + Send;
 }
 
@@ -243,7 +243,7 @@ async fn put_finalizer_back<R: Reconcile>(
 ) -> Result<Action, RunError> {
     let (name, namespace) = (guarded.name_any(), guarded.namespace());
     tracing::warn!(controller = R::NAME, name, namespace, "finalizer was removed by somebody and is set again");
-    finalizer::put_back(&context.options.host, guarded).await.map_err(|error| RunError {
+    finalizer::restore(&context.options.host, guarded).await.map_err(|error| RunError {
         class: Class::Retry,
         reason: "FinalizerNotSet",
         message: chain(&error),

@@ -6,6 +6,7 @@
 //! of them. Only the instances themselves are known to all.
 
 mod kind;
+mod watch_config;
 
 use std::fmt;
 
@@ -16,11 +17,11 @@ use kube::api::PartialObjectMeta;
 use kube::{Client, Resource, ResourceExt};
 use tokio_util::sync::CancellationToken;
 
-use self::kind::WatchedKind;
 pub use self::kind::{HostEvent, HostKind, HostObject};
+use self::watch_config::HostWatchConfig;
 use super::guarded::Guarded;
-use super::ownership::Shard;
 use super::planes::InstanceKey;
+use super::shard::Shard;
 use crate::api::common::InstanceRef;
 use crate::api::member::MemberClusterJoin;
 use crate::api::permission::PermissionBinding;
@@ -71,11 +72,15 @@ impl HostCache {
         Self {
             client: client.clone(),
             shard,
-            instances: HostKind::start(client, WatchedKind::all(shard, itself).known_to_all(), ended),
-            joins: HostKind::start(client, WatchedKind::all(shard, |join| of(join, |j| &j.spec.instance_ref)), ended),
-            apps: HostKind::start(client, WatchedKind::all(shard, |app| of(app, |a| &a.spec.instance_ref)), ended),
-            permissions: HostKind::start(client, WatchedKind::all(shard, |_| None), ended),
-            secrets: HostKind::start(client, WatchedKind::all(shard, |_| None).by_labels_alone(), ended),
+            instances: HostKind::start(client, HostWatchConfig::all(shard, itself).known_to_all(), ended),
+            joins: HostKind::start(
+                client,
+                HostWatchConfig::all(shard, |join| of(join, |j| &j.spec.instance_ref)),
+                ended,
+            ),
+            apps: HostKind::start(client, HostWatchConfig::all(shard, |app| of(app, |a| &a.spec.instance_ref)), ended),
+            permissions: HostKind::start(client, HostWatchConfig::all(shard, |_| None), ended),
+            secrets: HostKind::start(client, HostWatchConfig::all(shard, |_| None).by_labels_alone(), ended),
             deployments: labelled(client, shard, ended),
             stateful_sets: labelled(client, shard, ended),
             services: labelled(client, shard, ended),
@@ -98,12 +103,6 @@ impl HostCache {
     }
 }
 
-/// Uid and version of an object as it is now.
-#[must_use]
-pub fn version<K: Resource>(object: &K) -> String {
-    format!("{}@{}", object.uid().unwrap_or_default(), object.resource_version().unwrap_or_default())
-}
-
 /// The instance that an object carries the label of.
 #[must_use]
 pub fn labelled_instance<K: Resource>(object: &K) -> Option<InstanceKey> {
@@ -111,7 +110,7 @@ pub fn labelled_instance<K: Resource>(object: &K) -> Option<InstanceKey> {
 }
 
 fn labelled<K: HostObject>(client: &Client, shard: Shard, ended: &CancellationToken) -> HostKind<K> {
-    HostKind::start(client, WatchedKind::all(shard, labelled_instance).labelled(INSTANCE_LABEL), ended)
+    HostKind::start(client, HostWatchConfig::all(shard, labelled_instance).labelled(INSTANCE_LABEL), ended)
 }
 
 fn itself(instance: &Guarded<KarmadaInstance>) -> Option<InstanceKey> {

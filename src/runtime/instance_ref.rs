@@ -4,6 +4,8 @@
 
 use std::borrow::Borrow;
 
+use k8s_openapi::jiff::Timestamp;
+
 use super::planes::{InstanceKey, PlaneError};
 use crate::api::KarmadaInstance;
 use crate::api::common::condition::READY;
@@ -12,6 +14,10 @@ use crate::machinery::error::{Class, Classified};
 
 /// The field by which most kinds refer to their instance.
 pub const INSTANCE_REF: &str = "spec.instanceRef";
+
+/// How long the plane of an instance that is being deleted is tried. The instance waits for those who have something in
+/// it, so that they can take it out; a plane that is broken for good must not hold all of them for ever.
+const DELETION_GRACE_PERIOD_SECONDS: i64 = 300;
 
 /// Why an instance, or its plane, cannot be used.
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
@@ -114,6 +120,13 @@ pub fn no_plane(instance: &KarmadaInstance, error: &PlaneError) -> InstanceRefEr
     }
 }
 
+/// Whether the plane of an instance that is being deleted, and cannot be had, is taken for gone with all that is in it.
+#[must_use]
+pub fn is_plane_given_up(instance: &KarmadaInstance, now: Timestamp) -> bool {
+    let deleted = instance.metadata.deletion_timestamp.as_ref();
+    deleted.is_some_and(|since| now.as_second() - since.0.as_second() >= DELETION_GRACE_PERIOD_SECONDS)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,5 +184,19 @@ mod tests {
                 assert_eq!((error.to_string().as_str(), error.reason()), (want, "InstanceNotReady"));
             }
         }
+    }
+
+    #[test]
+    fn a_plane_that_is_only_away_is_not_gone() {
+        let now: Timestamp = "2026-01-01T00:10:00Z".parse().unwrap();
+        let given_up = |deleted: Option<&str>| {
+            let metadata = json!({"name": "east", "namespace": "fleet", "deletionTimestamp": deleted});
+            let instance = json!({"apiVersion": "airdock.dev/v1alpha1", "kind": "KarmadaInstance",
+                "metadata": metadata, "spec": {}});
+            is_plane_given_up(&serde_json::from_value(instance).unwrap(), now)
+        };
+        assert!(!given_up(None));
+        assert!(!given_up(Some("2026-01-01T00:09:59Z")), "one failed request is no end");
+        assert!(given_up(Some("2026-01-01T00:05:00Z")));
     }
 }

@@ -29,6 +29,9 @@ pub const RENEW_EVERY: Duration = Duration::from_secs(2);
 /// How long the leader may fail to renew before it gives up.
 pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long it may take to release the Lease.
+const RELEASE_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// Whether this process leads.
 #[derive(Clone, Debug)]
 pub struct Leadership {
@@ -102,6 +105,13 @@ pub fn start(
     (Leadership { state }, task.boxed())
 }
 
+/// Ends an election, and waits until the Lease is released: a standby need not wait for its end then.
+pub async fn release(election: ElectionTask, shutdown: &CancellationToken) {
+    shutdown.cancel();
+    // Whoever cannot release it in time has lost it soon anyway.
+    let _ = tokio::time::timeout(RELEASE_TIMEOUT, election).await;
+}
+
 struct Elector {
     api: Api<Lease>,
     election: Election,
@@ -116,9 +126,9 @@ struct Seen {
 
 /// What became of a renewal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Outcome {
+enum Renewal {
     /// The Lease holds the new time.
-    Renewed,
+    Done,
     /// It does not, and nobody else has it.
     Missed,
     /// Somebody else has it.
@@ -139,11 +149,11 @@ impl Claim {
     }
 
     /// Takes in what became of a renewal, and tells whether this process still leads.
-    fn after(&mut self, outcome: Outcome, sent: Instant, now: Instant) -> bool {
-        match outcome {
-            Outcome::Taken => return false,
-            Outcome::Renewed => self.sent = sent,
-            Outcome::Missed => {}
+    fn after(&mut self, renewal: Renewal, sent: Instant, now: Instant) -> bool {
+        match renewal {
+            Renewal::Taken => return false,
+            Renewal::Done => self.sent = sent,
+            Renewal::Missed => {}
         }
         !self.left(now).is_zero()
     }
@@ -181,15 +191,15 @@ impl Elector {
                 () = tokio::time::sleep(RENEW_EVERY) => {}
             }
             let sent = Instant::now();
-            let outcome = match tokio::time::timeout(claim.left(sent), self.renew(&mut held)).await {
-                Ok(Ok(outcome)) => outcome,
+            let renewal = match tokio::time::timeout(claim.left(sent), self.renew(&mut held)).await {
+                Ok(Ok(renewal)) => renewal,
                 Ok(Err(error)) => {
                     tracing::warn!(error = chain(&error), "lease was not renewed; trying again");
-                    Outcome::Missed
+                    Renewal::Missed
                 }
-                Err(_) => Outcome::Missed,
+                Err(_) => Renewal::Missed,
             };
-            if !claim.after(outcome, sent, Instant::now()) {
+            if !claim.after(renewal, sent, Instant::now()) {
                 return Err(LeadershipError::Lost(self.election.name.clone()));
             }
         }
@@ -232,31 +242,31 @@ impl Elector {
 
     /// Renews. `held` is the Lease as this process wrote it the last time, which
     /// spares the reading while nobody else writes it.
-    async fn renew(&self, held: &mut Option<Lease>) -> Result<Outcome, kube::Error> {
+    async fn renew(&self, held: &mut Option<Lease>) -> Result<Renewal, kube::Error> {
         let lease = match held.take() {
             Some(lease) => lease,
             None => match self.api.get(&self.election.name).await {
                 Ok(lease) => lease,
                 Err(error) if is_not_found(&error) => {
                     *held = Some(self.api.create(&PostParams::default(), &self.lease(None)).await?);
-                    return Ok(Outcome::Renewed);
+                    return Ok(Renewal::Done);
                 }
                 Err(error) => return Err(error),
             },
         };
         let holder = lease.spec.as_ref().and_then(|spec| spec.holder_identity.as_deref());
         if holder != Some(&self.election.identity) {
-            return Ok(Outcome::Taken);
+            return Ok(Renewal::Taken);
         }
         match self.api.replace(&self.election.name, &PostParams::default(), &self.lease(Some(&lease))).await {
             Ok(lease) => {
                 *held = Some(lease);
-                Ok(Outcome::Renewed)
+                Ok(Renewal::Done)
             }
             // It was deleted: the next round makes it anew.
-            Err(error) if is_not_found(&error) => Ok(Outcome::Missed),
+            Err(error) if is_not_found(&error) => Ok(Renewal::Missed),
             // Somebody wrote in between; the next round sees whether it still is ours.
-            Err(error) if is_conflict(&error) => Ok(Outcome::Missed),
+            Err(error) if is_conflict(&error) => Ok(Renewal::Missed),
             Err(error) => Err(error),
         }
     }
@@ -308,13 +318,13 @@ mod tests {
         let at = |seconds: u64| start + Duration::from_secs(seconds);
         let mut claim = Claim { sent: start };
         // Sent after two seconds, answered after nine: it holds until twelve, and not until nineteen.
-        assert!(claim.after(Outcome::Renewed, at(2), at(9)));
+        assert!(claim.after(Renewal::Done, at(2), at(9)));
         assert_eq!(claim.left(at(9)), Duration::from_secs(3));
-        assert!(claim.after(Outcome::Missed, at(9), at(11)));
-        assert!(!claim.after(Outcome::Missed, at(11), at(12)));
+        assert!(claim.after(Renewal::Missed, at(9), at(11)));
+        assert!(!claim.after(Renewal::Missed, at(11), at(12)));
         // An answer that comes when a standby may have taken over is too late.
-        assert!(!Claim { sent: start }.after(Outcome::Renewed, at(2), at(12)));
-        assert!(!Claim { sent: start }.after(Outcome::Taken, at(1), at(1)));
+        assert!(!Claim { sent: start }.after(Renewal::Done, at(2), at(12)));
+        assert!(!Claim { sent: start }.after(Renewal::Taken, at(1), at(1)));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub mod instance_ref;
 pub mod kubeconfig;
 pub mod leadership;
 pub mod metrics;
-pub mod ownership;
 pub mod planes;
+pub mod shard;
 pub mod status;
 pub mod telemetry;

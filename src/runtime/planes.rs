@@ -5,8 +5,8 @@
 //! other controllers ask here by instance, and subscribe to what happens in planes.
 
 pub mod cache;
+mod client_cache;
 mod events;
-mod keeper;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,8 +19,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use self::cache::PlaneCache;
+use self::client_cache::{CacheStarter, Connector, PlaneClientCache};
 pub use self::events::{PlaneEvent, PromptBackoff, Subscribers};
-use self::keeper::{CacheStarter, Connector, PlaneClientCache};
 use super::client::ClientFactory;
 use super::host_cache::HostCache;
 use super::metrics::Metrics;
@@ -130,18 +130,18 @@ impl Planes {
     pub fn start(
         host: HostCache,
         factory: ClientFactory,
-        access: ServiceAccess,
+        service_access: ServiceAccess,
         metrics: Metrics,
         shutdown: CancellationToken,
     ) -> (Self, impl Future<Output = ()> + Send) {
         let (sender, state) = watch::channel(State::default());
         let subscribers = Subscribers::default();
-        let connector = Connector { host: host.client().clone(), factory, access };
+        let connector = Connector { host: host.client().clone(), factory, service_access };
         let caches = CacheStarter { subscribers: subscribers.clone(), metrics, shutdown: shutdown.clone() };
-        let keeper = PlaneClientCache::new(host, connector, caches, sender);
+        let client_cache = PlaneClientCache::new(host, connector, caches, sender);
         let task = async move {
             tokio::select! {
-                () = keeper.run() => {}
+                () = client_cache.run() => {}
                 () = shutdown.cancelled() => {}
             }
         };

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use airdock::api::{KarmadaInstance, MemberClusterJoin, MultiCloudApp};
 use airdock::cli::controller::{self, ControllerArgs};
+use airdock::cli::election::ElectionArgs;
 use airdock::runtime::client::ClientFactory;
 use airdock::runtime::metrics::Metrics;
 use airdock::runtime::planes::ServiceAccess;
@@ -28,9 +29,8 @@ fn is_work(path: &str) -> bool {
 fn args() -> ControllerArgs {
     ControllerArgs {
         listen: "127.0.0.1:0".parse().unwrap(),
-        leader_elect: false,
         namespace: "airdock-system".into(),
-        identity: None,
+        election: ElectionArgs { leader_elect: false, identity: None },
         image: airdock::cli::DEFAULT_IMAGE.into(),
         service_access: ServiceAccess::ClusterIp,
     }

@@ -8,8 +8,8 @@ use airdock::runtime::controller::Caches;
 use airdock::runtime::host_cache::HostCache;
 use airdock::runtime::leadership::Leadership;
 use airdock::runtime::metrics::Metrics;
-use airdock::runtime::ownership::Shard;
 use airdock::runtime::planes::{Planes, ServiceAccess};
+use airdock::runtime::shard::Shard;
 use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 
@@ -40,8 +40,9 @@ impl Operator {
         let shutdown = CancellationToken::new();
         let cache = HostCache::start(&host, Shard::default(), &shutdown);
         let metrics = Metrics::new();
-        let (planes, keeper) = Planes::start(cache.clone(), factory.clone(), access, metrics.clone(), shutdown.clone());
-        runtime.spawn(keeper);
+        let (planes, plane_clients) =
+            Planes::start(cache.clone(), factory.clone(), access, metrics.clone(), shutdown.clone());
+        runtime.spawn(plane_clients);
         start(Context {
             host: HostClient(host),
             factory,

@@ -14,16 +14,16 @@ use crate::runtime::guarded::omitted;
 
 use super::error::Error;
 use super::namespace;
-use super::observe::{Live, Observed, resource};
+use super::observe::{ObservedApp, ObservedTemplate, resource};
 use super::ownership::Claims;
 use super::plane_client::{PlaneClient, each};
 
 /// How often one object is tried in one round, while somebody else keeps changing it.
-const ATTEMPTS: usize = 5;
+const MAX_ATTEMPTS: usize = 5;
 
 /// What became of the writes.
 #[derive(Debug, Default)]
-pub struct Outcome {
+pub struct WriteResults {
     /// What the app has in the plane now, as far as it was written.
     pub inventory: Vec<InventoryEntry>,
     /// Generation of each template, in the order of the plan.
@@ -43,21 +43,26 @@ struct Wanted<'a> {
 
 /// Writes a plan: policies first, so that no template is ever placed or sent out without them; then the templates;
 /// and last it deletes what is not wanted any more.
-pub async fn apply(access: &PlaneClient, claims: &Claims<'_>, plan: &Plan, observed: &Observed) -> Outcome {
-    let mut outcome = Outcome { generations: vec![None; plan.templates.len()], ..Outcome::default() };
-    if let Err(error) = write_all(access, claims, plan, observed, &mut outcome).await {
-        outcome.failure = Some(error);
+pub async fn apply(
+    plane_client: &PlaneClient,
+    claims: &Claims<'_>,
+    plan: &Plan,
+    observed: &ObservedApp,
+) -> WriteResults {
+    let mut results = WriteResults { generations: vec![None; plan.templates.len()], ..WriteResults::default() };
+    if let Err(error) = write_all(plane_client, claims, plan, observed, &mut results).await {
+        results.failure = Some(error);
     }
-    outcome.inventory.sort();
-    outcome
+    results.inventory.sort();
+    results
 }
 
 async fn write_all(
-    access: &PlaneClient,
+    plane_client: &PlaneClient,
     claims: &Claims<'_>,
     plan: &Plan,
-    observed: &Observed,
-    outcome: &mut Outcome,
+    observed: &ObservedApp,
+    results: &mut WriteResults,
 ) -> Result<(), Error> {
     match &observed.namespace {
         Some(namespace) if namespace.metadata.deletion_timestamp.is_some() => {
@@ -65,26 +70,26 @@ async fn write_all(
         }
         Some(_) => {}
         None => {
-            namespace::create(access, &plan.namespace).await?;
-            outcome.changed = true;
+            namespace::create(plane_client, &plan.namespace).await?;
+            results.changed = true;
         }
     }
     let [overrides, propagation, templates] = wanted(claims, plan, observed);
     for stage in [overrides, propagation] {
-        for written in each(stage.into_iter().map(|wanted| write(access, claims, wanted)).collect()).await? {
-            outcome.record(&written);
+        for written in each(stage.into_iter().map(|wanted| write(plane_client, claims, wanted)).collect()).await? {
+            results.record(&written);
         }
     }
     // One template that the plane refuses must not keep the others away.
-    let writes = templates.into_iter().map(|wanted| async move { Ok(write(access, claims, wanted).await) });
+    let writes = templates.into_iter().map(|wanted| async move { Ok(write(plane_client, claims, wanted).await) });
     let written = each(writes.collect()).await?;
     let mut failure = None;
-    for (result, generation) in written.into_iter().zip(&mut outcome.generations) {
+    for (result, generation) in written.into_iter().zip(&mut results.generations) {
         match result {
             Ok(written) => {
                 *generation = written.0.metadata.generation;
-                outcome.inventory.push(entry(&written.0));
-                outcome.changed |= written.1;
+                results.inventory.push(entry(&written.0));
+                results.changed |= written.1;
             }
             Err(error) => failure = failure.or(Some(error)),
         }
@@ -93,20 +98,20 @@ async fn write_all(
         return Err(error);
     }
     for live in &observed.stale {
-        outcome.changed |= release(access, claims, live).await?;
+        results.changed |= release(plane_client, claims, live).await?;
     }
     if let Some(policy) = observed.propagation.as_ref().filter(|_| !selects_anything(plan)) {
-        outcome.changed |= delete_object(access, claims, &resource::<PropagationPolicy>(), policy).await?;
+        results.changed |= delete_object(plane_client, claims, &resource::<PropagationPolicy>(), policy).await?;
     }
     for policy in &observed.overrides {
         if !plan.overrides.iter().any(|wanted| wanted.name_any() == policy.name_any()) {
-            outcome.changed |= delete_object(access, claims, &resource::<OverridePolicy>(), policy).await?;
+            results.changed |= delete_object(plane_client, claims, &resource::<OverridePolicy>(), policy).await?;
         }
     }
     Ok(())
 }
 
-impl Outcome {
+impl WriteResults {
     fn record(&mut self, (object, changed): &(DynamicObject, bool)) {
         self.inventory.push(entry(object));
         self.changed |= changed;
@@ -115,7 +120,7 @@ impl Outcome {
 
 /// Whether everything that a plan wants is there as it wants it.
 #[must_use]
-pub fn is_written(claims: &Claims<'_>, plan: &Plan, observed: &Observed) -> bool {
+pub fn is_written(claims: &Claims<'_>, plan: &Plan, observed: &ObservedApp) -> bool {
     let holds = |wanted: &Wanted<'_>| {
         let stamp = wanted.object.pointer("/metadata/annotations").and_then(|map| map.get(APPLIED_ANNOTATION));
         wanted.live.is_some_and(|live| {
@@ -132,7 +137,7 @@ fn selects_anything(plan: &Plan) -> bool {
 }
 
 /// Override policies, the policy, templates.
-fn wanted<'a>(claims: &Claims<'_>, plan: &Plan, observed: &'a Observed) -> [Vec<Wanted<'a>>; 3] {
+fn wanted<'a>(claims: &Claims<'_>, plan: &Plan, observed: &'a ObservedApp) -> [Vec<Wanted<'a>>; 3] {
     let overrides = plan.overrides.iter().map(|policy| Wanted {
         resource: resource::<OverridePolicy>(),
         object: stamped_value(claims.marked(serde_json::to_value(policy).unwrap_or_default())),
@@ -159,33 +164,37 @@ fn stamped_value(mut object: Value) -> Value {
 
 /// Writes one object, unless it is as it should be. It is created, or written over what the plane itself has: the cache may
 /// be behind. When somebody was faster, its owner is looked at again.
-async fn write(access: &PlaneClient, claims: &Claims<'_>, wanted: Wanted<'_>) -> Result<(DynamicObject, bool), Error> {
+async fn write(
+    plane_client: &PlaneClient,
+    claims: &Claims<'_>,
+    wanted: Wanted<'_>,
+) -> Result<(DynamicObject, bool), Error> {
     let Wanted { resource, object, live } = wanted;
     let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (namespace, name) = (text("/metadata/namespace"), text("/metadata/name"));
-    if let Some(live) = live.filter(|live| access.applier.is_applied(&resource, &object, live)) {
+    if let Some(live) = live.filter(|live| plane_client.applier.is_applied(&resource, &object, live)) {
         return Ok((live.clone(), false));
     }
     let mut seen = match live {
-        Some(_) => access.get(&resource, Some(&namespace), &name).await?,
+        Some(_) => plane_client.get(&resource, Some(&namespace), &name).await?,
         None => None,
     };
     let mut attempt = 1;
     loop {
         if let Some(object) = &seen {
             // Also when it turns out to be another's: the next look at the cache is to find that.
-            access.record(&resource, object);
+            plane_client.record(&resource, object);
             claims.check(object)?;
         }
-        let written = access.applier.apply_seen(&resource, Some(&namespace), &name, object.clone(), seen).await;
+        let written = plane_client.applier.apply_seen(&resource, Some(&namespace), &name, object.clone(), seen).await;
         match written {
-            Err(error) if error.is_conflict() && attempt < ATTEMPTS => {
-                seen = access.get(&resource, Some(&namespace), &name).await?;
+            Err(error) if error.is_conflict() && attempt < MAX_ATTEMPTS => {
+                seen = plane_client.get(&resource, Some(&namespace), &name).await?;
                 attempt += 1;
             }
             Err(error) => return Err(error.into()),
             Ok(applied) => {
-                access.record(&resource, &applied.object);
+                plane_client.record(&resource, &applied.object);
                 return Ok((applied.object, applied.change != Change::None));
             }
         }
@@ -205,22 +214,22 @@ fn entry(object: &DynamicObject) -> InventoryEntry {
 
 /// Lets go of an object, if it is there and the app's: it is handed over to the application that waits for it, and
 /// deleted when none does. Tells whether anything was written.
-pub async fn release(access: &PlaneClient, claims: &Claims<'_>, live: &Live) -> Result<bool, Error> {
+pub async fn release(plane_client: &PlaneClient, claims: &Claims<'_>, live: &ObservedTemplate) -> Result<bool, Error> {
     let Some(object) = live.object.as_ref().filter(|object| claims.is_ours(object)) else { return Ok(false) };
     match claims.heir(&live.identity).filter(|_| object.metadata.deletion_timestamp.is_none()) {
         Some(heir) => {
-            let object = access.applier.patch_metadata(&live.resource, object, heir.marks()).await?;
-            access.record(&live.resource, &object);
+            let object = plane_client.applier.patch_metadata(&live.resource, object, heir.marks()).await?;
+            plane_client.record(&live.resource, &object);
             Ok(true)
         }
-        None => delete_object(access, claims, &live.resource, object).await,
+        None => delete_object(plane_client, claims, &live.resource, object).await,
     }
 }
 
 /// Deletes an object of the application's. When it was changed since it was seen, its owner is looked at again. Tells whether it was
 /// deleted: one that is on its way out already, kept by somebody's finalizer, is left alone.
 pub async fn delete_object(
-    access: &PlaneClient,
+    plane_client: &PlaneClient,
     claims: &Claims<'_>,
     resource: &ApiResource,
     object: &DynamicObject,
@@ -228,9 +237,9 @@ pub async fn delete_object(
     let mut seen = object.clone();
     let mut attempt = 1;
     while seen.metadata.deletion_timestamp.is_none() && claims.is_ours(&seen) {
-        match access.applier.delete_seen(resource, &seen).await {
-            Err(error) if error.is_conflict() && attempt < ATTEMPTS => {
-                let now = access.get(resource, seen.namespace().as_deref(), &seen.name_any()).await?;
+        match plane_client.applier.delete_seen(resource, &seen).await {
+            Err(error) if error.is_conflict() && attempt < MAX_ATTEMPTS => {
+                let now = plane_client.get(resource, seen.namespace().as_deref(), &seen.name_any()).await?;
                 let Some(now) = now else { return Ok(false) };
                 seen = now;
                 attempt += 1;

@@ -1,6 +1,7 @@
 //! Why an app could not be brought on its way.
 
 use crate::application::model::{FieldError, render_field_errors};
+use crate::controllers::host_error::HostError;
 use crate::machinery::conditions::Verdict;
 use crate::machinery::error::{Class, Classified};
 use crate::runtime::apply::ApplyError;
@@ -67,14 +68,8 @@ pub enum Error {
     #[error(transparent)]
     Cache(#[from] CacheError),
     /// A request to the host cluster failed.
-    #[error("{verb} in the host cluster")]
-    Host {
-        /// What was tried.
-        verb: &'static str,
-        /// Why not.
-        #[source]
-        source: kube::Error,
-    },
+    #[error(transparent)]
+    Host(#[from] HostError),
 }
 
 impl From<ApplyError> for Error {
@@ -98,7 +93,7 @@ impl Classified for Error {
             }
             Self::Instance(error) => error.class(),
             Self::Cache(error) => error.class(),
-            Self::Write(_) | Self::Read { .. } | Self::Host { .. } => Class::Retry,
+            Self::Write(_) | Self::Read { .. } | Self::Host(_) => Class::Retry,
         }
     }
 
@@ -114,7 +109,7 @@ impl Classified for Error {
             Self::Refused(_) => "ObjectRefused",
             Self::Write(_) => "WriteFailed",
             Self::Read { .. } => "PlaneUnreachable",
-            Self::Host { .. } => "HostUnreachable",
+            Self::Host(_) => "HostUnreachable",
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod apply;
 pub mod error;
 mod namespace;
 pub mod observe;
+mod other_app;
 pub mod ownership;
 pub mod plane_client;
 mod remove;
@@ -28,8 +29,9 @@ use self::error::Error;
 use self::ownership::Claims;
 use self::plane_client::{PlaneClient, PlaneClients};
 use self::status::RolloutStatus;
+use super::Context;
+use super::host_error::HostError;
 use super::watch::instance;
-use super::{Context, finalizer};
 use crate::api::app::{InventoryEntry, MultiCloudAppStatus};
 use crate::api::common::condition::SELECTORS_MATCHED;
 use crate::api::{KarmadaInstance, MultiCloudApp as App};
@@ -40,7 +42,7 @@ use crate::application::validate::validate;
 use crate::karmada::Cluster;
 use crate::machinery::conditions::{Verdict, set_false_or_remove};
 use crate::runtime::controller::{Failure, Guarded, Next, Reconcile};
-use crate::runtime::finalizer::Held;
+use crate::runtime::finalizer::{self, HasFinalizer};
 use crate::runtime::guarded::InvalidObject;
 use crate::runtime::host_cache::HostKind;
 use crate::runtime::instance_ref::{INSTANCE_REF, no_plane, resolve};
@@ -53,7 +55,7 @@ pub const FINALIZER: &str = "airdock.dev/app";
 /// How many apps are reconciled at once.
 const CONCURRENCY: u16 = 32;
 
-impl Held for App {
+impl HasFinalizer for App {
     const FINALIZER: &'static str = FINALIZER;
 
     fn stand_in(invalid: &InvalidObject) -> Option<Self> {
@@ -76,7 +78,7 @@ pub async fn run(context: Context) {
         planes: context.planes.clone(),
         instances: context.cache.instances.clone(),
         apps: controller.store(),
-        accesses: PlaneClients::default(),
+        plane_clients: PlaneClients::default(),
     };
     crate::runtime::controller::run(apps, controller, reconciler, context.options(CONCURRENCY)).await;
 }
@@ -87,7 +89,7 @@ struct AppReconciler {
     instances: HostKind<KarmadaInstance>,
     apps: Store<Guarded<App>>,
     writer: StatusWriter,
-    accesses: PlaneClients,
+    plane_clients: PlaneClients,
 }
 
 impl Reconcile for AppReconciler {
@@ -102,26 +104,26 @@ impl Reconcile for AppReconciler {
             self.advance(&app, &mut status).await
         };
         let (verdict, next) = match result {
-            Ok(ReconcileState { verdict: None, .. }) => return Ok(Next::OnEvent),
-            Ok(ReconcileState { verdict: Some(verdict), next }) => (verdict, Ok(next)),
+            Ok(ReconcileResult { verdict: None, .. }) => return Ok(Next::OnEvent),
+            Ok(ReconcileResult { verdict: Some(verdict), next }) => (verdict, Ok(next)),
             Err(error) => (error.verdict(), Err(error)),
         };
         verdict.write(&mut status.conditions, app.metadata.generation, Timestamp::now());
         status.observed_generation = app.metadata.generation;
         let written = self.writer.write(app.as_ref(), status).await;
         let next = next?;
-        written.map_err(|source| Error::Host { verb: "write the status", source })?;
+        written.map_err(|source| Error::from(HostError { action: "write the status", source }))?;
         Ok(next)
     }
 }
 
 /// What came of one round. Without a verdict the app is gone.
-struct ReconcileState {
+struct ReconcileResult {
     verdict: Option<Verdict>,
     next: Next,
 }
 
-impl ReconcileState {
+impl ReconcileResult {
     fn of(verdict: Verdict) -> Self {
         Self { verdict: Some(verdict), next: Next::OnEvent }
     }
@@ -129,7 +131,7 @@ impl ReconcileState {
 
 impl AppReconciler {
     /// Brings the plane to what the spec asks for, and the status to what the plane tells.
-    async fn advance(&self, app: &App, status: &mut MultiCloudAppStatus) -> Result<ReconcileState, Error> {
+    async fn advance(&self, app: &App, status: &mut MultiCloudAppStatus) -> Result<ReconcileResult, Error> {
         let key = self.key(app);
         let instance = self.instance(&key).await?;
         let namespace = app.namespace().unwrap_or_default();
@@ -137,30 +139,30 @@ impl AppReconciler {
         let tenancy = Tenancy::of(&key.namespace, &namespace);
         let application = validate(app, tenancy).map_err(Error::Invalid)?;
         if !app.finalizers().iter().any(|held| held == FINALIZER) && !app.spec.suspend {
-            self.hold(app).await?;
+            self.add_finalizer(app).await?;
         }
-        let access = self.access(&key).map_err(|error| no_plane(&instance, &error))?;
+        let plane_client = self.plane_client(&key).map_err(|error| no_plane(&instance, &error))?;
         let others = self.apps.state();
         let claims = Claims::new(app, &others, Some(&instance));
-        self.bring(&access, &claims, &application, status, true).await
+        self.reconcile_plane(&plane_client, &claims, &application, status, true).await
     }
 
     /// Observes, plans, applies. `again`: should another application be faster with an object, what was prepared for it is
     /// taken back at once.
-    async fn bring(
+    async fn reconcile_plane(
         &self,
-        access: &Arc<PlaneClient>,
+        plane_client: &Arc<PlaneClient>,
         claims: &Claims<'_>,
         whole: &Application,
         status: &mut MultiCloudAppStatus,
         again: bool,
-    ) -> Result<ReconcileState, Error> {
+    ) -> Result<ReconcileResult, Error> {
         let app = claims.app;
-        let observed = match observe::observe(access, claims, whole.clone()).await {
+        let observed = match observe::observe(plane_client, claims, whole.clone()).await {
             // A kind may have been redefined since it was looked up.
             Err(Error::Read { source, .. }) if crate::machinery::error::is_not_found(&source) => {
-                access.forget_kinds();
-                observe::observe(access, claims, whole.clone()).await?
+                plane_client.forget_kinds();
+                observe::observe(plane_client, claims, whole.clone()).await?
             }
             result => result?,
         };
@@ -178,16 +180,16 @@ impl AppReconciler {
             status.inventory.extend(awaited.into_iter().filter(|entry| !claims.awaits(&Identity::from(entry))));
             status.inventory.sort();
         } else {
-            let outcome = apply::apply(access, claims, &plan, &observed).await;
-            if outcome.failure.is_none() {
-                status.inventory = outcome.inventory;
+            let results = apply::apply(plane_client, claims, &plan, &observed).await;
+            if results.failure.is_none() {
+                status.inventory = results.inventory;
                 status.inventory.extend(awaited);
                 status.inventory.sort();
             }
-            (generations, changed) = (outcome.generations, outcome.changed);
-            match outcome.failure {
+            (generations, changed) = (results.generations, results.changed);
+            match results.failure {
                 Some(Error::Claimed { .. } | Error::Exists { .. }) if again => {
-                    return Box::pin(self.bring(access, claims, whole, status, false)).await;
+                    return Box::pin(self.reconcile_plane(plane_client, claims, whole, status, false)).await;
                 }
                 Some(error) => return Err(error),
                 None => {}
@@ -210,28 +212,28 @@ impl AppReconciler {
             return Err(error);
         }
         Ok(match verdict {
-            _ if app.spec.suspend && !is_written => ReconcileState::of(Verdict::NotReady {
+            _ if app.spec.suspend && !is_written => ReconcileResult::of(Verdict::NotReady {
                 reason: "Suspended",
                 message:
                     "suspended while the spec and the plane differ; nothing is written until spec.suspend is false"
                         .to_owned(),
             }),
             // What was just written is not in the bindings that were just read.
-            Verdict::Ready { .. } if changed => ReconcileState {
+            Verdict::Ready { .. } if changed => ReconcileResult {
                 verdict: Some(Verdict::Progressing {
                     reason: "Distributing",
                     message: "the change is on its way to the clusters".to_owned(),
                 }),
                 next: Next::After(Duration::from_secs(1)),
             },
-            verdict if changed => ReconcileState { verdict: Some(verdict), next: Next::After(Duration::from_secs(1)) },
-            verdict => ReconcileState::of(verdict),
+            verdict if changed => ReconcileResult { verdict: Some(verdict), next: Next::After(Duration::from_secs(1)) },
+            verdict => ReconcileResult::of(verdict),
         })
     }
 
-    async fn hold(&self, app: &App) -> Result<(), Error> {
+    async fn add_finalizer(&self, app: &App) -> Result<(), Error> {
         let held = finalizer::add(&self.host, app, FINALIZER).await;
-        held.map_err(|source| Error::Host { verb: "set the finalizer", source })
+        Ok(held.map_err(|source| HostError { action: "set the finalizer", source })?)
     }
 
     fn key(&self, app: &App) -> InstanceKey {
@@ -245,8 +247,8 @@ impl AppReconciler {
         Ok(instance(&self.instances, key)?)
     }
 
-    fn access(&self, key: &InstanceKey) -> Result<Arc<PlaneClient>, PlaneError> {
-        Ok(self.accesses.of(self.planes.get(key)?))
+    fn plane_client(&self, key: &InstanceKey) -> Result<Arc<PlaneClient>, PlaneError> {
+        Ok(self.plane_clients.of(self.planes.get(key)?))
     }
 }
 

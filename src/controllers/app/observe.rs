@@ -24,7 +24,7 @@ use super::plane_client::{PlaneClient, each};
 
 /// An object of an app, or the place where it will be.
 #[derive(Clone, Debug)]
-pub struct Live {
+pub struct ObservedTemplate {
     /// What names it.
     pub identity: Identity,
     /// Where objects of its kind are.
@@ -39,7 +39,7 @@ pub struct Live {
 
 /// What a plane holds of an app.
 #[derive(Debug)]
-pub struct Observed {
+pub struct ObservedApp {
     /// The application, less what belongs to somebody else.
     pub application: Application,
     /// Why something was left out.
@@ -53,9 +53,9 @@ pub struct Observed {
     /// The override policies that carry the app's labels.
     pub overrides: Vec<DynamicObject>,
     /// The templates of `application`, in its order.
-    pub templates: Vec<Live>,
+    pub templates: Vec<ObservedTemplate>,
     /// Objects that the app had, and should have no more.
-    pub stale: Vec<Live>,
+    pub stale: Vec<ObservedTemplate>,
     /// Objects of others that the app wants, or wanted when they were last seen: it may inherit them at any moment.
     pub awaited: Vec<Identity>,
 }
@@ -77,12 +77,12 @@ enum Source {
 
 /// Reads what the plane holds of an app whose spec is in order.
 pub async fn observe(
-    access: &Arc<PlaneClient>,
+    plane_client: &Arc<PlaneClient>,
     claims: &Claims<'_>,
     application: Application,
-) -> Result<Observed, Error> {
+) -> Result<ObservedApp, Error> {
     let application = &application;
-    let served = served(access, application).await?;
+    let served = served(plane_client, application).await?;
     check_served(application, &served)?;
     if let Some((api_version, kind)) = missing_kind(application, &served) {
         return Err(Error::KindNotServed { api_version: api_version.to_owned(), kind: kind.to_owned() });
@@ -93,13 +93,13 @@ pub async fn observe(
     let (namespaces, policies, overriding) =
         (resource::<Namespace>(), resource::<PropagationPolicy>(), resource::<OverridePolicy>());
     let is_own = |policy: &DynamicObject| policy.namespace().as_ref() == Some(namespace) && claims.is_ours(policy);
-    access.check().await?;
+    plane_client.check().await?;
     let (clusters, live_namespace, propagation, overrides, templates) = tokio::try_join!(
-        access.find_typed::<Cluster>(),
-        access.find(&namespaces, None, namespace),
-        access.find(&policies, Some(namespace), &policy),
-        access.find_all(&overriding, is_own),
-        read(access, Source::Cache, namespace, wanted.clone()),
+        plane_client.find_typed::<Cluster>(),
+        plane_client.find(&namespaces, None, namespace),
+        plane_client.find(&policies, Some(namespace), &policy),
+        plane_client.find_all(&overriding, is_own),
+        read(plane_client, Source::Cache, namespace, wanted.clone()),
     )?;
     if let Some(policy) = &propagation {
         claims.check(policy)?;
@@ -107,7 +107,7 @@ pub async fn observe(
     let known = known(claims, propagation.as_ref());
     let past: Vec<Identity> =
         known.into_iter().filter(|identity| !wanted.iter().any(|wanted| wanted.same(identity))).collect();
-    let mut stale = read(access, Source::Plane, namespace, past).await?;
+    let mut stale = read(plane_client, Source::Plane, namespace, past).await?;
     let mut awaited = Vec::new();
     stale.retain(|live| match live.object.as_ref().map(|object| claims.ownership(object)) {
         Some(Ownership::Ours) => true,
@@ -117,7 +117,7 @@ pub async fn observe(
         }
         _ => false,
     });
-    let mut observed = Observed {
+    let mut observed = ObservedApp {
         application: Application { templates: Vec::new(), ..application.clone() },
         refused: None,
         clusters,
@@ -148,26 +148,26 @@ pub async fn observe(
 
 /// Reads what the plane still holds of an app that is to go, whatever its spec says.
 pub async fn remains(
-    access: &Arc<PlaneClient>,
+    plane_client: &Arc<PlaneClient>,
     claims: &Claims<'_>,
     application: Application,
-) -> Result<Observed, Error> {
+) -> Result<ObservedApp, Error> {
     let app = claims.app;
     let namespace = &application.namespace;
     let policy = policy_name(&application);
     let (policies, overriding, labels) = (resource::<PropagationPolicy>(), resource::<OverridePolicy>(), labels(app));
     let (propagation, mut overrides) = tokio::try_join!(
-        access.get(&policies, Some(namespace), &policy),
-        access.list(&overriding, namespace, &labels),
+        plane_client.get(&policies, Some(namespace), &policy),
+        plane_client.list(&overriding, namespace, &labels),
     )?;
     let propagation = propagation.filter(|policy| claims.is_ours(policy));
     overrides.retain(|policy| claims.is_ours(policy));
     let known = known(claims, propagation.as_ref()).into_iter().collect();
-    let mut stale = read(access, Source::Plane, namespace, known).await?;
+    let mut stale = read(plane_client, Source::Plane, namespace, known).await?;
     // What was another's is of no concern, unless it was inherited meanwhile.
-    let is_ours = |live: &Live| live.object.as_ref().is_some_and(|object| claims.is_ours(object));
+    let is_ours = |live: &ObservedTemplate| live.object.as_ref().is_some_and(|object| claims.is_ours(object));
     stale.retain(|live| is_ours(live) || !claims.awaits(&live.identity));
-    Ok(Observed {
+    Ok(ObservedApp {
         refused: None,
         clusters: Vec::new(),
         namespace: None,
@@ -180,11 +180,11 @@ pub async fn remains(
     })
 }
 
-async fn served(access: &PlaneClient, application: &Application) -> Result<Served, Error> {
+async fn served(plane_client: &PlaneClient, application: &Application) -> Result<Served, Error> {
     let kinds: BTreeSet<(String, String)> =
         application.templates.iter().map(|t| (t.api_version.clone(), t.kind.clone())).collect();
     let looks = kinds.into_iter().map(|(api_version, kind)| async move {
-        let served = access.kind(&api_version, &kind).await?;
+        let served = plane_client.kind(&api_version, &kind).await?;
         Ok(((api_version, kind), served.map(|kind| kind.namespaced)))
     });
     Ok(each(looks.collect()).await?.into_iter().collect())
@@ -193,27 +193,27 @@ async fn served(access: &PlaneClient, application: &Application) -> Result<Serve
 /// Reads objects and their bindings. Kinds that are not served have no objects. A binding that cannot be read, for what a
 /// member put into its status, costs its own object no more than the status.
 async fn read(
-    access: &PlaneClient,
+    plane_client: &PlaneClient,
     source: Source,
     namespace: &str,
     identities: Vec<Identity>,
-) -> Result<Vec<Live>, Error> {
+) -> Result<Vec<ObservedTemplate>, Error> {
     let reads = identities.into_iter().map(|identity| async move {
-        let mut kind = access.kind(&identity.api_version, &identity.kind).await?;
+        let mut kind = plane_client.kind(&identity.api_version, &identity.kind).await?;
         if kind.is_none() && source == Source::Plane {
-            kind = access.kind_otherwise(&identity.api_version, &identity.kind).await?;
+            kind = plane_client.kind_otherwise(&identity.api_version, &identity.kind).await?;
         }
         let Some(kind) = kind else { return Ok(None) };
         let binding_name = binding_name(&identity.kind, &identity.name);
         let (resource, name) = (&kind.resource, &identity.name);
         let (object, binding) = match source {
             Source::Cache => tokio::try_join!(
-                access.find(resource, Some(namespace), name),
-                unless_unreadable(access.find_cached(namespace, &binding_name)),
+                plane_client.find(resource, Some(namespace), name),
+                unless_unreadable(plane_client.find_cached(namespace, &binding_name)),
             )?,
             Source::Plane => tokio::try_join!(
-                access.get(resource, Some(namespace), name),
-                unless_unreadable(access.get_typed(namespace, &binding_name)),
+                plane_client.get(resource, Some(namespace), name),
+                unless_unreadable(plane_client.get_typed(namespace, &binding_name)),
             )?,
         };
         let (binding, unreadable): (Option<ResourceBinding>, _) = match binding {
@@ -224,7 +224,7 @@ async fn read(
             let of = &binding.spec.binding.resource;
             of.kind == identity.kind && of.name == identity.name
         });
-        Ok(Some(Live { identity, resource: kind.resource, object, binding, unreadable }))
+        Ok(Some(ObservedTemplate { identity, resource: kind.resource, object, binding, unreadable }))
     });
     Ok(each(reads.collect()).await?.into_iter().flatten().collect())
 }

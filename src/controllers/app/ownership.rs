@@ -5,25 +5,19 @@
 //! lists and the labels count. An object whose owner is gone is that of the application that its labels name (one that was
 //! restored from a backup has another uid), and otherwise of the first that wants it.
 
-use std::borrow::Cow;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use kube::api::DynamicObject;
 use kube::{Resource, ResourceExt};
 use serde_json::{Value, json};
 
 use crate::api::app::{InventoryEntry, MultiCloudApp};
-use crate::api::common::InstanceRef;
-use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, COMPONENT_LABEL, KarmadaInstance, OWNER_UID_ANNOTATION};
-use crate::application::model::{Application, Identity, Template, Tenancy};
-use crate::application::validate::validate;
-use crate::controllers::finalizer::known;
-use crate::controllers::stamp::APPLIED_ANNOTATION;
+use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, KarmadaInstance, OWNER_UID_ANNOTATION};
+use crate::application::model::{Application, Identity};
 use crate::runtime::controller::Guarded;
-use crate::runtime::planes::InstanceKey;
 
-use super::FINALIZER;
 use super::error::Error;
+use super::other_app::{Heir, OtherApp, place, place_of};
 
 /// An application among all others, which may want the same objects.
 #[derive(Debug)]
@@ -33,25 +27,7 @@ pub struct Claims<'a> {
     /// Its instance; nothing when that is gone.
     pub instance: Option<&'a KarmadaInstance>,
     /// The others with objects in the same namespace of the same plane, the oldest first.
-    others: Vec<Other<'a>>,
-}
-
-/// Another application with objects in the same place.
-#[derive(Debug)]
-struct Other<'a> {
-    /// It, or its metadata.
-    object: &'a Guarded<MultiCloudApp>,
-    /// What is known of it.
-    known: Option<Cow<'a, MultiCloudApp>>,
-    /// What it wants there, looked up once: that takes as long as its spec is large.
-    wanted: OnceLock<Vec<Wanted>>,
-}
-
-/// An object that an application wants.
-#[derive(Debug)]
-struct Wanted {
-    identity: Identity,
-    component: String,
+    others: Vec<OtherApp<'a>>,
 }
 
 /// Whose an object is.
@@ -80,13 +56,8 @@ impl<'a> Claims<'a> {
             .iter()
             .map(AsRef::as_ref)
             .filter(|other| other.meta().uid != app.metadata.uid && place_of(other).is_none_or(|other| other == place));
-        let other = |object| Other { object, known: known(object), wanted: OnceLock::new() };
-        let mut others: Vec<Other<'a>> = others.map(other).collect();
-        others.sort_by_cached_key(|other| {
-            let metadata = other.object.meta();
-            let created = metadata.creation_timestamp.as_ref().map(|time| time.0);
-            (created, metadata.namespace.clone(), metadata.name.clone())
-        });
+        let mut others: Vec<OtherApp<'a>> = others.map(OtherApp::new).collect();
+        others.sort_by_cached_key(OtherApp::age_order);
         Self { app, instance, others }
     }
 
@@ -101,7 +72,7 @@ impl<'a> Claims<'a> {
             if self.app.metadata.uid.as_ref() == Some(uid) {
                 return Ownership::Ours;
             }
-            match self.others.iter().find(|other| other.object.meta().uid.as_ref() == Some(uid)) {
+            match self.others.iter().find(|other| other.uid() == Some(uid.as_str())) {
                 Some(owner) if owner.has(object, self.instance) => return owner.theirs(),
                 Some(_) => {}
                 None => is_abandoned = true,
@@ -117,10 +88,8 @@ impl<'a> Claims<'a> {
             // A uid that is not its owner's does not make it anybody's.
             return Ownership::Nobodys;
         }
-        let mut others = self.others.iter().map(|other| (other, other.object.meta()));
-        let owner = others
-            .find(|(_, other)| other.namespace.as_ref() == Some(&namespace) && other.name.as_ref() == Some(&name));
-        owner.map_or(Ownership::Abandoned, |(owner, _)| owner.theirs())
+        let owner = self.others.iter().find(|other| other.is_named(&namespace, &name));
+        owner.map_or(Ownership::Abandoned, OtherApp::theirs)
     }
 
     /// Whether an object is the application's own.
@@ -195,115 +164,10 @@ impl<'a> Claims<'a> {
     }
 }
 
-impl Other<'_> {
-    /// Whether it is not being deleted, and may have written something. One that never did would not be asked to take
-    /// anything away again.
-    fn stays(&self) -> bool {
-        let metadata = self.object.meta();
-        metadata.deletion_timestamp.is_none() && self.object.finalizers().iter().any(|held| held == FINALIZER)
-    }
-
-    fn theirs(&self) -> Ownership {
-        Ownership::Theirs(self.object.namespace().unwrap_or_default(), self.object.name_any())
-    }
-
-    fn inventory(&self) -> impl Iterator<Item = &InventoryEntry> {
-        self.known.iter().filter_map(|known| known.status.as_ref()).flat_map(|status| &status.inventory)
-    }
-
-    /// What it wants and may have; nothing of one whose spec cannot be carried out.
-    fn wanted(&self, instance: &KarmadaInstance) -> &[Wanted] {
-        self.wanted.get_or_init(|| {
-            let (Ok(app), Some(host)) = (&self.object.0, instance.namespace()) else { return Vec::new() };
-            let namespace = app.namespace().unwrap_or_default();
-            if !instance.admits(&namespace) {
-                return Vec::new();
-            }
-            let application = validate(app, Tenancy::of(&host, &namespace));
-            let templates = application.map(|application| application.templates).unwrap_or_default();
-            let wanted = |template: Template| Wanted { identity: template.identity(), component: template.component };
-            templates.into_iter().map(wanted).collect()
-        })
-    }
-
-    /// Whether something in the plane may be its own.
-    fn may_have_something(&self, instance: Option<&KarmadaInstance>) -> bool {
-        let Some(instance) = instance else { return true };
-        self.inventory().next().is_some()
-            || match &self.object.0 {
-                Ok(_) => !self.wanted(instance).is_empty(),
-                Err(_) => instance.admits(&self.object.namespace().unwrap_or_default()),
-            }
-    }
-
-    /// Whether an object that bears its uid is its own: it wants the object, or its status lists it.
-    fn has(&self, object: &DynamicObject, instance: Option<&KarmadaInstance>) -> bool {
-        let uid = object.metadata.uid.as_ref();
-        if self.inventory().any(|entry| Some(&entry.uid) == uid) {
-            return true;
-        }
-        let (Some(types), Some(instance)) = (&object.types, instance) else { return false };
-        let (api_version, kind) = (types.api_version.clone(), types.kind.clone());
-        let identity = Identity { api_version, kind, name: object.name_any() };
-        self.wanted(instance).iter().any(|wanted| wanted.identity.same(&identity))
-    }
-
-    /// It as the heir of an object, if it waits for that.
-    fn inherits(&self, identity: &Identity, instance: &KarmadaInstance) -> Option<Heir> {
-        if !self.stays() || !self.inventory().any(|entry| Identity::from(entry).same(identity)) {
-            return None;
-        }
-        let wanted = self.wanted(instance).iter().find(|wanted| wanted.identity.same(identity))?;
-        Some(Heir {
-            namespace: self.object.namespace().unwrap_or_default(),
-            name: self.object.name_any(),
-            uid: self.object.uid()?,
-            component: wanted.component.clone(),
-        })
-    }
-}
-
-/// Where an application has its objects: the instance, and the namespace in its plane.
-fn place(instance: &InstanceRef, namespace: Option<&str>, own: Option<String>) -> (InstanceKey, String) {
-    let own = own.unwrap_or_default();
-    (InstanceKey::of(instance, &own), namespace.map_or(own, str::to_owned))
-}
-
-/// The place of one that may not be readable; nothing when that is not known.
-fn place_of(app: &Guarded<MultiCloudApp>) -> Option<(InstanceKey, String)> {
-    match &app.0 {
-        Ok(known) => Some(place(&known.spec.instance_ref, known.spec.namespace.as_deref(), app.namespace())),
-        Err(invalid) => {
-            let instance = serde_json::from_value(invalid.spec.get("instanceRef")?.clone()).ok()?;
-            let namespace = invalid.spec.get("namespace").and_then(Value::as_str);
-            Some(place(&instance, namespace, app.namespace()))
-        }
-    }
-}
-
-/// The application that an object is handed over to.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Heir {
-    namespace: String,
-    name: String,
-    uid: String,
-    component: String,
-}
-
-impl Heir {
-    /// The metadata by which the object is the heir's. Without the digest of what was applied, the heir writes it anew.
-    #[must_use]
-    pub fn marks(&self) -> Value {
-        json!({
-            "labels": {APP_NAMESPACE_LABEL: self.namespace, APP_LABEL: self.name, COMPONENT_LABEL: self.component},
-            "annotations": {OWNER_UID_ANNOTATION: self.uid, APPLIED_ANNOTATION: null},
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::controllers::app::FINALIZER;
     use crate::machinery::error::Classified;
 
     fn app(namespace: &str, name: &str, uid: &str, more: Value) -> MultiCloudApp {

@@ -20,7 +20,7 @@ use crate::runtime::planes::{InstanceKey, Plane};
 use super::error::Error;
 
 /// How many requests one app has under way in its plane.
-pub const PARALLEL: usize = 8;
+pub const CONCURRENT_REQUESTS: usize = 8;
 
 /// Field manager of what apps have in planes.
 const MANAGER: &str = "airdock.dev/app";
@@ -202,13 +202,15 @@ impl PlaneClients {
     /// The client of a plane.
     pub fn of(&self, plane: Arc<Plane>) -> Arc<PlaneClient> {
         let mut known = self.0.lock();
-        if let Some(access) = known.get(&plane.key).filter(|access| Arc::ptr_eq(&access.plane, &plane)) {
-            return access.clone();
+        if let Some(plane_client) =
+            known.get(&plane.key).filter(|plane_client| Arc::ptr_eq(&plane_client.plane, &plane))
+        {
+            return plane_client.clone();
         }
         let applier = Applier::new(plane.client.clone(), MANAGER);
-        let access = Arc::new(PlaneClient { plane: plane.clone(), applier, kinds: Mutex::default() });
-        known.insert(plane.key.clone(), access.clone());
-        access
+        let plane_client = Arc::new(PlaneClient { plane: plane.clone(), applier, kinds: Mutex::default() });
+        known.insert(plane.key.clone(), plane_client.clone());
+        plane_client
     }
 
     /// Forgets an instance that is gone.
@@ -222,5 +224,5 @@ pub async fn each<R, F>(futures: Vec<F>) -> Result<Vec<R>, Error>
 where
     F: Future<Output = Result<R, Error>>,
 {
-    futures::stream::iter(futures).buffered(PARALLEL).try_collect().await
+    futures::stream::iter(futures).buffered(CONCURRENT_REQUESTS).try_collect().await
 }

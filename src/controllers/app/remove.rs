@@ -7,72 +7,73 @@ use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt;
 
 use super::error::Error;
-use super::observe::{self, Live, Observed};
+use super::observe::{self, ObservedApp, ObservedTemplate};
 use super::ownership::Claims;
 use super::plane_client::{self, PlaneClient};
-use super::{AppReconciler, FINALIZER, ReconcileState, apply, namespace};
+use super::{AppReconciler, FINALIZER, ReconcileResult, apply, namespace};
 use crate::api::MultiCloudApp as App;
 use crate::api::instance::Phase;
 use crate::application::model::Application;
-use crate::controllers::finalizer;
+use crate::controllers::host_error::HostError;
 use crate::karmada::{OverridePolicy, PropagationPolicy};
 use crate::machinery::conditions::Verdict;
 use crate::machinery::error::chain;
 use crate::runtime::apply::ApplyError;
 use crate::runtime::controller::Next;
-use crate::runtime::instance_ref::{InstanceRefError, no_plane};
+use crate::runtime::finalizer;
+use crate::runtime::instance_ref::{InstanceRefError, is_plane_given_up, no_plane};
 use crate::runtime::planes::{InstanceKey, PlaneError};
 
 /// How soon a deletion is looked at again, should no event tell that it went on.
-const DELETION_RECHECK: Duration = Duration::from_secs(2);
+const DELETION_RECHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 impl AppReconciler {
     /// Takes everything of the app out of the plane, and lets go once the members are clean.
-    pub(super) async fn remove(&self, app: &App) -> Result<ReconcileState, Error> {
+    pub(super) async fn remove(&self, app: &App) -> Result<ReconcileResult, Error> {
         if !app.finalizers().iter().any(|held| held == FINALIZER) {
-            return Ok(ReconcileState { verdict: None, next: Next::OnEvent });
+            return Ok(ReconcileResult { verdict: None, next: Next::OnEvent });
         }
         let key = self.key(app);
         let instance = self.instance(&key).await?;
         let is_ending = instance.as_ref().is_none_or(|instance| instance.metadata.deletion_timestamp.is_some());
         // One request that fails is no sign that the plane is gone: what is in the members would stay there.
-        let is_given_up = instance.as_ref().is_none_or(|instance| finalizer::is_given_up(instance, Timestamp::now()));
+        let is_given_up = instance.as_ref().is_none_or(|instance| is_plane_given_up(instance, Timestamp::now()));
         // Before an instance is up for the first time, nothing can have been written into its plane.
         let never_up = instance.as_ref().is_some_and(|instance| {
             matches!(instance.status.as_ref().and_then(|status| status.phase), None | Some(Phase::Installing))
         }) && app.status.as_ref().is_none_or(|status| status.inventory.is_empty());
-        let access = match self.access(&key) {
+        let plane_client = match self.plane_client(&key) {
             Err(PlaneError::Unavailable(_)) if is_ending || never_up => {
-                return self.let_go(app, &key).await;
+                return self.remove_finalizer(app, &key).await;
             }
-            Err(_) if is_given_up => return self.let_go(app, &key).await,
+            Err(_) if is_given_up => return self.remove_finalizer(app, &key).await,
             Err(error) => {
                 return Err(match &instance {
                     Some(instance) => no_plane(instance, &error).into(),
                     None => InstanceRefError::Connecting(key).into(),
                 });
             }
-            Ok(access) => access,
+            Ok(plane_client) => plane_client,
         };
         // Only the namespace is needed of the spec, which may be out of order by now.
         let application = Application::without_templates(app);
         let others = self.apps.state();
         let claims = Claims::new(app, &others, instance.as_ref());
-        let remains = match observe::remains(&access, &claims, application).await {
-            Err(Error::Read { .. }) if is_given_up || never_up => return self.let_go(app, &key).await,
+        let remains = match observe::remains(&plane_client, &claims, application).await {
+            Err(Error::Read { .. }) if is_given_up || never_up => return self.remove_finalizer(app, &key).await,
             result => result?,
         };
-        let cleaned = match clean(&access, &claims, &remains, is_given_up).await {
+        let cleaned = match clean(&plane_client, &claims, &remains, is_given_up).await {
             Err(error) if is_given_up && is_refusal(&error) => {
                 let note = format!("the plane goes with what it does not let go: {}", chain(&error));
                 self.writer.warn(app, "LeftBehind", &note).await;
-                return self.let_go(app, &key).await;
+                return self.remove_finalizer(app, &key).await;
             }
             result => result?,
         };
         match cleaned {
             None => {
-                match namespace::release(&access, &claims, &remains.application.namespace).await {
+                match namespace::release(&plane_client, &claims, &remains.application.namespace).await {
                     Ok(Some(why)) => {
                         let note = format!("namespace {} stays in the plane: {why}", remains.application.namespace);
                         self.writer.warn(app, "NamespaceKept", &note).await;
@@ -80,22 +81,22 @@ impl AppReconciler {
                     Err(error) if !is_given_up => return Err(error),
                     _ => {}
                 }
-                self.let_go(app, &key).await
+                self.remove_finalizer(app, &key).await
             }
             Some(message) => {
                 let verdict = Verdict::Progressing { reason: "Deleting", message };
-                Ok(ReconcileState { verdict: Some(verdict), next: Next::After(DELETION_RECHECK) })
+                Ok(ReconcileResult { verdict: Some(verdict), next: Next::After(DELETION_RECHECK_INTERVAL) })
             }
         }
     }
 
-    async fn let_go(&self, app: &App, key: &InstanceKey) -> Result<ReconcileState, Error> {
+    async fn remove_finalizer(&self, app: &App, key: &InstanceKey) -> Result<ReconcileResult, Error> {
         let released = finalizer::remove(&self.host, app, FINALIZER).await;
-        released.map_err(|source| Error::Host { verb: "remove the finalizer", source })?;
+        released.map_err(|source| HostError { action: "remove the finalizer", source })?;
         if self.planes.get(key).is_err() {
-            self.accesses.forget(key);
+            self.plane_clients.forget(key);
         }
-        Ok(ReconcileState { verdict: None, next: Next::OnEvent })
+        Ok(ReconcileResult { verdict: None, next: Next::OnEvent })
     }
 }
 
@@ -114,7 +115,7 @@ fn is_refusal(error: &Error) -> bool {
 
 /// Whether an object is still to be waited for. Its binding goes when the members are clean; that of a namesake is not waited
 /// for. An object that somebody's finalizer keeps, and that no member has any more, goes with a plane that is given up.
-fn is_awaited(live: &Live, is_ours: bool, is_given_up: bool) -> bool {
+fn is_awaited(live: &ObservedTemplate, is_ours: bool, is_given_up: bool) -> bool {
     let has_binding = live.binding.is_some() || live.unreadable.is_some();
     let is_bound = has_binding && (is_ours || live.object.is_none());
     let is_ending = live.object.as_ref().is_some_and(|object| object.metadata.deletion_timestamp.is_some());
@@ -124,12 +125,12 @@ fn is_awaited(live: &Live, is_ours: bool, is_given_up: bool) -> bool {
 /// Deletes the templates, then, once the members are clean of them, the policies. Tells what is awaited; nothing
 /// when all is gone, or goes with the plane.
 async fn clean(
-    access: &PlaneClient,
+    plane_client: &PlaneClient,
     claims: &Claims<'_>,
-    remains: &Observed,
+    remains: &ObservedApp,
     is_given_up: bool,
 ) -> Result<Option<String>, Error> {
-    plane_client::each(remains.stale.iter().map(|live| apply::release(access, claims, live)).collect()).await?;
+    plane_client::each(remains.stale.iter().map(|live| apply::release(plane_client, claims, live)).collect()).await?;
     for live in &remains.stale {
         let is_ours = live.object.as_ref().is_some_and(|object| claims.is_ours(object));
         if is_awaited(live, is_ours, is_given_up) {
@@ -141,10 +142,10 @@ async fn clean(
         }
     }
     for policy in &remains.overrides {
-        apply::delete_object(access, claims, &observe::resource::<OverridePolicy>(), policy).await?;
+        apply::delete_object(plane_client, claims, &observe::resource::<OverridePolicy>(), policy).await?;
     }
     if let Some(policy) = &remains.propagation {
-        apply::delete_object(access, claims, &observe::resource::<PropagationPolicy>(), policy).await?;
+        apply::delete_object(plane_client, claims, &observe::resource::<PropagationPolicy>(), policy).await?;
     }
     let policies = remains.propagation.iter().chain(&remains.overrides);
     let policies_left =
@@ -190,7 +191,7 @@ mod tests {
 
     #[test]
     fn an_object_is_awaited_until_members_are_clean_and_in_a_plane_that_stays() {
-        let live = |object: Option<bool>, binding: bool| Live {
+        let live = |object: Option<bool>, binding: bool| ObservedTemplate {
             identity: Identity { api_version: "v1".into(), kind: "ConfigMap".into(), name: "conf".into() },
             resource: observe::resource::<ConfigMap>(),
             object: object.map(|is_ending| {

@@ -15,7 +15,7 @@ use crate::runtime::apply::{Applied, Change, anybodys};
 use super::InstanceController;
 use super::caches::{Host, Named};
 use super::error::InstanceError;
-use super::observe::Observed;
+use super::observe::ObservedInstance;
 use super::ownership::{Ownership, RETAINED_ANNOTATION, Target, owner, ownership};
 
 /// Writes at once into the host cluster for one instance.
@@ -25,7 +25,7 @@ impl InstanceController {
     /// Applies objects to the host cluster, each owned by the instance. Returns them as they are then.
     pub(super) async fn apply_all(
         &self,
-        observed: &Observed,
+        observed: &ObservedInstance,
         manifests: &[Manifest],
         changes: &mut Vec<String>,
     ) -> Result<Vec<DynamicObject>, InstanceError> {
@@ -45,7 +45,7 @@ impl InstanceController {
         Ok(objects)
     }
 
-    async fn apply_one(&self, observed: &Observed, manifest: &Manifest) -> Result<Applied, InstanceError> {
+    async fn apply_one(&self, observed: &ObservedInstance, manifest: &Manifest) -> Result<Applied, InstanceError> {
         let instance = observed.instance.as_ref();
         let resource = manifest.resource();
         let namespace = instance.namespace();
@@ -98,7 +98,7 @@ impl InstanceController {
     /// Lets a root outlive the instance, where its data does. Returns whether it did.
     pub(super) async fn retain(
         &self,
-        observed: &Observed,
+        observed: &ObservedInstance,
         Target { resource, name, uid: _ }: &Target,
     ) -> Result<bool, InstanceError> {
         let instance = observed.instance.as_ref();

@@ -17,7 +17,7 @@ use crate::runtime::download::{DownloadError, download};
 use crate::runtime::hosts::LocalEndpoints;
 
 /// How long a bundle that nobody asks for is kept: longer than a plane goes unverified.
-const KEPT_FOR: Duration = Duration::from_secs(900);
+const BUNDLE_TTL: Duration = Duration::from_secs(900);
 
 /// Unpacked bundles by where they came from.
 #[derive(Clone, Debug, Default)]
@@ -99,7 +99,7 @@ struct Unpacked(HashMap<String, (Arc<Bundle>, Instant)>);
 
 impl Unpacked {
     fn get(&mut self, key: &str, now: Instant) -> Option<Arc<Bundle>> {
-        self.0.retain(|_, (_, used)| now.saturating_duration_since(*used) < KEPT_FOR);
+        self.0.retain(|_, (_, used)| now.saturating_duration_since(*used) < BUNDLE_TTL);
         let (bundle, used) = self.0.get_mut(key)?;
         *used = now;
         Some(bundle.clone())
@@ -130,8 +130,8 @@ mod tests {
         let mut unpacked = Unpacked::default();
         unpacked.insert("used", &bundle, start);
         unpacked.insert("unused", &bundle, start);
-        assert!(unpacked.get("used", start + KEPT_FOR / 2).is_some());
-        assert!(unpacked.get("used", start + KEPT_FOR).is_some(), "it was asked for meanwhile");
+        assert!(unpacked.get("used", start + BUNDLE_TTL / 2).is_some());
+        assert!(unpacked.get("used", start + BUNDLE_TTL).is_some(), "it was asked for meanwhile");
         assert_eq!(unpacked.0.len(), 1);
     }
 

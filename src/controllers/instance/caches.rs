@@ -16,8 +16,9 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::UnboundedSender;
 
 use crate::api::{INSTANCE_LABEL, KarmadaInstance};
+use crate::machinery::object_version::object_version;
 use crate::runtime::guarded::{self, Guarded};
-use crate::runtime::host_cache::{HostCache, HostKind, HostObject, labelled_instance, version};
+use crate::runtime::host_cache::{HostCache, HostKind, HostObject, labelled_instance};
 use crate::runtime::planes::InstanceKey;
 
 use super::error::InstanceError;
@@ -104,7 +105,8 @@ impl Caches {
         let key = key(instance);
         let now = self.cache.secrets.store().state();
         let now = now.iter().filter(|secret| labelled_instance(secret.as_ref()).as_ref() == Some(&key));
-        let now: BTreeMap<String, String> = now.map(|secret| (secret.name_any(), version(secret.as_ref()))).collect();
+        let now: BTreeMap<String, String> =
+            now.map(|secret| (secret.name_any(), object_version(secret.as_ref()))).collect();
         if self.secrets.lock().get(&key).is_some_and(|known| known.versions == now) {
             return Ok(());
         }
@@ -115,7 +117,7 @@ impl Caches {
         let mut contents = SecretContents::default();
         for mut secret in found {
             secret.managed_fields_mut().clear();
-            contents.versions.insert(secret.name_any(), version(&secret));
+            contents.versions.insert(secret.name_any(), object_version(&secret));
             contents.secrets.insert(secret.name_any(), Arc::new(readable(&secret)?));
         }
         let mut all = self.secrets.lock();

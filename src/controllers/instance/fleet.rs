@@ -28,7 +28,7 @@ use super::caches::Wake;
 use super::overview::{ClusterFacts, FleetFacts, overview};
 
 /// How long changes are gathered before the instance is reconciled.
-const COALESCE: Duration = Duration::from_secs(3);
+const BATCH_INTERVAL: Duration = Duration::from_secs(3);
 
 /// How a kind counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,7 +93,7 @@ pub async fn wake_gathered(changed: impl Stream<Item = InstanceKey>, wake: Wake)
     let mut changed = std::pin::pin!(changed);
     while let Some(first) = changed.next().await {
         let mut due = BTreeSet::from([first]);
-        let _ = tokio::time::timeout(COALESCE, async {
+        let _ = tokio::time::timeout(BATCH_INTERVAL, async {
             while let Some(next) = changed.next().await {
                 due.insert(next);
             }

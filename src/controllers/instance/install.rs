@@ -14,7 +14,7 @@ use crate::runtime::planes::Plane;
 use super::InstanceController;
 use super::error::InstanceError;
 use super::install_steps::{Progress, Step, next_step};
-use super::observe::Observed;
+use super::observe::ObservedInstance;
 use super::ownership::Target;
 use super::plan::{self, Addresses, DesiredHost};
 use super::rollout::{all_available, rollout_status};
@@ -40,7 +40,7 @@ pub struct ReconcileState {
 impl ReconcileState {
     /// A round that has done nothing yet.
     #[must_use]
-    pub fn begin(observed: &Observed) -> Self {
+    pub fn begin(observed: &ObservedInstance) -> Self {
         Self {
             progress: Progress::begin(observed),
             step: Step::Base,
@@ -54,7 +54,11 @@ impl ReconcileState {
 
 impl InstanceController {
     /// Goes through the steps. After an error the state still says how far the round came, for the status.
-    pub(super) async fn install(&self, observed: &Observed, state: &mut ReconcileState) -> Result<(), InstanceError> {
+    pub(super) async fn install(
+        &self,
+        observed: &ObservedInstance,
+        state: &mut ReconcileState,
+    ) -> Result<(), InstanceError> {
         let instance = observed.instance.as_ref();
         let mut desired = None;
         loop {
@@ -89,7 +93,11 @@ impl InstanceController {
     }
 
     /// Services, keys, etcd and the API server.
-    async fn base(&self, observed: &Observed, state: &mut ReconcileState) -> Result<DesiredHost, InstanceError> {
+    async fn base(
+        &self,
+        observed: &ObservedInstance,
+        state: &mut ReconcileState,
+    ) -> Result<DesiredHost, InstanceError> {
         let instance = observed.instance.as_ref();
         let services = plan::services(instance, &self.context.image)?;
         let addresses = Addresses::of(instance, &self.apply_all(observed, &services, &mut state.changes).await?);
@@ -116,7 +124,7 @@ impl InstanceController {
 
     /// The keys as they are to be. What would be made anew is first looked for in the cluster itself, since a watch
     /// may lag behind, and a key that is made twice voids the first.
-    async fn keyring(&self, observed: &Observed, entries: &[Entry]) -> Result<Keyring, InstanceError> {
+    async fn keyring(&self, observed: &ObservedInstance, entries: &[Entry]) -> Result<Keyring, InstanceError> {
         let instance = observed.instance.as_ref();
         let now = Timestamp::now();
         let ring = plan::keyring(instance, entries, observed.host.secrets.values().map(AsRef::as_ref), now)?;
@@ -149,7 +157,7 @@ impl InstanceController {
         if self.plane_records.are_settled(&plane, &inputs_digest) {
             return Ok(Vec::new());
         }
-        let _turn = self.plane_records.turn().await;
+        let _permit = self.plane_records.permit().await;
         let definitions = self.observe_definitions(instance, &plane).await?;
         let desired = plane::manifests(&inputs, &definitions)?;
         let verification = self.plane_records.begin(&plane, &inputs_digest, &desired);
@@ -176,7 +184,7 @@ impl InstanceController {
     /// The components that need the plane.
     async fn components(
         &self,
-        observed: &Observed,
+        observed: &ObservedInstance,
         desired: &DesiredHost,
         state: &mut ReconcileState,
     ) -> Result<(), InstanceError> {

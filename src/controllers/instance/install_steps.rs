@@ -2,7 +2,7 @@
 
 use crate::chart::{Stage, enabled};
 
-use super::observe::{Api, Observed};
+use super::observe::{Api, ObservedInstance};
 use super::rollout::rollout_status;
 
 /// How far an instance has come.
@@ -50,8 +50,8 @@ pub enum Step {
 impl Progress {
     /// A round that has done nothing yet.
     #[must_use]
-    pub fn begin(observed: &Observed) -> Self {
-        let Observed { instance, host } = observed;
+    pub fn begin(observed: &ObservedInstance) -> Self {
+        let ObservedInstance { instance, host } = observed;
         let started = enabled(instance)
             .filter(|component| component.stage() == Stage::Plane)
             .any(|component| rollout_status(component, instance, host).exists);

@@ -35,17 +35,17 @@ use crate::api::KarmadaInstance;
 use crate::machinery::error::{Class, Classified as _};
 use crate::runtime::apply::Applier;
 use crate::runtime::controller::{self, Failure, Next, Reconcile};
-use crate::runtime::finalizer::Held;
+use crate::runtime::finalizer::{self, HasFinalizer};
 use crate::runtime::guarded::InvalidObject;
 use crate::runtime::status::StatusWriter;
 
 pub use error::InstanceError;
 
-use super::{Context, finalizer};
+use super::Context;
 use caches::Caches;
 use install::ReconcileState;
 use install_steps::Step;
-use observe::Observed;
+use observe::ObservedInstance;
 use ownership::key;
 use plane_record::PlaneRecords;
 use removal_steps::Removal;
@@ -55,15 +55,15 @@ use remove::FINALIZER;
 const CONCURRENCY: u16 = 16;
 
 /// How soon a round follows one that waits for something: watches usually bring it back before.
-const WAITING: Duration = Duration::from_secs(1);
+const REQUEUE_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How soon one that waits for something that no watch tells of.
-const PROMPT: Duration = Duration::from_millis(300);
+const SHORT_REQUEUE_INTERVAL: Duration = Duration::from_millis(300);
 
 /// How often a plane whose objects were all right is asked whether it is ready.
-const RECHECK: Duration = Duration::from_secs(20);
+const READY_CHECK_INTERVAL: Duration = Duration::from_secs(20);
 
-impl Held for KarmadaInstance {
+impl HasFinalizer for KarmadaInstance {
     const FINALIZER: &'static str = FINALIZER;
 
     fn stand_in(invalid: &InvalidObject) -> Option<Self> {
@@ -135,7 +135,7 @@ impl Reconcile for InstanceController {
 }
 
 impl InstanceController {
-    async fn bring_up(&self, observed: &Observed) -> Result<Next, Failure> {
+    async fn bring_up(&self, observed: &ObservedInstance) -> Result<Next, Failure> {
         let instance = &observed.instance;
         let mut state = ReconcileState::begin(observed);
         let result = self.install(observed, &mut state).await;
@@ -154,17 +154,19 @@ impl InstanceController {
         self.write(instance, status).await?;
         result?;
         Ok(match state.step {
-            Step::Settled => Next::After(RECHECK),
+            Step::Settled => Next::After(READY_CHECK_INTERVAL),
             // Workloads and pods are watched.
-            Step::AwaitComponents => Next::After(WAITING * 5),
-            Step::AwaitKinds => Next::After(PROMPT),
+            Step::AwaitComponents => Next::After(REQUEUE_INTERVAL * 5),
+            Step::AwaitKinds => Next::After(SHORT_REQUEUE_INTERVAL),
             // The API server is ready; its Service is a moment behind.
-            Step::AwaitApi if matches!(state.progress.api, observe::Api::Unreachable(_)) => Next::After(PROMPT),
-            _ => Next::After(WAITING),
+            Step::AwaitApi if matches!(state.progress.api, observe::Api::Unreachable(_)) => {
+                Next::After(SHORT_REQUEUE_INTERVAL)
+            }
+            _ => Next::After(REQUEUE_INTERVAL),
         })
     }
 
-    async fn take_down(&self, observed: &Observed) -> Result<Next, Failure> {
+    async fn take_down(&self, observed: &ObservedInstance) -> Result<Next, Failure> {
         let result = self.remove(observed).await;
         if matches!(result, Ok(Removal::Finished)) {
             return Ok(Next::OnEvent);
@@ -172,9 +174,9 @@ impl InstanceController {
         self.write(&observed.instance, status::removing(&observed.instance, result.as_ref())).await?;
         match result {
             // People have to act first, and asking lists all who might refer to it.
-            Ok(Removal::InUse(_)) => Ok(Next::After(WAITING * 3)),
-            Ok(_) => Ok(Next::After(WAITING)),
-            Err(error) if error.class() == Class::Invalid => Ok(Next::After(WAITING * 10)),
+            Ok(Removal::InUse(_)) => Ok(Next::After(REQUEUE_INTERVAL * 3)),
+            Ok(_) => Ok(Next::After(REQUEUE_INTERVAL)),
+            Err(error) if error.class() == Class::Invalid => Ok(Next::After(REQUEUE_INTERVAL * 10)),
             Err(error) => Err(error.into()),
         }
     }

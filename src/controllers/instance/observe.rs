@@ -30,7 +30,7 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// An instance and what there is of it.
 #[derive(Clone, Debug)]
-pub struct Observed {
+pub struct ObservedInstance {
     /// The instance.
     pub instance: Arc<KarmadaInstance>,
     /// Its objects in the host cluster.
@@ -61,9 +61,9 @@ pub struct ObservedApi {
 
 impl InstanceController {
     /// The instance with its objects in the host cluster, from the caches.
-    pub(super) fn observe(&self, instance: Arc<KarmadaInstance>) -> Result<Observed, InstanceError> {
+    pub(super) fn observe(&self, instance: Arc<KarmadaInstance>) -> Result<ObservedInstance, InstanceError> {
         let host = self.caches.host(&instance)?;
-        Ok(Observed { instance, host })
+        Ok(ObservedInstance { instance, host })
     }
 
     /// Asks the API whether it is ready, once something runs that could answer.
@@ -93,7 +93,7 @@ impl InstanceController {
         if known.is_some() && known.as_deref() == chart::image_version(&image) {
             return known;
         }
-        version(&plane.client).await.or(known)
+        api_server_version(&plane.client).await.or(known)
     }
 
     /// The Secrets as the cluster itself has them, since a watch may lag behind.
@@ -107,7 +107,7 @@ impl InstanceController {
     /// The claims whose names etcd's StatefulSet will use, until it is there.
     pub(super) async fn observe_claims(
         &self,
-        observed: &Observed,
+        observed: &ObservedInstance,
     ) -> Result<Vec<PartialObjectMeta<PersistentVolumeClaim>>, InstanceError> {
         let instance = observed.instance.as_ref();
         if observed.host.stateful_sets.contains_key(&Names::of(instance).component(Component::Etcd)) {
@@ -174,7 +174,7 @@ async fn probe(client: &Client) -> Api {
 }
 
 /// The version that the plane reports of itself.
-async fn version(client: &Client) -> Option<String> {
+async fn api_server_version(client: &Client) -> Option<String> {
     let info = tokio::time::timeout(PROBE_TIMEOUT, client.apiserver_version()).await.ok()?.ok()?;
     Some(info.git_version)
 }

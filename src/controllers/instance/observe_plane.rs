@@ -18,7 +18,7 @@ use crate::runtime::planes::cache::PlaneCache;
 
 use super::InstanceController;
 use super::error::InstanceError;
-use super::plane_plan::{Live, definitions_of, id};
+use super::plane_plan::{LiveObjects, definitions_of, id};
 
 /// The API that a plane of profile Full forwards to a component, and its resource.
 const FORWARDED_API: (&str, &str) = ("cluster.karmada.io/v1alpha1", "clusters");
@@ -53,7 +53,7 @@ impl InstanceController {
 }
 
 /// What there is of the desired kinds that belongs to the installation.
-pub async fn objects(cache: &PlaneCache, desired: &[Manifest]) -> Result<Live, InstanceError> {
+pub async fn objects(cache: &PlaneCache, desired: &[Manifest]) -> Result<LiveObjects, InstanceError> {
     let mut resources: Vec<ApiResource> = Vec::new();
     for manifest in desired {
         let resource = manifest.resource();
@@ -67,7 +67,7 @@ pub async fn objects(cache: &PlaneCache, desired: &[Manifest]) -> Result<Live, I
         source: Box::new(error),
     })?;
     let is_installed = |object: &DynamicObject| object.labels().get(INSTALLATION_LABEL).is_some_and(|v| v == "true");
-    let mut live = Live::new();
+    let mut live = LiveObjects::new();
     for kind in views {
         let objects = kind.list(is_installed).into_iter();
         live.extend(objects.map(|object| (id(kind.resource(), &object), (kind.resource().clone(), object))));

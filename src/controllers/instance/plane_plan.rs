@@ -10,6 +10,7 @@ use kube::core::ApiResource;
 
 use crate::chart::{self, Manifest};
 use crate::instance::plane::INSTALLATION_LABEL;
+use crate::machinery::object_version::object_version;
 use crate::runtime::planes::PlaneEvent;
 
 /// Annotation with the time at which the plane was last asked to establish a definition.
@@ -19,7 +20,7 @@ pub const ESTABLISH_ANNOTATION: &str = "airdock.dev/establish-requested-at";
 const ESTABLISH_WITHIN_SECONDS: i64 = 5;
 
 /// Objects of the installation, each with its kind, by [`id`].
-pub type Live = BTreeMap<String, (ApiResource, DynamicObject)>;
+pub type LiveObjects = BTreeMap<String, (ApiResource, DynamicObject)>;
 
 /// Version at which each object was last verified, by [`id`].
 pub type Verified = HashMap<String, String>;
@@ -27,9 +28,9 @@ pub type Verified = HashMap<String, String>;
 /// What is missing, or has changed since it was verified: namespaces first, since others live in them; the order within
 /// each of the two groups does not matter.
 #[must_use]
-pub fn unverified<'a>(desired: &'a [Manifest], live: &Live, verified: &Verified) -> [Vec<&'a Manifest>; 2] {
+pub fn unverified<'a>(desired: &'a [Manifest], live: &LiveObjects, verified: &Verified) -> [Vec<&'a Manifest>; 2] {
     let is_unverified = |manifest: &&Manifest| {
-        let found = live.get(&id_of(manifest)).map(|(_, object)| version(object));
+        let found = live.get(&id_of(manifest)).map(|(_, object)| object_version(object));
         found.is_none() || found.as_ref() != verified.get(&id_of(manifest))
     };
     let (namespaces, others) =
@@ -39,7 +40,7 @@ pub fn unverified<'a>(desired: &'a [Manifest], live: &Live, verified: &Verified)
 
 /// What is no longer wanted; never definitions and namespaces, which would take users' objects with them.
 #[must_use]
-pub fn superfluous<'a>(desired: &[Manifest], live: &'a Live) -> Vec<&'a (ApiResource, DynamicObject)> {
+pub fn superfluous<'a>(desired: &[Manifest], live: &'a LiveObjects) -> Vec<&'a (ApiResource, DynamicObject)> {
     let desired: HashSet<String> = desired.iter().map(id_of).collect();
     let keeps = |resource: &ApiResource| matches!(resource.kind.as_str(), "Namespace" | "CustomResourceDefinition");
     live.iter()
@@ -53,7 +54,7 @@ pub fn superfluous<'a>(desired: &[Manifest], live: &'a Live) -> Vec<&'a (ApiReso
 #[must_use]
 pub fn not_established<'a>(
     desired: &'a [Manifest],
-    live: &Live,
+    live: &LiveObjects,
     unserved: &[String],
     now: Timestamp,
 ) -> Vec<&'a Manifest> {
@@ -70,7 +71,7 @@ pub fn not_established<'a>(
 #[must_use]
 pub fn is_drift(event: &PlaneEvent<'_>, verified: &Verified) -> bool {
     let is_installed = |object: &DynamicObject| object.labels().contains_key(INSTALLATION_LABEL);
-    let is_verified = verified.get(&id(event.resource, event.object)) == Some(&version(event.object));
+    let is_verified = verified.get(&id(event.resource, event.object)) == Some(&object_version(event.object));
     event.before.into_iter().chain([event.object]).any(is_installed) && (event.deleted || !is_verified)
 }
 
@@ -94,11 +95,6 @@ pub fn id_of(manifest: &Manifest) -> String {
     let namespace = manifest.metadata().namespace.as_deref().unwrap_or_default();
     let resource = manifest.resource();
     format!("{}/{}/{namespace}/{}", resource.group, resource.kind, manifest.name())
-}
-
-/// Changes whenever an object does.
-pub fn version<K: kube::Resource>(object: &K) -> String {
-    format!("{}@{}", object.uid().unwrap_or_default(), object.resource_version().unwrap_or_default())
 }
 
 /// Changes whenever the manifests do.
@@ -154,7 +150,7 @@ mod tests {
         Manifest::from(serde_json::from_value::<Service>(json!({"metadata": metadata})).unwrap())
     }
 
-    fn live(manifests: &[(&Manifest, &str)]) -> Live {
+    fn live(manifests: &[(&Manifest, &str)]) -> LiveObjects {
         let of = |(manifest, version): &(&Manifest, &str)| {
             let mut object: DynamicObject = serde_json::from_value(manifest.to_value().unwrap()).unwrap();
             object.metadata.uid = Some("u".into());

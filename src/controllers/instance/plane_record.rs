@@ -12,32 +12,37 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::api::KarmadaInstance;
 use crate::chart::Manifest;
+use crate::machinery::object_version::object_version;
 use crate::runtime::apply::Applier;
 use crate::runtime::controller::Guarded;
 use crate::runtime::planes::{InstanceKey, Plane, PlaneEvent};
 
-use super::plane_plan::{Verified, digest, id_of, is_drift, version};
+use super::plane_plan::{Verified, digest, id_of, is_drift};
 
 /// How long objects that were verified are not looked at again, when no event tells of them.
-const SETTLED_FOR: Duration = Duration::from_secs(300);
+const VERIFIED_TTL: Duration = Duration::from_secs(300);
 
 /// Planes that are verified with all their desired objects in memory: Karmada's definitions take some 15 MB each time.
-const TURNS: usize = 2;
+const CONCURRENT_VERIFICATIONS: usize = 2;
 
-/// How long a verification waits for its turn. A plane that keeps others waiting for longer is not to hold them up.
-const TURN_WITHIN: Duration = Duration::from_secs(10);
+/// How long a verification waits for its permit. A plane that keeps others waiting for longer is not to hold them up.
+const PERMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// What is remembered of the planes, by instance. What belongs to a plane that is gone is dropped.
 #[derive(Clone)]
 pub struct PlaneRecords {
     records: Arc<Mutex<HashMap<InstanceKey, Record>>>,
-    turns: Arc<Semaphore>,
-    turn_within: Duration,
+    permits: Arc<Semaphore>,
+    permit_timeout: Duration,
 }
 
 impl Default for PlaneRecords {
     fn default() -> Self {
-        Self { records: Arc::default(), turns: Arc::new(Semaphore::new(TURNS)), turn_within: TURN_WITHIN }
+        Self {
+            records: Arc::default(),
+            permits: Arc::new(Semaphore::new(CONCURRENT_VERIFICATIONS)),
+            permit_timeout: PERMIT_TIMEOUT,
+        }
     }
 }
 
@@ -74,16 +79,16 @@ impl Verification {
 
     /// Records that a manifest was applied, and as what.
     pub fn record(&self, manifest: &Manifest, live: &DynamicObject) {
-        self.verified.lock().insert(id_of(manifest), version(live));
+        self.verified.lock().insert(id_of(manifest), object_version(live));
     }
 }
 
 impl PlaneRecords {
     /// Waits for one of a few permits to hold the objects of a plane in memory; after ten seconds it goes on without one.
     /// The permit is given back when it is dropped.
-    pub async fn turn(&self) -> Option<OwnedSemaphorePermit> {
-        let turn = tokio::time::timeout(self.turn_within, self.turns.clone().acquire_owned()).await;
-        turn.ok().and_then(Result::ok)
+    pub async fn permit(&self) -> Option<OwnedSemaphorePermit> {
+        let permit = tokio::time::timeout(self.permit_timeout, self.permits.clone().acquire_owned()).await;
+        permit.ok().and_then(Result::ok)
     }
 
     /// Whether a plane's objects, made from these inputs, were verified a short while ago.
@@ -93,7 +98,7 @@ impl PlaneRecords {
         records.get(&plane.key).is_some_and(|record| {
             record.inputs == inputs
                 && record.is_of(plane)
-                && record.settled.is_some_and(|at| at.elapsed() < SETTLED_FOR)
+                && record.settled.is_some_and(|at| at.elapsed() < VERIFIED_TTL)
         })
     }
 
@@ -165,11 +170,11 @@ mod tests {
 
     #[tokio::test]
     async fn few_planes_are_verified_together_and_one_that_hangs_holds_up_nobody() {
-        let records = PlaneRecords { turn_within: Duration::ZERO, ..PlaneRecords::default() };
-        let held = [records.turn().await, records.turn().await];
+        let records = PlaneRecords { permit_timeout: Duration::ZERO, ..PlaneRecords::default() };
+        let held = [records.permit().await, records.permit().await];
         assert!(held.iter().all(Option::is_some));
-        assert!(records.turn().await.is_none(), "it goes on without");
+        assert!(records.permit().await.is_none(), "it goes on without");
         drop(held);
-        assert!(records.turn().await.is_some());
+        assert!(records.permit().await.is_some());
     }
 }

@@ -3,11 +3,11 @@
 use k8s_openapi::jiff::Timestamp;
 use kube::ResourceExt as _;
 
-use crate::controllers::finalizer;
+use crate::runtime::finalizer;
 
 use super::InstanceController;
 use super::error::InstanceError;
-use super::observe::Observed;
+use super::observe::ObservedInstance;
 use super::ownership::key;
 use super::removal_steps::{Removal, next_removal};
 
@@ -16,7 +16,7 @@ pub const FINALIZER: &str = "airdock.dev/instance";
 
 impl InstanceController {
     /// Does what is next to take an instance down.
-    pub(super) async fn remove(&self, observed: &Observed) -> Result<Removal, InstanceError> {
+    pub(super) async fn remove(&self, observed: &ObservedInstance) -> Result<Removal, InstanceError> {
         let instance = observed.instance.as_ref();
         if !instance.finalizers().iter().any(|f| f == FINALIZER) {
             return Ok(Removal::Finished);

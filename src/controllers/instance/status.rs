@@ -63,7 +63,7 @@ pub fn after_round(inputs: &StatusInputs<'_>) -> KarmadaInstanceStatus {
         None => verdict(state, &status.components, was_ready),
     };
     if matches!(verdict, Verdict::Ready { .. }) {
-        status.version = Some(version(instance));
+        status.version = Some(components_version(instance));
     }
     status.phase = Some(phase(&verdict, was_ready, error.is_some_and(|error| error.class() == Class::Invalid)));
     verdict.write(&mut status.conditions, instance.metadata.generation, Timestamp::now());
@@ -113,7 +113,7 @@ pub fn removing(instance: &KarmadaInstance, outcome: Result<&Removal, &InstanceE
 
 /// Version of the components that an instance runs once it is as its spec asks.
 #[must_use]
-pub fn version(instance: &KarmadaInstance) -> String {
+pub fn components_version(instance: &KarmadaInstance) -> String {
     match instance.spec.profile {
         Profile::Compact => concat!("v", env!("CARGO_PKG_VERSION")).to_owned(),
         Profile::Full => instance.spec.version.clone().unwrap_or_else(|| KARMADA_VERSION.to_owned()),

@@ -9,14 +9,14 @@ use kube::ResourceExt as _;
 
 use crate::api::common::InstanceRef;
 use crate::api::{KarmadaInstance, MemberClusterJoin, MultiCloudApp, PermissionBinding};
-use crate::controllers::finalizer::{self, Held};
+use crate::runtime::finalizer::{self, HasFinalizer};
 use crate::runtime::guarded::Guarded;
 use crate::runtime::planes::InstanceKey;
 
 use super::ownership::key;
 
 /// A kind whose objects write into the planes of instances that they refer to.
-pub trait InstanceUser: Held {
+pub trait InstanceUser: HasFinalizer {
     /// Whether an object refers to an instance.
     fn refers_to(&self, instance: &InstanceKey) -> bool;
 }

@@ -7,10 +7,9 @@ use kube::{Resource as _, ResourceExt as _};
 use serde_json::{Value, json};
 
 use super::error::Error;
-use super::inventory::render_object;
 use super::observe::LiveCluster;
 use super::plan::{self, Tokens};
-use super::remaining::Remaining;
+use super::remaining::{Remaining, render_object};
 use super::write::remove_own;
 use crate::api::member::MemberClusterJoin;
 use crate::karmada::names::execution_namespace;

@@ -12,8 +12,9 @@ use kube::{Client, Resource, ResourceExt};
 
 use super::error::Error;
 use crate::api::member::MemberClusterJoin;
-use crate::controllers::finalizer;
+use crate::controllers::host_error::HostError;
 use crate::machinery::error::is_conflict;
+use crate::runtime::finalizer;
 use crate::runtime::guarded::{self, Guarded};
 
 /// Finalizer of a Secret that a membership needs to leave its member.
@@ -22,7 +23,7 @@ pub const FINALIZER: &str = "airdock.dev/member-credential";
 /// Keeps the kubeconfig of a membership from being lost. The membership must have its own finalizer by then.
 pub async fn hold(host: &Client, join: &MemberClusterJoin) -> Result<(), Error> {
     let secrets = Api::<Secret>::namespaced(host.clone(), &join.namespace().unwrap_or_default());
-    let failed = |source| Error::Host { what: "hold on to the kubeconfig Secret", source };
+    let failed = |source| HostError { action: "hold on to the kubeconfig Secret", source };
     loop {
         let secret = secrets.get_opt(&join.spec.kubeconfig_secret_ref.name).await.map_err(failed)?;
         // What is on its way out takes no finalizer any more.
@@ -30,7 +31,7 @@ pub async fn hold(host: &Client, join: &MemberClusterJoin) -> Result<(), Error> 
         match finalizer::add(host, &secret, FINALIZER).await {
             // Another membership with the same kubeconfig was faster, or somebody changed it.
             Err(error) if is_conflict(&error) => {}
-            held => return held.map_err(failed),
+            held => return Ok(held.map_err(failed)?),
         }
     }
 }
@@ -42,7 +43,7 @@ pub async fn release_unneeded(
     namespace: &str,
     joins: &[Arc<Guarded<MemberClusterJoin>>],
 ) -> Result<(), Error> {
-    let failed = |source| Error::Host { what: "read the Secrets with kubeconfigs", source };
+    let failed = |source| HostError { action: "read the Secrets with kubeconfigs", source };
     let secrets = Api::<Guarded<PartialObjectMeta<Secret>>>::namespaced(host.clone(), namespace);
     let all = guarded::list_all(&secrets, &ListParams::default()).await.map_err(failed)?;
     let held = all.into_iter().filter(|secret| secret.finalizers().iter().any(|held| held == FINALIZER));
@@ -61,7 +62,7 @@ pub async fn release_unneeded(
         match finalizer::remove(host, &Secret { metadata, ..Secret::default() }, FINALIZER).await {
             // Changed meanwhile: it is looked at again.
             Err(error) if !is_conflict(&error) => {
-                return Err(Error::Host { what: "let the kubeconfig Secret go", source: error });
+                return Err(HostError { action: "let the kubeconfig Secret go", source: error }.into());
             }
             _ => {}
         }
@@ -92,7 +93,7 @@ fn holds(join: &Guarded<MemberClusterJoin>, namespace: &str) -> bool {
 
 async fn is_namespace_ending(host: &Client, namespace: &str) -> Result<bool, Error> {
     let found = Api::<Namespace>::all(host.clone()).get_metadata_opt(namespace).await;
-    let found = found.map_err(|source| Error::Host { what: "read the namespace", source })?;
+    let found = found.map_err(|source| HostError { action: "read the namespace", source })?;
     Ok(found.is_some_and(|found| found.metadata.deletion_timestamp.is_some()))
 }
 

@@ -1,5 +1,7 @@
 //! What can go wrong with a membership, and what that means for the next attempt.
 
+use crate::application::model::FieldError;
+use crate::controllers::host_error::HostError;
 use crate::machinery::error::{Class, Classified};
 use crate::runtime::apply::ApplyError;
 use crate::runtime::client::ClientError;
@@ -11,15 +13,8 @@ use crate::runtime::planes::cache::CacheError;
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
     /// A field of the spec cannot be carried out.
-    #[error("{field}: {value:?} {remedy}")]
-    Spec {
-        /// Path of the field.
-        field: String,
-        /// Its value.
-        value: String,
-        /// What is wrong with it, and what to do.
-        remedy: String,
-    },
+    #[error(transparent)]
+    Invalid(#[from] FieldError),
     /// The referenced Secret does not exist.
     #[error(
         "spec.kubeconfigSecretRef: Secret {name:?} does not exist in namespace {namespace}: create it with a kubeconfig under the key {key:?}"
@@ -156,21 +151,15 @@ pub enum Error {
     /// Something could not be written in the plane.
     #[error("register the member in the plane")]
     PlaneWrite(#[source] ApplyError),
-    /// Something could not be read or written in the host cluster.
-    #[error("{what}")]
-    Host {
-        /// What was tried.
-        what: &'static str,
-        /// The failure.
-        #[source]
-        source: kube::Error,
-    },
+    /// A request to the host cluster failed.
+    #[error(transparent)]
+    Host(#[from] HostError),
 }
 
 impl Classified for Error {
     fn class(&self) -> Class {
         match self {
-            Self::Spec { .. } | Self::Kubeconfig { .. } | Self::Client { .. } | Self::AnotherCluster { .. } => {
+            Self::Invalid(_) | Self::Kubeconfig { .. } | Self::Client { .. } | Self::AnotherCluster { .. } => {
                 Class::Invalid
             }
             Self::SecretMissing { .. }
@@ -188,13 +177,13 @@ impl Classified for Error {
             | Self::MemberNamespaceEnding
             | Self::MemberWrite(_)
             | Self::PlaneWrite(_)
-            | Self::Host { .. } => Class::Retry,
+            | Self::Host(_) => Class::Retry,
         }
     }
 
     fn reason(&self) -> &'static str {
         match self {
-            Self::Spec { .. } => "InvalidSpec",
+            Self::Invalid(_) => "InvalidSpec",
             Self::SecretMissing { .. } | Self::KeyMissing { .. } => "SecretMissing",
             Self::Kubeconfig { .. } | Self::Client { .. } => "InvalidKubeconfig",
             Self::Instance(error) => error.reason(),
@@ -209,7 +198,7 @@ impl Classified for Error {
             Self::MemberNamespaceEnding => "AwaitingNamespace",
             Self::MemberWrite(_) => "MemberWriteFailed",
             Self::PlaneWrite(_) => "PlaneWriteFailed",
-            Self::Host { .. } => "HostWriteFailed",
+            Self::Host(_) => "HostWriteFailed",
         }
     }
 }

@@ -14,18 +14,19 @@ use super::status::{Progress, StatusInputs};
 use super::validate::{self, instance_key};
 use super::write::{Issued, MemberWrite};
 use super::{
-    FINALIZER, Known, Members, VERIFY_EVERY, VERIFY_UNREADY_EVERY, credential, inventory, plan, plane_finds_ready,
+    FINALIZER, Known, Members, VERIFY_INTERVAL, VERIFY_UNREADY_INTERVAL, credential, inventory, plan, plane_finds_ready,
 };
 use crate::api::KarmadaInstance;
 use crate::api::instance::Profile;
 use crate::api::member::MemberClusterJoin;
-use crate::controllers::finalizer;
+use crate::controllers::host_error::HostError;
 use crate::karmada::names::execution_namespace;
+use crate::runtime::finalizer;
 use crate::runtime::instance_ref::{InstanceRefError, not_ready};
 use crate::runtime::planes::{InstanceKey, Plane};
 
 /// How long a member may take to answer in one round.
-const MEMBER_DEADLINE: Duration = Duration::from_secs(20);
+const MEMBER_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Members {
     /// One round towards being joined.
@@ -45,13 +46,13 @@ impl Members {
         {
             return Err(InstanceRefError::NotReady { instance: key, message }.into());
         }
-        let access = self.access(join).await?;
-        if access.secret_ending {
+        let member_client = self.member_client(join).await?;
+        if member_client.secret_ending {
             self.release_credentials(join, None).await;
         }
-        let work = self.verified(join, instance.spec.profile, &plane, live.as_ref(), &access);
-        let verified = within_deadline(&access, work).await?;
-        inputs.endpoint = Some(access.endpoint.clone());
+        let work = self.verified(join, instance.spec.profile, &plane, live.as_ref(), &member_client);
+        let verified = within_deadline(&member_client, work).await?;
+        inputs.endpoint = Some(member_client.endpoint.clone());
         let verified = match verified {
             Ok(verified) => verified,
             Err(waiting) => return Ok(waiting),
@@ -59,7 +60,7 @@ impl Members {
         inputs.id = Some(verified.identity.id.clone());
         inputs.version = Some(verified.identity.version.clone());
         let live_value = live.as_ref().and_then(|live| serde_json::to_value(&live.object).ok());
-        let wanted = plan::cluster(join, &verified.identity.id, &access.endpoint, live_value.as_ref());
+        let wanted = plan::cluster(join, &verified.identity.id, &member_client.endpoint, live_value.as_ref());
         let cluster = apply::register(&plane, join, &verified.tokens, wanted, live.as_ref()).await?;
         inputs.cluster = Some(cluster);
         Ok(Progress::Joined)
@@ -114,16 +115,16 @@ impl Members {
         }
     }
 
-    pub(super) async fn access(&self, join: &MemberClusterJoin) -> Result<MemberClient, Error> {
+    pub(super) async fn member_client(&self, join: &MemberClusterJoin) -> Result<MemberClient, Error> {
         let known = self.known(join);
-        let (context, made) = (&self.context, known.as_ref().map(|known| &known.access));
-        let access = observe::access(&context.cache, &context.factory, join, self.local, made).await?;
-        if made.is_none_or(|made| made.source != access.source) {
+        let (context, made) = (&self.context, known.as_ref().map(|known| &known.member_client));
+        let member_client = observe::member_client(&context.cache, &context.factory, join, self.local, made).await?;
+        if made.is_none_or(|made| made.source != member_client.source) {
             // What was found with another kubeconfig is told by its digest.
             let verified = known.and_then(|known| known.verified);
-            self.remember(join, Known { access: access.clone(), verified });
+            self.remember(join, Known { member_client: member_client.clone(), verified });
         }
-        Ok(access)
+        Ok(member_client)
     }
 
     /// Who the member is and the credentials made there, from memory where that is fresh; or what is awaited.
@@ -133,20 +134,20 @@ impl Members {
         profile: Profile,
         plane: &Plane,
         live: Option<&LiveCluster>,
-        access: &MemberClient,
+        member_client: &MemberClient,
     ) -> Result<Result<Verified, Progress>, Error> {
         let ready = live.is_some_and(|live| plane_finds_ready(&live.typed));
-        let fresh = if ready { VERIFY_EVERY } else { VERIFY_UNREADY_EVERY }.mul_f64(0.9);
+        let fresh = if ready { VERIFY_INTERVAL } else { VERIFY_UNREADY_INTERVAL }.mul_f64(0.9);
         let known = self.known(join).and_then(|known| known.verified).filter(|verified| {
             verified.at.elapsed() < fresh
                 && verified.generation == join.metadata.generation
-                && verified.digest == access.digest
+                && verified.digest == member_client.digest
                 && live.is_some()
         });
         if let Some(known) = known {
             return Ok(Ok(known));
         }
-        let identity = observe::identity(access).await?;
+        let identity = observe::identity(member_client).await?;
         match live.and_then(|live| live.typed.spec.id.clone()) {
             Some(expected) if expected != identity.id => {
                 return Err(Error::AnotherCluster { expected, found: identity.id });
@@ -160,7 +161,7 @@ impl Members {
         }
         finalizer::add(&self.context.host.0, join, FINALIZER)
             .await
-            .map_err(|source| Error::Host { what: "set the finalizer", source })?;
+            .map_err(|source| HostError { action: "set the finalizer", source })?;
         credential::hold(&self.context.host.0, join).await?;
         self.release_unneeded_credentials(join).await;
         let mark = match profile {
@@ -168,7 +169,7 @@ impl Members {
             Profile::Full => PlaneMark::Works(execution_namespace(&join.spec.cluster_name)),
         };
         let of = Membership { instance: &plane.key, mark: Some(&mark) };
-        let tokens = match (MemberWrite { access, join }).identity(&of).await? {
+        let tokens = match (MemberWrite { member_client, join }).identity(&of).await? {
             Issued::Tokens(tokens) => tokens,
             Issued::NotYet => return Ok(Err(Progress::AwaitingTokens)),
             Issued::NamespaceEnding => return Ok(Err(Progress::AwaitingNamespace)),
@@ -176,22 +177,24 @@ impl Members {
         let verified = Verified {
             at: Instant::now(),
             generation: join.metadata.generation,
-            digest: access.digest,
+            digest: member_client.digest,
             identity,
             tokens,
         };
-        self.remember(join, Known { access: access.clone(), verified: Some(verified.clone()) });
+        self.remember(join, Known { member_client: member_client.clone(), verified: Some(verified.clone()) });
         Ok(Ok(verified))
     }
 }
 
 /// A member that takes connections and never answers must not use up the whole round.
 pub(super) async fn within_deadline<T>(
-    access: &MemberClient,
+    member_client: &MemberClient,
     work: impl Future<Output = Result<T, Error>>,
 ) -> Result<T, Error> {
-    match tokio::time::timeout(MEMBER_DEADLINE, work).await {
+    match tokio::time::timeout(MEMBER_TIMEOUT, work).await {
         Ok(result) => result,
-        Err(_) => Err(Error::MemberSilent { endpoint: access.server.clone(), seconds: MEMBER_DEADLINE.as_secs() }),
+        Err(_) => {
+            Err(Error::MemberSilent { endpoint: member_client.server.clone(), seconds: MEMBER_TIMEOUT.as_secs() })
+        }
     }
 }

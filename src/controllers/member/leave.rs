@@ -14,26 +14,27 @@ use super::status::{Progress, StatusInputs};
 use super::unjoin::{self, Applications, ClusterSide, Done, Leaving, MemberSide, PlaneSide, Step};
 use super::validate::instance_key;
 use super::write::MemberWrite;
-use super::{FINALIZER, Members, apply, inventory, plan, plane_finds_ready};
+use super::{FINALIZER, Members, apply, cleanup, inventory, plan, plane_finds_ready};
 use crate::api::instance::Profile;
 use crate::api::member::MemberClusterJoin;
-use crate::controllers::finalizer;
+use crate::controllers::host_error::HostError;
 use crate::karmada::{Cluster, DRAINED_CONDITION};
 use crate::machinery::conditions;
 use crate::machinery::error::{Classified as _, chain};
-use crate::runtime::instance_ref::InstanceRefError;
+use crate::runtime::finalizer;
+use crate::runtime::instance_ref::{InstanceRefError, is_plane_given_up};
 use crate::runtime::planes::{Plane, PlaneError};
 
 use std::sync::Arc;
 
 /// How often a member that cannot go is looked at, when its deadline is not nearer.
-const RECHECK: Duration = Duration::from_secs(10);
+const RECHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long a plane has at least to let go of a member that it reaches. Upstream's `unjoin` waits as long.
-const PLANE_GRACE_SECONDS: i64 = 60;
+const UNJOIN_GRACE_PERIOD_SECONDS: i64 = 60;
 
 /// A member that is let go as it should be is gone by then; later, it is asked what remains.
-const USUAL_SECONDS: i64 = 8;
+const EXPECTED_UNJOIN_SECONDS: i64 = 8;
 
 /// More steps than this in one round mean that something undoes them.
 const MAX_STEPS: usize = 12;
@@ -41,8 +42,8 @@ const MAX_STEPS: usize = 12;
 /// When a member that cannot go is looked at again: at its deadline, if that comes first.
 pub(super) fn recheck(join: &MemberClusterJoin) -> Duration {
     match remaining(join, Timestamp::now()) {
-        Some(left) if left > Duration::ZERO => left.min(RECHECK) + Duration::from_millis(50),
-        _ => RECHECK,
+        Some(left) if left > Duration::ZERO => left.min(RECHECK_INTERVAL) + Duration::from_millis(50),
+        _ => RECHECK_INTERVAL,
     }
 }
 
@@ -62,7 +63,7 @@ fn ending_for(cluster: &Cluster, now: Timestamp) -> Option<i64> {
 
 /// Whether the plane has had its time to let go of a member that it reaches. Pure.
 fn is_overdue(join: &MemberClusterJoin, cluster: &Cluster, now: Timestamp) -> bool {
-    let after = join.spec.deletion.force_after_seconds.map(|after| after.max(PLANE_GRACE_SECONDS));
+    let after = join.spec.deletion.force_after_seconds.map(|after| after.max(UNJOIN_GRACE_PERIOD_SECONDS));
     after.zip(ending_for(cluster, now)).is_some_and(|(after, passed)| passed >= after)
 }
 
@@ -97,7 +98,7 @@ impl Members {
         let mut refused = None;
         for _ in 0..MAX_STEPS {
             let look = self.look(join).await?;
-            let (member, access) = match &refused {
+            let (member, member_client) = match &refused {
                 Some(message) => (MemberSide::Away { message: String::clone(message) }, None),
                 None => self.member_side(join, look.cluster.as_ref()).await,
             };
@@ -114,29 +115,32 @@ impl Members {
                 side.annotated = annotated(join, live, force);
                 // What the plane says itself need not be asked for.
                 if side.awaited.is_none() {
-                    side.remaining = self.remaining(&look, live, access.as_ref()).await;
+                    side.remaining = self.remaining(&look, live, member_client.as_ref()).await;
                 }
             }
             let step = unjoin::next(&seen);
             let of = Membership { instance: &key, mark: None };
-            match (step, &look.plane, &look.cluster, &access) {
+            match (step, &look.plane, &look.cluster, &member_client) {
                 (Step::Wait { reason, message, normal }, ..) => {
                     return Ok(Some(Progress::Leaving { reason, message, normal }));
                 }
-                (Step::WithholdDelete, _, _, Some(access)) => {
-                    let withheld = within_deadline(access, MemberWrite { access, join }.withhold_delete(&of)).await;
+                (Step::WithholdDelete, _, _, Some(member_client)) => {
+                    let withheld =
+                        within_deadline(member_client, MemberWrite { member_client, join }.withhold_delete(&of)).await;
                     refused = unless_forced(withheld, force)?;
                     done.delete_withheld = refused.is_none();
                 }
-                (Step::RemoveApplications, _, _, Some(access)) => {
-                    let removed = within_deadline(access, inventory::remove_applications(access, join)).await;
+                (Step::RemoveApplications, _, _, Some(member_client)) => {
+                    let removed =
+                        within_deadline(member_client, cleanup::remove_applications(member_client, join)).await;
                     let removed = removed.map(|left| {
                         done.applications = left.map_or(Applications::Unmarked, Applications::Remaining);
                     });
                     refused = unless_forced(removed, seen.due)?;
                 }
-                (Step::RemoveIdentity, _, _, Some(access)) => {
-                    let removed = within_deadline(access, MemberWrite { access, join }.remove_identity()).await;
+                (Step::RemoveIdentity, _, _, Some(member_client)) => {
+                    let removed =
+                        within_deadline(member_client, MemberWrite { member_client, join }.remove_identity()).await;
                     refused = unless_forced(removed, seen.due)?;
                     done.identity_removed = refused.is_none();
                 }
@@ -168,7 +172,7 @@ impl Members {
                     self.release_credentials(join, join.uid().as_deref()).await;
                     finalizer::remove(&self.context.host.0, join, FINALIZER)
                         .await
-                        .map_err(|source| Error::Host { what: "remove the finalizer", source })?;
+                        .map_err(|source| HostError { action: "remove the finalizer", source })?;
                     return Ok(None);
                 }
                 // A step names only sides that were seen; whatever vanished since is looked at again.
@@ -180,16 +184,16 @@ impl Members {
     }
 
     /// What a member that is being let go still holds, once that takes longer than usual.
-    async fn remaining(&self, look: &Look, live: &LiveCluster, access: Option<&MemberClient>) -> Remaining {
+    async fn remaining(&self, look: &Look, live: &LiveCluster, member_client: Option<&MemberClient>) -> Remaining {
         let (Some(plane), PlaneSide::Here { profile, .. }) = (&look.plane, &look.side) else {
             return Remaining::default();
         };
-        if ending_for(&live.typed, Timestamp::now()).is_none_or(|passed| passed < USUAL_SECONDS) {
+        if ending_for(&live.typed, Timestamp::now()).is_none_or(|passed| passed < EXPECTED_UNJOIN_SECONDS) {
             return Remaining::default();
         }
-        let read = inventory::remaining(plane, *profile, &live.typed, access);
-        let remaining = match access {
-            Some(access) => within_deadline(access, read).await,
+        let read = inventory::remaining(plane, *profile, &live.typed, member_client);
+        let remaining = match member_client {
+            Some(member_client) => within_deadline(member_client, read).await,
             None => read.await,
         };
         match remaining {
@@ -231,7 +235,7 @@ impl Members {
             return Ok(gone);
         }
         // One request that fails is no sign that the plane is gone: it still needs its identity in the member.
-        let is_given_up = finalizer::is_given_up(&instance, Timestamp::now());
+        let is_given_up = is_plane_given_up(&instance, Timestamp::now());
         let away = |message: String| {
             let side = if is_given_up { PlaneSide::Gone } else { PlaneSide::Away { message } };
             Ok(Look { plane: None, cluster: None, side })
@@ -292,23 +296,23 @@ impl Members {
             .and_then(|live| live.typed.spec.id.clone())
             .or_else(|| join.status.as_ref().and_then(|status| status.cluster_id.clone()));
         let entered = async {
-            let access = match self.access(join).await {
+            let member_client = match self.member_client(join).await {
                 // The Secret went first, as when the whole namespace goes: what it said is still known, mostly.
                 Err(error @ (Error::SecretMissing { .. } | Error::KeyMissing { .. })) => {
-                    self.known(join).map(|known| known.access).ok_or(error)?
+                    self.known(join).map(|known| known.member_client).ok_or(error)?
                 }
                 result => result?,
             };
-            let identity = within_deadline(&access, observe::identity(&access)).await?;
+            let identity = within_deadline(&member_client, observe::identity(&member_client)).await?;
             match joined {
                 Some(expected) if expected != identity.id => {
                     Err(Error::AnotherCluster { expected, found: identity.id })
                 }
-                _ => Ok(access),
+                _ => Ok(member_client),
             }
         };
         match entered.await {
-            Ok(access) => (MemberSide::Here, Some(access)),
+            Ok(member_client) => (MemberSide::Here, Some(member_client)),
             Err(error) => {
                 tracing::debug!(reason = error.reason(), "member cannot be entered");
                 (MemberSide::Away { message: chain(&error) }, None)

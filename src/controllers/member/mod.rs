@@ -7,12 +7,14 @@
 //! backoff.
 
 pub mod apply;
+pub mod cleanup;
 pub mod credential;
 pub mod error;
 pub mod inventory;
 mod join;
 mod leave;
 pub mod observe;
+pub mod owned_objects;
 pub mod plan;
 pub mod remaining;
 pub mod status;
@@ -35,12 +37,13 @@ use self::observe::{MemberClient, Verified};
 use self::status::{Progress, StatusInputs};
 use self::validate::LocalEndpoints;
 use super::Context;
+use super::host_error::HostError;
 use crate::api::member::MemberClusterJoin;
 use crate::karmada::Cluster;
 use crate::machinery::conditions::is_true;
 use crate::machinery::error::chain;
 use crate::runtime::controller::{self, Failure, Guarded, Next, Reconcile};
-use crate::runtime::finalizer::Held;
+use crate::runtime::finalizer::HasFinalizer;
 use crate::runtime::guarded::InvalidObject;
 use crate::runtime::status::StatusWriter;
 
@@ -51,18 +54,18 @@ pub const FINALIZER: &str = "airdock.dev/member";
 const CONCURRENCY: u16 = 32;
 
 /// How long what was found in a member holds, while the plane finds the member ready.
-const VERIFY_EVERY: Duration = Duration::from_secs(240);
+const VERIFY_INTERVAL: Duration = Duration::from_secs(240);
 
 /// The same while the plane does not.
-const VERIFY_UNREADY_EVERY: Duration = Duration::from_secs(15);
+const VERIFY_UNREADY_INTERVAL: Duration = Duration::from_secs(15);
 
 /// How soon the member is asked again for tokens that it has not issued yet.
-const TOKEN_POLL: Duration = Duration::from_millis(150);
+const TOKEN_POLL_INTERVAL: Duration = Duration::from_millis(150);
 
 /// How soon it is asked again whether a namespace is gone.
-const NAMESPACE_POLL: Duration = Duration::from_millis(500);
+const NAMESPACE_POLL_INTERVAL: Duration = Duration::from_millis(500);
 
-impl Held for MemberClusterJoin {
+impl HasFinalizer for MemberClusterJoin {
     const FINALIZER: &'static str = FINALIZER;
 
     fn stand_in(invalid: &InvalidObject) -> Option<Self> {
@@ -106,7 +109,7 @@ struct Members {
 /// What is remembered of a member to spare requests.
 #[derive(Clone, Debug)]
 struct Known {
-    access: MemberClient,
+    member_client: MemberClient,
     verified: Option<Verified>,
 }
 
@@ -136,20 +139,20 @@ impl Reconcile for Members {
         let status = status::status(&join, &inputs, outcome.as_ref());
         let written = self.status.write(join.as_ref(), status).await;
         let progress = outcome?;
-        written.map_err(|source| Error::Host { what: "write the status", source })?;
+        written.map_err(|source| Error::from(HostError { action: "write the status", source }))?;
         Ok(next(&join, &inputs, &progress))
     }
 }
 
 fn next(join: &MemberClusterJoin, inputs: &StatusInputs, progress: &Progress) -> Next {
     match progress {
-        Progress::AwaitingTokens => Next::After(TOKEN_POLL),
-        Progress::AwaitingNamespace => Next::After(NAMESPACE_POLL),
+        Progress::AwaitingTokens => Next::After(TOKEN_POLL_INTERVAL),
+        Progress::AwaitingNamespace => Next::After(NAMESPACE_POLL_INTERVAL),
         Progress::Rejoining => Next::OnEvent,
         Progress::Leaving { normal: true, .. } => Next::After(Duration::from_secs(5)),
         Progress::Leaving { normal: false, .. } => Next::After(leave::recheck(join)),
-        Progress::Joined if inputs.cluster.as_ref().is_some_and(plane_finds_ready) => Next::After(VERIFY_EVERY),
-        Progress::Joined => Next::After(VERIFY_UNREADY_EVERY),
+        Progress::Joined if inputs.cluster.as_ref().is_some_and(plane_finds_ready) => Next::After(VERIFY_INTERVAL),
+        Progress::Joined => Next::After(VERIFY_UNREADY_INTERVAL),
     }
 }
 

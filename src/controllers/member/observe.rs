@@ -13,13 +13,16 @@ use super::plan::{MEMBER_LABEL, MEMBER_NAMESPACE_LABEL, Tokens, label_of};
 use super::validate::{self, LocalEndpoints};
 use crate::api::KarmadaInstance;
 use crate::api::member::MemberClusterJoin;
+use crate::application::model::FieldError;
+use crate::controllers::host_error::HostError;
 use crate::controllers::watch;
 use crate::karmada::Cluster;
 use crate::machinery::error::is_namespace_ending;
+use crate::machinery::object_version::object_version;
 use crate::runtime::apply::{Applier, ApplyError, typed};
 use crate::runtime::client::ClientFactory;
 use crate::runtime::guarded::{self, Guarded};
-use crate::runtime::host_cache::{self, HostCache, HostKind};
+use crate::runtime::host_cache::{HostCache, HostKind};
 use crate::runtime::instance_ref::{INSTANCE_REF, InstanceRefError, no_plane, resolve};
 use crate::runtime::kubeconfig;
 use crate::runtime::planes::{InstanceKey, Plane, Planes};
@@ -108,7 +111,7 @@ pub async fn same_cluster(plane: &Plane, id: &str, name: &str) -> Result<Option<
     Ok(other.map(|cluster| cluster.name_any()))
 }
 
-/// A way into a member, with administrator's rights.
+/// A client of a member, with administrator's rights, and what it was made from.
 #[derive(Clone, Debug)]
 pub struct MemberClient {
     /// Writes in the member.
@@ -126,21 +129,21 @@ pub struct MemberClient {
     /// Stands for the kubeconfig.
     pub digest: [u8; 32],
     /// What it was made from.
-    pub source: AccessSource,
+    pub source: MemberClientSource,
 }
 
-/// What a way into a member is made from: it is as good as new while this is the same.
+/// What a member's client is made from: it is as good as new while this is the same.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AccessSource {
+pub struct MemberClientSource {
     /// Uid and version of the Secret.
     secret: String,
     /// Generation of the membership's spec, which names the Secret, its key and the endpoint.
     generation: Option<i64>,
 }
 
-impl AccessSource {
+impl MemberClientSource {
     fn of<K: Resource>(secret: &K, join: &MemberClusterJoin) -> Self {
-        Self { secret: host_cache::version(secret), generation: join.metadata.generation }
+        Self { secret: object_version(secret), generation: join.metadata.generation }
     }
 }
 
@@ -178,7 +181,7 @@ impl MemberClient {
 
 /// Reads the kubeconfig, if that or the spec has changed since `known` was made, and makes a client of it; the client of
 /// `known` is used again while the kubeconfig is the same.
-pub async fn access(
+pub async fn member_client(
     host: &HostCache,
     factory: &ClientFactory,
     join: &MemberClusterJoin,
@@ -189,14 +192,15 @@ pub async fn access(
     let reference = &join.spec.kubeconfig_secret_ref;
     // An error means that the process is ending.
     let _ = host.secrets.listed().await;
-    let source = host.secrets.get(&namespace, &reference.name).map(|secret| AccessSource::of(secret.as_ref(), join));
+    let source =
+        host.secrets.get(&namespace, &reference.name).map(|secret| MemberClientSource::of(secret.as_ref(), join));
     if let Some(known) = known.filter(|known| Some(&known.source) == source.as_ref()) {
         return Ok(known.clone());
     }
     let secret = Api::<Secret>::namespaced(host.client().clone(), &namespace)
         .get_opt(&reference.name)
         .await
-        .map_err(|source| Error::Host { what: "read the kubeconfig Secret", source })?
+        .map_err(|source| HostError { action: "read the kubeconfig Secret", source })?
         .ok_or_else(|| Error::SecretMissing {
             namespace: namespace.clone(),
             name: reference.name.clone(),
@@ -211,12 +215,12 @@ pub async fn access(
     let connection = kubeconfig::parse(&bytes.0).map_err(invalid)?;
     validate::endpoint("clusters[].cluster.server of the kubeconfig", &connection.server, local)?;
     if connection.tls_server_name.is_some() && join.spec.api_endpoint.is_none() {
-        return Err(Error::Spec {
-            field: "clusters[].cluster.tls-server-name of the kubeconfig".to_owned(),
-            value: connection.tls_server_name.unwrap_or_default(),
-            remedy: "cannot be handed on to the plane: give an address that the certificate names as spec.apiEndpoint"
-                .to_owned(),
-        });
+        return Err(FieldError::of_value(
+            "clusters[].cluster.tls-server-name of the kubeconfig",
+            &connection.tls_server_name.unwrap_or_default(),
+            "cannot be handed on to the plane: give an address that the certificate names as spec.apiEndpoint",
+        )
+        .into());
     }
     let server = connection.server.to_string().trim_end_matches('/').to_owned();
     let endpoint =
@@ -239,7 +243,7 @@ pub async fn access(
         secret: reference.name.clone(),
         secret_ending: secret.metadata.deletion_timestamp.is_some(),
         digest,
-        source: AccessSource::of(&secret, join),
+        source: MemberClientSource::of(&secret, join),
     })
 }
 
@@ -253,12 +257,12 @@ pub struct Identity {
 }
 
 /// Asks the member who it is.
-pub async fn identity(access: &MemberClient) -> Result<Identity, Error> {
-    let namespaces = Api::<PartialObjectMeta<Namespace>>::all(access.client());
-    let client = access.client();
+pub async fn identity(member_client: &MemberClient) -> Result<Identity, Error> {
+    let namespaces = Api::<PartialObjectMeta<Namespace>>::all(member_client.client());
+    let client = member_client.client();
     let (system, version) = tokio::join!(namespaces.get_metadata("kube-system"), client.apiserver_version());
-    let system = system.map_err(|e| access.failure(e))?;
-    let version = version.map_err(|e| access.failure(e))?;
+    let system = system.map_err(|e| member_client.failure(e))?;
+    let version = version.map_err(|e| member_client.failure(e))?;
     Ok(Identity { id: system.meta().uid.clone().unwrap_or_default(), version: version.git_version })
 }
 

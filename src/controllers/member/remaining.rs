@@ -56,6 +56,15 @@ impl fmt::Display for Remaining {
     }
 }
 
+/// An object as messages name it.
+#[must_use]
+pub(super) fn render_object(kind: &str, namespace: Option<&str>, name: &str) -> String {
+    match namespace.filter(|namespace| !namespace.is_empty()) {
+        Some(namespace) => format!("{kind} {namespace}/{name}"),
+        None => format!("{kind} {name}"),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -143,6 +143,7 @@ fn joined(cluster: Option<&Cluster>) -> Verdict {
 mod tests {
     use super::*;
     use crate::api::common::condition::{READY, RECONCILING, STALLED};
+    use crate::application::model::FieldError;
     use crate::runtime::instance_ref::{INSTANCE_REF, InstanceRefError};
     use crate::runtime::planes::InstanceKey;
     use serde_json::{Value, json};
@@ -196,7 +197,7 @@ mod tests {
     #[test]
     fn conditions_tell_how_far_it_is() {
         let unreachable = missing();
-        let invalid = Error::Spec { field: "spec.region".into(), value: "a b".into(), remedy: "is wrong".into() };
+        let invalid = Error::from(FieldError::of_value("spec.region", "a b", "is wrong"));
         let leaving = Progress::Leaving { reason: "MemberUnreachable", message: "m".into(), normal: false };
         let cases: [(&str, Option<Value>, Result<&Progress, &Error>, &str, &str, Option<&str>); 8] = [
             ("no report yet", Some(json!({})), Ok(&Progress::Joined), "Unknown", "AwaitingPlane", Some(RECONCILING)),

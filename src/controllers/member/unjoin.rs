@@ -187,7 +187,7 @@ pub fn next(seen: &Leaving) -> Step {
             return Step::Wait {
                 reason: "MemberUnreachable",
                 message: format!(
-                    "Airdock's identity remains in the member, which cannot be reached ({message}): restore access, or set \
+                    "Airdock's identity remains in the member, which cannot be reached ({message}): restore member_client, or set \
                      spec.deletion.forceAfterSeconds to leave it behind"
                 ),
                 normal: false,
@@ -214,7 +214,7 @@ fn leave_plane(seen: &Leaving, profile: Profile, cluster: &ClusterSide) -> Step 
                 reason: "MemberUnreachable",
                 message: format!(
                     "applications are to stay, but the member cannot be reached to make sure of it ({message}): restore \
-                     access, or set spec.deletion.forceAfterSeconds"
+                     member_client, or set spec.deletion.forceAfterSeconds"
                 ),
                 normal: false,
             },
@@ -258,7 +258,7 @@ fn waiting(cluster: &ClusterSide, away: Option<&String>) -> Step {
             reason: "MemberUnreachable",
             message: format!(
                 "applications and Airdock's identity remain in the member, which cannot be reached ({message}): restore \
-                 access, or set spec.deletion.forceAfterSeconds to leave them behind"
+                 member_client, or set spec.deletion.forceAfterSeconds to leave them behind"
             ),
             normal: false,
         },

@@ -5,6 +5,7 @@ use kube::ResourceExt;
 use super::error::Error;
 use crate::api::member::{MemberClusterJoin, MemberClusterJoinSpec};
 use crate::api::{GROUP, MANAGED_BY_LABEL};
+use crate::application::model::FieldError;
 use crate::machinery::names::{is_label_value, is_qualified_name};
 pub use crate::runtime::hosts::LocalEndpoints;
 use crate::runtime::hosts::refused_host;
@@ -12,9 +13,7 @@ use crate::runtime::planes::InstanceKey;
 
 /// Checks the fields that end up in the plane.
 pub fn spec(spec: &MemberClusterJoinSpec, local: LocalEndpoints) -> Result<(), Error> {
-    let invalid = |field: String, value: &str, remedy: &str| {
-        Err(Error::Spec { field, value: value.to_owned(), remedy: remedy.to_owned() })
-    };
+    let invalid = |field: String, value: &str, remedy: &str| Err(FieldError::of_value(field, value, remedy).into());
     const VALUE: &str = "is not a label value, as which it is compared: use at most 63 letters, digits, '-', '_' and '.', the first and last a letter or digit";
     if spec.cluster_name.ends_with("-impersonator") {
         // The Secret with another cluster's impersonator may have this name.
@@ -83,11 +82,9 @@ pub fn spec(spec: &MemberClusterJoinSpec, local: LocalEndpoints) -> Result<(), E
 /// network, so a tenant could reach what only they may (the cloud's metadata service, local ports).
 pub fn endpoint(field: &str, uri: &http::Uri, local: LocalEndpoints) -> Result<(), Error> {
     let refuse = |problem: &str| {
-        Err(Error::Spec {
-            field: field.to_owned(),
-            value: uri.to_string(),
-            remedy: format!("{problem}: give the address at which the member's API server is reached over the network"),
-        })
+        let remedy =
+            format!("{problem}: give the address at which the member's API server is reached over the network");
+        Err(FieldError::of_value(field, &uri.to_string(), &remedy).into())
     };
     if uri.scheme_str() != Some("https") {
         return refuse("does not start with https://");

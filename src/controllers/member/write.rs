@@ -35,8 +35,8 @@ pub enum Issued {
 /// Writes in a member for one membership.
 #[derive(Clone, Copy, Debug)]
 pub struct MemberWrite<'a> {
-    /// The way into the member.
-    pub access: &'a MemberClient,
+    /// The client of the member.
+    pub member_client: &'a MemberClient,
     /// The membership.
     pub join: &'a MemberClusterJoin,
 }
@@ -55,7 +55,7 @@ impl MemberWrite<'_> {
     async fn issued(&self, of: &Membership<'_>) -> Result<Option<Tokens>, Error> {
         let IdentityObjects { account, role, binding, token, impersonator_token } =
             plan::identity(self.join, of, Rights::Full);
-        let MemberClient { applier, .. } = self.access;
+        let MemberClient { applier, .. } = self.member_client;
         self.hold_namespace().await?;
         // A token Secret whose account is not there would be deleted at once, so the accounts come first.
         let (shared, account, role, binding) = tokio::join!(
@@ -66,36 +66,41 @@ impl MemberWrite<'_> {
         );
         shared?;
         for written in [account, role, binding] {
-            written.map_err(|e| self.access.write_failure(e))?;
+            written.map_err(|e| self.member_client.write_failure(e))?;
         }
         let (token, impersonator_token) =
             tokio::try_join!(applier.apply(&token, labelled), applier.apply(&impersonator_token, labelled))
-                .map_err(|e| self.access.write_failure(e))?;
+                .map_err(|e| self.member_client.write_failure(e))?;
         let (token, impersonator_token) = (self.secret(token)?, self.secret(impersonator_token)?);
-        Ok(plan::tokens(&token, &impersonator_token, self.access.ca.as_deref()))
+        Ok(plan::tokens(&token, &impersonator_token, self.member_client.ca.as_deref()))
     }
 
     fn secret(&self, applied: Applied) -> Result<Secret, Error> {
-        typed(applied.object).map_err(|e| self.access.failure(kube::Error::SerdeError(e)))
+        typed(applied.object).map_err(|e| self.member_client.failure(kube::Error::SerdeError(e)))
     }
 
     /// Takes the verb `delete` from the plane's identity.
     pub async fn withhold_delete(&self, of: &Membership<'_>) -> Result<(), Error> {
         let role = plan::identity(self.join, of, Rights::WithoutDelete).role;
-        self.access.applier.apply(&role, labelled).await.map(|_| ()).map_err(|e| self.access.write_failure(e))
+        self.member_client
+            .applier
+            .apply(&role, labelled)
+            .await
+            .map(|_| ())
+            .map_err(|e| self.member_client.write_failure(e))
     }
 
     /// Takes all rights from the plane's identity.
     pub async fn withhold_everything(&self) -> Result<(), Error> {
         let name = plan::identity_name(self.join);
-        let removed = remove_own::<ClusterRoleBinding>(&self.access.applier, self.join, None, &name).await;
-        removed.map_err(|e| self.access.write_failure(e))
+        let removed = remove_own::<ClusterRoleBinding>(&self.member_client.applier, self.join, None, &name).await;
+        removed.map_err(|e| self.member_client.write_failure(e))
     }
 
     async fn hold_namespace(&self) -> Result<(), Error> {
-        let api = Api::<Namespace>::all(self.access.client());
+        let api = Api::<Namespace>::all(self.member_client.client());
         // What is put into it now would go with it.
-        let found = api.get_metadata_opt(CLUSTER_NAMESPACE).await.map_err(|e| self.access.failure(e))?;
+        let found = api.get_metadata_opt(CLUSTER_NAMESPACE).await.map_err(|e| self.member_client.failure(e))?;
         if found.is_some_and(|found| found.metadata.deletion_timestamp.is_some()) {
             return Err(Error::MemberNamespaceEnding);
         }
@@ -103,7 +108,7 @@ impl MemberWrite<'_> {
     }
 
     async fn hold_impersonator(&self) -> Result<(), Error> {
-        let api = Api::<ServiceAccount>::namespaced(self.access.client(), CLUSTER_NAMESPACE);
+        let api = Api::<ServiceAccount>::namespaced(self.member_client.client(), CLUSTER_NAMESPACE);
         self.claim(&api, IMPERSONATOR, |metadata| ServiceAccount { metadata, ..ServiceAccount::default() }).await
     }
 
@@ -115,7 +120,7 @@ impl MemberWrite<'_> {
     {
         let key = plan::user_annotation(self.join);
         let user = format!("{}/{}", self.join.namespace().unwrap_or_default(), self.join.name_any());
-        match api.get_opt(name).await.map_err(|e| self.access.failure(e))? {
+        match api.get_opt(name).await.map_err(|e| self.member_client.failure(e))? {
             Some(found) if found.annotations().contains_key(&key) => Ok(()),
             Some(found) => {
                 let body = json!({"metadata": {"uid": found.uid(), "annotations": {key: user}}});
@@ -141,12 +146,12 @@ impl MemberWrite<'_> {
 
     fn failed(&self, verb: &'static str, name: &str, source: kube::Error) -> Error {
         let kind = "shared object".to_owned();
-        self.access.write_failure(ApplyError::Api { verb, kind, name: name.to_owned(), source })
+        self.member_client.write_failure(ApplyError::Api { verb, kind, name: name.to_owned(), source })
     }
 
     /// Removes everything that this membership made in the member. What it shares goes with the last user.
     pub async fn remove_identity(&self) -> Result<(), Error> {
-        let (applier, join) = (&self.access.applier, self.join);
+        let (applier, join) = (&self.member_client.applier, self.join);
         let name = plan::identity_name(join);
         let impersonator_token = plan::impersonator_token_name(join);
         let namespace = Some(CLUSTER_NAMESPACE);
@@ -160,33 +165,33 @@ impl MemberWrite<'_> {
             remove_own::<ClusterRole>(applier, join, None, &name),
             namespaced,
         )
-        .map_err(|e| self.access.write_failure(e))?;
-        let accounts = Api::<ServiceAccount>::namespaced(self.access.client(), CLUSTER_NAMESPACE);
+        .map_err(|e| self.member_client.write_failure(e))?;
+        let accounts = Api::<ServiceAccount>::namespaced(self.member_client.client(), CLUSTER_NAMESPACE);
         self.release(&accounts, IMPERSONATOR, async { Ok(true) }).await?;
         self.remove_impersonation(&accounts).await?;
         let others_there = async {
             let list = accounts.list_metadata(&ListParams::default()).await?;
             Ok(list.items.iter().all(|account| account.name_any() == "default"))
         };
-        self.release(&Api::<Namespace>::all(self.access.client()), CLUSTER_NAMESPACE, others_there).await
+        self.release(&Api::<Namespace>::all(self.member_client.client()), CLUSTER_NAMESPACE, others_there).await
     }
 
     /// Removes the rules that upstream (profile Full) gave the impersonator, once that is gone. Upstream does so
     /// itself, except where its objects were told to stay in the member.
     async fn remove_impersonation(&self, accounts: &Api<ServiceAccount>) -> Result<(), Error> {
-        let access = self.access;
-        if accounts.get_metadata_opt(IMPERSONATOR).await.map_err(|e| access.failure(e))?.is_some() {
+        let member_client = self.member_client;
+        if accounts.get_metadata_opt(IMPERSONATOR).await.map_err(|e| member_client.failure(e))?.is_some() {
             return Ok(());
         }
         for resource in [ApiResource::erase::<ClusterRoleBinding>(&()), ApiResource::erase::<ClusterRole>(&())] {
-            let api = access.applier.api(&resource, None);
-            let Some(found) = api.get_metadata_opt(IMPERSONATOR).await.map_err(|e| access.failure(e))? else {
+            let api = member_client.applier.api(&resource, None);
+            let Some(found) = api.get_metadata_opt(IMPERSONATOR).await.map_err(|e| member_client.failure(e))? else {
                 continue;
             };
             if found.labels().get(SYSTEM_LABEL).is_some_and(|value| value == "true") {
                 let uid = found.uid().unwrap_or_default();
-                let deleted = access.applier.delete(&resource, None, IMPERSONATOR, &uid).await;
-                deleted.map_err(|e| access.write_failure(e))?;
+                let deleted = member_client.applier.delete(&resource, None, IMPERSONATOR, &uid).await;
+                deleted.map_err(|e| member_client.write_failure(e))?;
             }
         }
         Ok(())
@@ -202,9 +207,11 @@ impl MemberWrite<'_> {
     where
         K: Resource<DynamicType = ()> + Clone + DeserializeOwned + std::fmt::Debug,
     {
-        let access = self.access;
+        let member_client = self.member_client;
         let key = plan::user_annotation(self.join);
-        let Some(mut found) = api.get_metadata_opt(name).await.map_err(|e| access.failure(e))? else { return Ok(()) };
+        let Some(mut found) = api.get_metadata_opt(name).await.map_err(|e| member_client.failure(e))? else {
+            return Ok(());
+        };
         if found.annotations().contains_key(&key) {
             let body = json!({"metadata": {"uid": found.uid(), "annotations": {key: null}}});
             found = match api.patch_metadata(name, &PatchParams::default(), &Patch::Merge(&body)).await {
@@ -216,7 +223,7 @@ impl MemberWrite<'_> {
         let held = found.annotations().keys().any(|key| key.starts_with(USER_ANNOTATION_PREFIX));
         let ours = found.labels().get(MANAGED_BY_LABEL).is_some_and(|value| value == MANAGED_BY);
         let ending = found.metadata.deletion_timestamp.is_some();
-        if held || !ours || ending || !unused.await.map_err(|e| access.failure(e))? {
+        if held || !ours || ending || !unused.await.map_err(|e| member_client.failure(e))? {
             return Ok(());
         }
         // The version makes sure that nobody took hold of it meanwhile.

@@ -18,7 +18,7 @@ use crate::runtime::apply::{Applier, ApplyError, Change, anybodys};
 use crate::runtime::planes::Plane;
 
 /// Requests to one plane at once.
-const PARALLEL: usize = 16;
+const CONCURRENT_WRITES: usize = 16;
 
 /// What became of a plan.
 #[derive(Clone, Debug, Default)]
@@ -100,7 +100,7 @@ where
 {
     let (mut done, mut failures) = (Vec::new(), Failures::default());
     let (places, work): (Vec<Place>, Vec<F>) = work.unzip();
-    let results: Vec<_> = stream::iter(work).buffered(PARALLEL).collect().await;
+    let results: Vec<_> = stream::iter(work).buffered(CONCURRENT_WRITES).collect().await;
     for (place, result) in places.into_iter().zip(results) {
         match result {
             Ok(one) => done.push(one),
@@ -174,11 +174,11 @@ mod tests {
 
     #[tokio::test]
     async fn one_object_that_cannot_be_removed_keeps_no_other() {
-        let work = (0..3 * PARALLEL)
+        let work = (0..3 * CONCURRENT_WRITES)
             .map(|n| async move { if n % 7 == 3 { Err(InstanceError::Silent(n as u64)) } else { Ok(n) } })
             .map(|work| ((None, "one".to_owned()), work));
         let (done, failures) = each(work).await;
-        assert_eq!(done.len(), (0..3 * PARALLEL).filter(|n| n % 7 != 3).count());
+        assert_eq!(done.len(), (0..3 * CONCURRENT_WRITES).filter(|n| n % 7 != 3).count());
         assert!(matches!(failures.first, Some(InstanceError::Silent(3))), "{failures:?}");
     }
 

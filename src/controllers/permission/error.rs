@@ -1,5 +1,7 @@
 //! What can go wrong with a permission, and what that means for the next attempt.
 
+use crate::application::model::FieldError;
+use crate::controllers::host_error::HostError;
 use crate::machinery::error::{Class, Classified};
 use crate::runtime::apply::ApplyError;
 use crate::runtime::instance_ref::InstanceRefError;
@@ -9,15 +11,8 @@ use crate::runtime::planes::cache::CacheError;
 #[derive(thiserror::Error, Debug)]
 pub enum Error {
     /// A field of the spec cannot be carried out.
-    #[error("{field}: {value:?} {remedy}")]
-    Spec {
-        /// Path of the field.
-        field: String,
-        /// Its value.
-        value: String,
-        /// What is wrong with it, and what to do.
-        remedy: &'static str,
-    },
+    #[error(transparent)]
+    Invalid(#[from] FieldError),
     /// No instance is meant.
     #[error(
         "spec.scope.instances: no KarmadaInstance of namespace {namespace} matches, or none that allows this namespace"
@@ -36,33 +31,27 @@ pub enum Error {
         /// The first failure, and how many more there are.
         message: String,
     },
-    /// Something could not be written in the host cluster.
-    #[error("{what}")]
-    Host {
-        /// What was tried.
-        what: &'static str,
-        /// The failure.
-        #[source]
-        source: kube::Error,
-    },
+    /// A request to the host cluster failed.
+    #[error(transparent)]
+    Host(#[from] HostError),
 }
 
 impl Classified for Error {
     fn class(&self) -> Class {
         match self {
-            Self::Spec { .. } => Class::Invalid,
+            Self::Invalid(_) => Class::Invalid,
             Self::NoInstance { .. } => Class::Blocked,
             Self::Instances { class, .. } => *class,
-            Self::Host { .. } => Class::Retry,
+            Self::Host(_) => Class::Retry,
         }
     }
 
     fn reason(&self) -> &'static str {
         match self {
-            Self::Spec { .. } => "InvalidSpec",
+            Self::Invalid(_) => "InvalidSpec",
             Self::NoInstance { .. } => "InstanceNotSelected",
             Self::Instances { reason, .. } => reason,
-            Self::Host { .. } => "HostWriteFailed",
+            Self::Host(_) => "HostWriteFailed",
         }
     }
 }

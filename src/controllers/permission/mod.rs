@@ -12,7 +12,7 @@ pub mod apply;
 pub mod error;
 pub mod observe;
 pub mod plan;
-mod round;
+mod reconcile_planes;
 pub mod status;
 pub mod summary;
 pub mod validate;
@@ -27,7 +27,7 @@ use serde_json::json;
 use super::Context;
 use crate::api::permission::PermissionBinding;
 use crate::runtime::controller::{self, Failure, Next, Reconcile};
-use crate::runtime::finalizer::Held;
+use crate::runtime::finalizer::HasFinalizer;
 use crate::runtime::guarded::InvalidObject;
 use crate::runtime::status::StatusWriter;
 
@@ -38,9 +38,9 @@ pub const FINALIZER: &str = "airdock.dev/permission";
 const CONCURRENCY: u16 = 16;
 
 /// How long a binding that is about to expire waits at most after a failure.
-const URGENT: Duration = Duration::from_secs(10);
+const EXPIRY_RETRY_INTERVAL: Duration = Duration::from_secs(10);
 
-impl Held for PermissionBinding {
+impl HasFinalizer for PermissionBinding {
     const FINALIZER: &'static str = FINALIZER;
 
     fn stand_in(invalid: &InvalidObject) -> Option<Self> {
@@ -84,14 +84,14 @@ impl Reconcile for Permissions {
                 return Err(error.into());
             }
         };
-        let round = self.round(&binding, until).await?;
+        let results = self.reconcile_planes(&binding, until).await?;
         let now = Timestamp::now();
-        self.write(&binding, status::status(&binding, &round, now)).await?;
-        let left = until.filter(|_| round.expired.is_none()).map(|until| remaining(until, now));
-        match (round.failure(), round.problem) {
+        self.write(&binding, status::status(&binding, &results, now)).await?;
+        let left = until.filter(|_| results.expired.is_none()).map(|until| remaining(until, now));
+        match (results.failure(), results.problem) {
             // The end of a role does not wait for a backoff.
             (Some(_), _) if left.is_some_and(|left| left < Duration::from_secs(300)) => {
-                Ok(Next::After(left.unwrap_or(URGENT).min(URGENT)))
+                Ok(Next::After(left.unwrap_or(EXPIRY_RETRY_INTERVAL).min(EXPIRY_RETRY_INTERVAL)))
             }
             (Some(error), _) | (None, Some(error)) => Err(error.into()),
             (None, None) => Ok(left.map_or(Next::OnEvent, Next::After)),

@@ -20,7 +20,7 @@ use crate::runtime::planes::{InstanceKey, Plane, Planes};
 
 /// Everything that a plan needs to know of a plane.
 #[derive(Clone, Debug)]
-pub struct Observed {
+pub struct ObservedPlane {
     /// What was made for the binding, whatever the binding says now.
     pub live: Vec<(ApiResource, DynamicObject)>,
     /// The plane's members.
@@ -48,7 +48,7 @@ pub fn plane(
 }
 
 /// Looks it all up in the plane's cache.
-pub async fn observe(plane: &Plane, binding: &PermissionBinding) -> Result<Observed, InstanceError> {
+pub async fn observe(plane: &Plane, binding: &PermissionBinding) -> Result<ObservedPlane, InstanceError> {
     let cache = &plane.cache;
     cache.check().await?;
     let clusters = cache.kind(&ApiResource::erase::<Cluster>(&())).await?.list_typed(|_| true);
@@ -59,7 +59,7 @@ pub async fn observe(plane: &Plane, binding: &PermissionBinding) -> Result<Obser
         let objects = cache.kind(&resource).await?.list(made_for).into_iter();
         live.extend(objects.map(|object| (resource.clone(), object)));
     }
-    Ok(Observed { live, clusters, copies: copies(cache, binding).await? })
+    Ok(ObservedPlane { live, clusters, copies: copies(cache, binding).await? })
 }
 
 /// What was made for the binding, as the plane itself has it: nothing that is to be removed may be missed, and so of

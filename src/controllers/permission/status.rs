@@ -16,9 +16,9 @@ use crate::machinery::error::{Class, Classified, chain};
 use crate::runtime::apply::Change;
 use crate::runtime::planes::InstanceKey;
 
-/// A round over all instances.
+/// What came of all planes of one reconcile.
 #[derive(Debug, Default)]
-pub struct ReconcileState {
+pub struct PlaneResults {
     /// Instances that are meant.
     pub served: Vec<(InstanceKey, Result<Served, InstanceError>)>,
     /// Planes that are meant no longer.
@@ -29,7 +29,7 @@ pub struct ReconcileState {
     pub problem: Option<Error>,
 }
 
-impl ReconcileState {
+impl PlaneResults {
     /// The failure that decides when to try again: the most pressing class, told by the first that has it.
     #[must_use]
     pub fn failure(&self) -> Option<Error> {
@@ -51,9 +51,9 @@ impl ReconcileState {
     }
 }
 
-/// The status after a round.
+/// The status after a reconcile.
 #[must_use]
-pub fn status(binding: &PermissionBinding, round: &ReconcileState, now: Timestamp) -> PermissionBindingStatus {
+pub fn status(binding: &PermissionBinding, results: &PlaneResults, now: Timestamp) -> PermissionBindingStatus {
     let before = binding.status.clone().unwrap_or_default();
     let generation = binding.metadata.generation;
     // Writing what a changed spec asks for is no repair.
@@ -66,7 +66,7 @@ pub fn status(binding: &PermissionBinding, round: &ReconcileState, now: Timestam
     summary::summarize(binding, &mut status);
     let mut failed_members = Vec::new();
     let mut pending_members = Vec::new();
-    for (key, result) in &round.served {
+    for (key, result) in &results.served {
         match result {
             Ok(served) => {
                 let repaired = settled && is_repair(&before, key, &served.applied);
@@ -101,7 +101,7 @@ pub fn status(binding: &PermissionBinding, round: &ReconcileState, now: Timestam
                 status.inventory.push(inventory(key, served.applied.inventory.clone()));
             }
             Err(error) => {
-                let left = round.left.iter().find(|(other, _)| other == key);
+                let left = results.left.iter().find(|(other, _)| other == key);
                 status.targets.push(failed_target(&before, key, &chain(error)));
                 if !matches!(left, Some((_, Ok(())))) {
                     status.targets.extend(unknown_members(&before, key));
@@ -110,9 +110,9 @@ pub fn status(binding: &PermissionBinding, round: &ReconcileState, now: Timestam
             }
         }
     }
-    for (key, result) in &round.left {
+    for (key, result) in &results.left {
         if let Err(error) = result
-            && !round.served.iter().any(|(other, _)| other == key)
+            && !results.served.iter().any(|(other, _)| other == key)
         {
             status.targets.push(failed_target(
                 &before,
@@ -124,12 +124,12 @@ pub fn status(binding: &PermissionBinding, round: &ReconcileState, now: Timestam
     }
     let synced = status.targets.iter().filter(|target| target.synced).count();
     status.targets_synced = Some(format!("{synced}/{}", status.targets.len()));
-    verdict(round, synced, status.targets.len(), &failed_members, &pending_members).write(
+    verdict(results, synced, status.targets.len(), &failed_members, &pending_members).write(
         &mut status.conditions,
         generation,
         Timestamp::now(),
     );
-    if let Some(unmatched) = unmatched_everywhere(round) {
+    if let Some(unmatched) = unmatched_everywhere(results) {
         let message = (!unmatched.is_empty()).then(|| render_unmatched(&unmatched));
         let problem = message.as_deref().map(|message| (NOTHING_SELECTED, message));
         set_false_or_remove(&mut status.conditions, SELECTORS_MATCHED, problem, generation, Timestamp::now());
@@ -138,8 +138,8 @@ pub fn status(binding: &PermissionBinding, round: &ReconcileState, now: Timestam
 }
 
 /// Entries of the scope that select nothing in any of the planes. Nothing is known while a plane was not looked at.
-fn unmatched_everywhere(round: &ReconcileState) -> Option<Vec<UnmatchedSelector>> {
-    let mut planes = round.served.iter().map(|(_, result)| result.as_ref().ok().map(|served| &served.unmatched));
+fn unmatched_everywhere(results: &PlaneResults) -> Option<Vec<UnmatchedSelector>> {
+    let mut planes = results.served.iter().map(|(_, result)| result.as_ref().ok().map(|served| &served.unmatched));
     let first = planes.next().unwrap_or_default()?.clone();
     planes.try_fold(first, |left, plane| {
         let here = plane?;
@@ -147,16 +147,16 @@ fn unmatched_everywhere(round: &ReconcileState) -> Option<Vec<UnmatchedSelector>
     })
 }
 
-fn verdict(round: &ReconcileState, synced: usize, all: usize, failed: &[String], pending: &[String]) -> Verdict {
-    if let Some(end) = round.expired {
+fn verdict(results: &PlaneResults, synced: usize, all: usize, failed: &[String], pending: &[String]) -> Verdict {
+    if let Some(end) = results.expired {
         let still =
-            round.failure().map(|error| format!("; still to be removed: {}", chain(&error))).unwrap_or_default();
+            results.failure().map(|error| format!("; still to be removed: {}", chain(&error))).unwrap_or_default();
         return Verdict::NotReady { reason: "Expired", message: format!("the role expired at {}{still}", time(end)) };
     }
-    if let Some(error) = &round.problem {
+    if let Some(error) = &results.problem {
         return Verdict::of_error(error);
     }
-    if let Some(error) = round.failure() {
+    if let Some(error) = results.failure() {
         return Verdict::NotReady { reason: error.reason(), message: chain(&error) };
     }
     if let Some(first) = failed.first() {
@@ -269,17 +269,17 @@ pub fn refused(binding: &PermissionBinding, error: &Error) -> PermissionBindingS
 
 /// The status of a binding that is going, and cannot yet.
 #[must_use]
-pub fn leaving(binding: &PermissionBinding, round: &ReconcileState) -> PermissionBindingStatus {
+pub fn leaving(binding: &PermissionBinding, results: &PlaneResults) -> PermissionBindingStatus {
     let mut status = binding.status.clone().unwrap_or_default();
     status.observed_generation = binding.metadata.generation;
     let gone = |key: &PlaneInventory| {
-        round
+        results
             .left
             .iter()
             .any(|(left, result)| result.is_ok() && left.namespace == key.namespace && left.name == key.name)
     };
     status.inventory.retain(|known| !gone(known));
-    let waiting = round.failure().map_or_else(String::new, |error| chain(&error));
+    let waiting = results.failure().map_or_else(String::new, |error| chain(&error));
     let message = format!("the role is still to be removed from {} of its planes: {waiting}", status.inventory.len());
     Verdict::NotReady { reason: "Removing", message }.write(
         &mut status.conditions,

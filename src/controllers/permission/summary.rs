@@ -4,7 +4,7 @@ use super::plan;
 use crate::api::permission::{PermissionBinding, PermissionBindingStatus, Subject, SubjectKind};
 
 /// How many entries of a list are named.
-const NAMED: usize = 2;
+const MAX_NAMES: usize = 2;
 
 /// Puts the summary into a status.
 pub fn summarize(binding: &PermissionBinding, status: &mut PermissionBindingStatus) {
@@ -25,8 +25,8 @@ fn subject(subject: &Subject) -> String {
 }
 
 fn render_some(all: Vec<String>) -> String {
-    let named = all.iter().take(NAMED).map(String::as_str).collect::<Vec<_>>().join(", ");
-    match all.len().saturating_sub(NAMED) {
+    let named = all.iter().take(MAX_NAMES).map(String::as_str).collect::<Vec<_>>().join(", ");
+    match all.len().saturating_sub(MAX_NAMES) {
         0 => named,
         more => format!("{named} +{more}"),
     }

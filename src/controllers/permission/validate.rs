@@ -6,6 +6,7 @@ use kube::ResourceExt;
 use super::error::{Error, InstanceError};
 use crate::api::KarmadaInstance;
 use crate::api::permission::{InstanceSelection, PermissionBinding, PermissionBindingSpec};
+use crate::application::model::FieldError;
 use crate::karmada::names::is_reserved_namespace;
 use crate::machinery::names::is_dns_label;
 use crate::runtime::instance_ref::resolve;
@@ -21,7 +22,7 @@ const FIELD: &str = "spec.scope.instances";
 pub fn spec(spec: &PermissionBindingSpec) -> Result<Option<Timestamp>, Error> {
     for (index, namespace) in spec.scope.namespaces.iter().enumerate() {
         let field = || format!("spec.scope.namespaces[{index}]");
-        let invalid = |remedy| Err(Error::Spec { field: field(), value: namespace.clone(), remedy });
+        let invalid = |remedy: &str| Err(FieldError::of_value(field(), namespace, remedy).into());
         if namespace == EVERYWHERE {
             if spec.scope.namespaces.len() > 1 {
                 return invalid("must be the only entry: remove the others");
@@ -35,11 +36,10 @@ pub fn spec(spec: &PermissionBindingSpec) -> Result<Option<Timestamp>, Error> {
     let Some(text) = &spec.expires_at else { return Ok(None) };
     match text.parse::<Timestamp>() {
         Ok(time) => Ok(Some(time)),
-        Err(_) => Err(Error::Spec {
-            field: "spec.expiresAt".to_owned(),
-            value: text.clone(),
-            remedy: "is not a time: use RFC 3339 as in 2027-01-31T12:00:00Z",
-        }),
+        Err(_) => {
+            let remedy = "is not a time: use RFC 3339 as in 2027-01-31T12:00:00Z";
+            Err(FieldError::of_value("spec.expiresAt", text, remedy).into())
+        }
     }
 }
 

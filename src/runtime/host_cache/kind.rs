@@ -18,15 +18,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::version;
-use crate::api::GROUP;
+use super::watch_config::HostWatchConfig;
 use crate::machinery::error::chain;
+use crate::machinery::object_version::is_same_version;
 use crate::runtime::guarded::{Guarded, PAGE};
-use crate::runtime::ownership::Shard;
-use crate::runtime::planes::{InstanceKey, PromptBackoff};
-
-/// What `kubectl apply` leaves on an object: another copy of all of it.
-const LAST_APPLIED: &str = "kubectl.kubernetes.io/last-applied-configuration";
+use crate::runtime::planes::PromptBackoff;
 
 /// An object of the host cluster.
 pub trait HostObject:
@@ -45,80 +41,22 @@ impl<K> HostObject for K where
 {
 }
 
-/// Which objects of a kind are watched, and what is kept of them.
-pub(super) struct WatchedKind<K> {
-    shard: Shard,
-    /// The instance that an object belongs to; nothing for one that means several, or none.
-    instance: fn(&Guarded<K>) -> Option<InstanceKey>,
-    label: Option<&'static str>,
-    keeps_others: bool,
-    keeps_annotations: bool,
-}
-
-impl<K> Clone for WatchedKind<K> {
-    fn clone(&self) -> Self {
-        Self { ..*self }
-    }
-}
-
-impl<K> WatchedKind<K> {
-    pub(super) fn all(shard: Shard, instance: fn(&Guarded<K>) -> Option<InstanceKey>) -> Self {
-        Self { shard, instance, label: None, keeps_others: false, keeps_annotations: true }
-    }
-
-    /// Watches only what carries a label.
-    pub(super) fn labelled(self, label: &'static str) -> Self {
-        Self { label: Some(label), ..self }
-    }
-
-    /// Objects of instances that other replicas own are kept as well, for lookups.
-    pub(super) fn known_to_all(self) -> Self {
-        Self { keeps_others: true, ..self }
-    }
-
-    /// Keeps of annotations only Airdock's own: others may hold what the object itself was not to show.
-    pub(super) fn by_labels_alone(self) -> Self {
-        Self { keeps_annotations: false, ..self }
-    }
-}
-
-impl<K: HostObject> WatchedKind<K> {
-    /// Whether this replica is to act on an object.
-    fn is_owned(&self, object: &Guarded<K>) -> bool {
-        (self.instance)(object).is_none_or(|instance| self.shard.owns(&instance))
-    }
-
-    fn keeps(&self, object: &Guarded<K>) -> bool {
-        self.keeps_others || self.is_owned(object)
-    }
-
-    /// What is kept of what the watch tells; nothing of an object that is none of this replica's, which is taken out when
-    /// it was before.
-    fn kept(&self, event: Event<Guarded<K>>) -> Option<Event<Guarded<K>>> {
-        match event.modify(|object| self.trim(object)) {
-            Event::InitApply(object) if !self.keeps(&object) => None,
-            Event::Apply(object) if !self.keeps(&object) => Some(Event::Delete(object)),
-            event => Some(event),
-        }
-    }
-
-    fn trim(&self, object: &mut Guarded<K>) {
-        let meta = object.meta_mut();
-        meta.managed_fields = None;
-        if let Some(annotations) = &mut meta.annotations {
-            let is_own = |key: &str| key.split('/').next() == Some(GROUP);
-            annotations.retain(|key, _| if self.keeps_annotations { key != LAST_APPLIED } else { is_own(key) });
-        }
-    }
-}
-
 /// What happened to an object of the host cluster.
 #[derive(Clone, Copy, Debug)]
 pub struct HostEvent<'a, K> {
     /// The object as it is now, or was last.
     pub object: &'a Guarded<K>,
+    /// As it was known before.
+    pub before: Option<&'a Guarded<K>>,
     /// Whether it is gone.
     pub deleted: bool,
+}
+
+impl<K> HostEvent<'_, K> {
+    /// Whether what `facts` tells of the object has changed, or the object has come or gone.
+    pub fn changes<T: PartialEq>(&self, facts: impl Fn(&Guarded<K>) -> T) -> bool {
+        self.deleted || self.before.is_none_or(|before| facts(before) != facts(self.object))
+    }
 }
 
 type Listener<K> = Box<dyn Fn(&HostEvent<'_, K>) + Send + Sync>;
@@ -128,22 +66,22 @@ type Listener<K> = Box<dyn Fn(&HostEvent<'_, K>) + Send + Sync>;
 /// kube-runtime's own shared streams tell nothing of what is deleted, and drift repair waits for that; so its watcher and
 /// store are used, and what happens is told here, after the store has it.
 pub struct HostKind<K: HostObject> {
-    watched: WatchedKind<K>,
+    config: HostWatchConfig<K>,
     store: Store<Guarded<K>>,
     listed: watch::Receiver<bool>,
     listeners: Arc<RwLock<Vec<Listener<K>>>>,
 }
 
-/// What fills a store, and tells when it holds all that there is.
-struct Filling<K: HostObject> {
-    writer: Writer<Guarded<K>>,
+/// Writes the store, and tells when it holds all that there is.
+struct StoreWriter<K: HostObject> {
+    store: Writer<Guarded<K>>,
     listed: watch::Sender<bool>,
 }
 
 impl<K: HostObject> Clone for HostKind<K> {
     fn clone(&self) -> Self {
         Self {
-            watched: self.watched.clone(),
+            config: self.config.clone(),
             store: self.store.clone(),
             listed: self.listed.clone(),
             listeners: self.listeners.clone(),
@@ -158,20 +96,20 @@ impl<K: HostObject> fmt::Debug for HostKind<K> {
 }
 
 impl<K: HostObject> HostKind<K> {
-    pub(super) fn start(client: &Client, watched: WatchedKind<K>, ended: &CancellationToken) -> Self {
-        let mut config = watcher::Config::default().page_size(PAGE);
-        if let Some(label) = watched.label {
-            config = config.labels(label);
+    pub(super) fn start(client: &Client, config: HostWatchConfig<K>, ended: &CancellationToken) -> Self {
+        let mut watching = watcher::Config::default().page_size(PAGE);
+        if let Some(label) = config.label {
+            watching = watching.labels(label);
         }
-        let events = watcher(Api::<Guarded<K>>::all(client.clone()), config);
+        let events = watcher(Api::<Guarded<K>>::all(client.clone()), watching);
         let events = StreamBackoff::new(events, PromptBackoff::default());
-        let (kind, mut filling) = Self::new(watched);
+        let (kind, mut writer) = Self::new(config);
         let following = kind.clone();
         tokio::spawn(ended.clone().run_until_cancelled_owned(async move {
             let mut events = std::pin::pin!(events);
             while let Some(event) = events.next().await {
                 match event {
-                    Ok(event) => following.take(&mut filling, event),
+                    Ok(event) => following.apply_event(&mut writer, event),
                     Err(error) => {
                         let kind = K::kind(&());
                         tracing::debug!(%kind, error = chain(&error), "watch is interrupted and will resume");
@@ -182,10 +120,10 @@ impl<K: HostObject> HostKind<K> {
         kind
     }
 
-    fn new(watched: WatchedKind<K>) -> (Self, Filling<K>) {
+    fn new(config: HostWatchConfig<K>) -> (Self, StoreWriter<K>) {
         let (store, writer) = reflector::store();
         let (sender, listed) = watch::channel(false);
-        (Self { watched, store, listed, listeners: Arc::default() }, Filling { writer, listed: sender })
+        (Self { config, store, listed, listeners: Arc::default() }, StoreWriter { store: writer, listed: sender })
     }
 
     /// All objects that are kept.
@@ -213,7 +151,7 @@ impl<K: HostObject> HostKind<K> {
         // Nothing is told meanwhile, so nothing comes between what there is and what happens next.
         let mut listeners = self.listeners.write();
         for object in self.store.state() {
-            listener(&HostEvent { object: &object, deleted: false });
+            listener(&HostEvent { object: &object, before: None, deleted: false });
         }
         listeners.push(Box::new(listener));
     }
@@ -237,41 +175,45 @@ impl<K: HostObject> HostKind<K> {
     /// A controller of the objects that this replica is to act on.
     #[must_use]
     pub fn controller(&self) -> Controller<Guarded<K>> {
-        let watched = self.watched.clone();
+        let config = self.config.clone();
         let changed = self.subscribe(move |event| {
-            watched.is_owned(event.object).then(|| ObjectRef::from_obj(event.object)).into_iter().collect()
+            config.is_owned(event.object).then(|| ObjectRef::from_obj(event.object)).into_iter().collect()
         });
         Controller::for_stream(futures::stream::pending(), self.store()).reconcile_on(changed)
     }
 
-    fn take(&self, filling: &mut Filling<K>, event: Event<Guarded<K>>) {
-        let Some(event) = self.watched.kept(event) else { return };
+    fn apply_event(&self, writer: &mut StoreWriter<K>, event: Event<Guarded<K>>) {
+        let Some(event) = self.config.kept(event) else { return };
+        let known = match &event {
+            Event::Apply(object) | Event::Delete(object) => self.store.get(&ObjectRef::from_obj(object)),
+            _ => None,
+        };
         let mut before: HashMap<_, _> = match &event {
             Event::InitDone => self.store.state().into_iter().map(|object| (place(object.as_ref()), object)).collect(),
             // Nobody was told of it.
-            Event::Delete(object) if self.store.get(&ObjectRef::from_obj(object)).is_none() => return,
+            Event::Delete(_) if known.is_none() => return,
             _ => HashMap::new(),
         };
-        filling.writer.apply_watcher_event(&event);
+        writer.store.apply_watcher_event(&event);
         match event {
             Event::Init | Event::InitApply(_) => {}
-            Event::Apply(object) => self.tell(&object, false),
-            Event::Delete(object) => self.tell(&object, true),
+            Event::Apply(object) => self.notify(&object, known.as_deref(), false),
+            Event::Delete(object) => self.notify(&object, known.as_deref(), true),
             Event::InitDone => {
                 for object in self.store.state() {
                     let known = before.remove(&place(object.as_ref()));
-                    if known.is_none_or(|known| version(known.as_ref()) != version(object.as_ref())) {
-                        self.tell(&object, false);
+                    if known.as_ref().is_none_or(|known| !is_same_version(known.as_ref(), object.as_ref())) {
+                        self.notify(&object, known.as_deref(), false);
                     }
                 }
-                before.values().for_each(|gone| self.tell(gone, true));
-                filling.listed.send_replace(true);
+                before.values().for_each(|gone| self.notify(gone, Some(gone.as_ref()), true));
+                writer.listed.send_replace(true);
             }
         }
     }
 
-    fn tell(&self, object: &Guarded<K>, deleted: bool) {
-        let event = HostEvent { object, deleted };
+    fn notify(&self, object: &Guarded<K>, before: Option<&Guarded<K>>, deleted: bool) {
+        let event = HostEvent { object, before, deleted };
         self.listeners.read().iter().for_each(|listener| listener(&event));
     }
 }
@@ -284,6 +226,8 @@ fn place<K: Resource>(object: &K) -> (Option<String>, String) {
 mod tests {
     use super::*;
     use crate::runtime::host_cache::labelled_instance;
+    use crate::runtime::planes::InstanceKey;
+    use crate::runtime::shard::Shard;
     use k8s_openapi::api::core::v1::ConfigMap;
     use parking_lot::Mutex;
     use serde_json::json;
@@ -292,11 +236,8 @@ mod tests {
 
     fn object(name: &str, version: &str, instance: &str) -> Guarded<ConfigMap> {
         let labels = json!({"airdock.dev/instance": instance});
-        let annotations = json!({LAST_APPLIED: "long", "airdock.dev/x": "kept", "note": "text"});
-        let metadata = json!({
-            "name": name, "namespace": "team", "uid": name, "resourceVersion": version, "labels": labels,
-            "annotations": annotations, "managedFields": [{"manager": "kubectl"}],
-        });
+        let metadata =
+            json!({"name": name, "namespace": "team", "uid": name, "resourceVersion": version, "labels": labels});
         serde_json::from_value(json!({"metadata": metadata})).unwrap()
     }
 
@@ -316,30 +257,59 @@ mod tests {
         taken
     }
 
-    fn list(kind: &Kind, filling: &mut Filling<ConfigMap>, objects: Vec<Guarded<ConfigMap>>) {
-        kind.take(filling, Event::Init);
-        objects.into_iter().for_each(|object| kind.take(filling, Event::InitApply(object)));
-        kind.take(filling, Event::InitDone);
+    fn list(kind: &Kind, writer: &mut StoreWriter<ConfigMap>, objects: Vec<Guarded<ConfigMap>>) {
+        kind.apply_event(writer, Event::Init);
+        objects.into_iter().for_each(|object| kind.apply_event(writer, Event::InitApply(object)));
+        kind.apply_event(writer, Event::InitDone);
     }
 
     #[test]
     fn listeners_are_told_of_what_there_is_what_changes_and_what_is_gone() {
-        let (kind, mut filling) = Kind::new(WatchedKind::all(Shard::default(), |_| None));
+        let (kind, mut writer) = Kind::new(HostWatchConfig::all(Shard::default(), |_| None));
         let early = told(&kind);
-        list(&kind, &mut filling, vec![object("a", "1", "x"), object("b", "2", "x")]);
+        list(&kind, &mut writer, vec![object("a", "1", "x"), object("b", "2", "x")]);
         assert_eq!(taken(&early), ["+a", "+b"]);
         let late = told(&kind);
         assert_eq!(taken(&late), ["+a", "+b"], "who comes later misses nothing");
-        list(&kind, &mut filling, vec![object("a", "1", "x"), object("c", "3", "x")]);
+        list(&kind, &mut writer, vec![object("a", "1", "x"), object("c", "3", "x")]);
         assert_eq!(taken(&early), ["+c", "-b"], "what a list after an interruption shows");
-        kind.take(&mut filling, Event::Apply(object("a", "4", "x")));
-        kind.take(&mut filling, Event::Delete(object("c", "5", "x")));
+        kind.apply_event(&mut writer, Event::Apply(object("a", "4", "x")));
+        kind.apply_event(&mut writer, Event::Delete(object("c", "5", "x")));
         assert_eq!(taken(&late), ["+a", "+c", "-b", "-c"]);
+    }
+
+    #[test]
+    fn listeners_are_told_how_an_object_was_before() {
+        let (kind, mut writer) = Kind::new(HostWatchConfig::all(Shard::default(), |_| None));
+        list(&kind, &mut writer, vec![object("a", "1", "x"), object("b", "2", "x")]);
+        let changed = Arc::new(Mutex::new(Vec::new()));
+        let log = changed.clone();
+        kind.listen(move |event| {
+            let changes = event.changes(|object| object.labels().get("airdock.dev/instance").cloned());
+            log.lock().push((event.object.name_any(), event.before.and_then(ResourceExt::resource_version), changes));
+        });
+        let told = |before: Option<&str>, changes: bool| ("a".to_owned(), before.map(str::to_owned), changes);
+        changed.lock().clear();
+        kind.apply_event(&mut writer, Event::Apply(object("a", "3", "x")));
+        kind.apply_event(&mut writer, Event::Apply(object("a", "4", "y")));
+        list(&kind, &mut writer, vec![object("a", "5", "y"), object("b", "2", "x")]);
+        kind.apply_event(&mut writer, Event::Delete(object("a", "6", "y")));
+        kind.apply_event(&mut writer, Event::Apply(object("a", "7", "y")));
+        assert_eq!(
+            *changed.lock(),
+            [
+                told(Some("1"), false),
+                told(Some("3"), true),
+                told(Some("4"), false),
+                told(Some("5"), true),
+                told(None, true)
+            ]
+        );
     }
 
     #[tokio::test]
     async fn all_that_wait_for_a_list_are_woken_by_it() {
-        let (kind, mut filling) = Kind::new(WatchedKind::all(Shard::default(), |_| None));
+        let (kind, mut writer) = Kind::new(HostWatchConfig::all(Shard::default(), |_| None));
         let waiting: Vec<_> = (0..3)
             .map(|_| {
                 let kind = kind.clone();
@@ -348,20 +318,20 @@ mod tests {
             .collect();
         // Each has asked, and sleeps.
         tokio::task::yield_now().await;
-        list(&kind, &mut filling, vec![object("a", "1", "x")]);
+        list(&kind, &mut writer, vec![object("a", "1", "x")]);
         for task in waiting {
             let woken = tokio::time::timeout(std::time::Duration::from_secs(5), task).await;
             assert!(woken.expect("woken").unwrap());
         }
         assert!(kind.listed().await, "who comes later does not wait");
-        drop(filling);
+        drop(writer);
         assert!(kind.listed().await, "the list is known, whatever becomes of the watch");
     }
 
     #[tokio::test]
     async fn nobody_waits_for_a_list_when_the_process_ends() {
-        let (kind, filling) = Kind::new(WatchedKind::all(Shard::default(), |_| None));
-        drop(filling);
+        let (kind, writer) = Kind::new(HostWatchConfig::all(Shard::default(), |_| None));
+        drop(writer);
         assert!(!kind.listed().await);
     }
 
@@ -371,30 +341,16 @@ mod tests {
         let owned = |name: &str| shard.owns(&InstanceKey { namespace: "team".into(), name: name.into() });
         let names: Vec<String> = (0..20).map(|n| format!("fleet-{n}")).collect();
         let (mine, theirs) = (names.iter().find(|n| owned(n)).unwrap(), names.iter().find(|n| !owned(n)).unwrap());
-        let watched = || WatchedKind::all(shard, labelled_instance);
-        let (kind, mut filling) = Kind::new(watched());
+        let config = || HostWatchConfig::all(shard, labelled_instance);
+        let (kind, mut writer) = Kind::new(config());
         let log = told(&kind);
-        list(&kind, &mut filling, vec![object("a", "1", mine), object("b", "2", theirs)]);
+        list(&kind, &mut writer, vec![object("a", "1", mine), object("b", "2", theirs)]);
         assert_eq!((taken(&log), kind.store().len()), (vec!["+a".to_owned()], 1));
-        kind.take(&mut filling, Event::Apply(object("a", "3", theirs)));
+        kind.apply_event(&mut writer, Event::Apply(object("a", "3", theirs)));
         assert_eq!((taken(&log), kind.store().len()), (vec!["-a".to_owned()], 0), "it went to another replica");
 
-        let (kind, mut filling) = Kind::new(watched().known_to_all());
-        list(&kind, &mut filling, vec![object("a", "1", mine), object("b", "2", theirs)]);
+        let (kind, mut writer) = Kind::new(config().known_to_all());
+        list(&kind, &mut writer, vec![object("a", "1", mine), object("b", "2", theirs)]);
         assert_eq!(kind.store().len(), 2, "for lookups");
-    }
-
-    #[test]
-    fn what_nobody_needs_is_not_kept() {
-        let annotations = |watched: WatchedKind<ConfigMap>| {
-            let (kind, mut filling) = Kind::new(watched);
-            list(&kind, &mut filling, vec![object("a", "1", "x")]);
-            let kept = kind.get("team", "a").unwrap();
-            assert!(kept.managed_fields().is_empty());
-            kept.annotations().keys().cloned().collect::<Vec<_>>()
-        };
-        let watched = || WatchedKind::all(Shard::default(), |_| None);
-        assert_eq!(annotations(watched()), ["airdock.dev/x", "note"]);
-        assert_eq!(annotations(watched().by_labels_alone()), ["airdock.dev/x"]);
     }
 }

@@ -56,7 +56,7 @@ impl fmt::Debug for Subscribers {
 
 impl Subscribers {
     /// Tells everybody of an event.
-    pub fn tell(&self, event: &PlaneEvent<'_>) {
+    pub fn notify(&self, event: &PlaneEvent<'_>) {
         self.0.read().iter().for_each(|subscriber| subscriber(event));
     }
 

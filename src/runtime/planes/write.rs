@@ -7,14 +7,14 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::Plane;
-use crate::runtime::apply::{Applied, Applier, ApplyError, Change, Ownership};
+use crate::runtime::apply::{Applied, Applier, ApplyError, Change, OwnershipCheck};
 
 impl Plane {
     /// Applies a typed object over what the cache has.
     ///
     /// # Errors
     /// It is somebody else's, or the plane refuses it.
-    pub async fn apply<K>(&self, applier: &Applier, object: &K, ours: Ownership) -> Result<Applied, ApplyError>
+    pub async fn apply<K>(&self, applier: &Applier, object: &K, ours: OwnershipCheck) -> Result<Applied, ApplyError>
     where
         K: Resource<DynamicType = ()> + Serialize,
     {
@@ -42,7 +42,7 @@ impl Plane {
         (namespace, name): (Option<&str>, &str),
         wanted: Value,
         cached: Option<DynamicObject>,
-        ours: Ownership,
+        ours: OwnershipCheck,
     ) -> Result<Applied, ApplyError> {
         if let Some(cached) = cached.filter(|cached| ours(cached) && applier.is_applied(resource, &wanted, cached)) {
             return Ok(Applied { object: cached, change: Change::None });

@@ -2,14 +2,14 @@ use super::*;
 use crate::api::common::condition::{READY, RECONCILING, STALLED};
 use crate::chart::ChartError;
 use crate::chart::tests::instance;
-use crate::controllers::instance::observe::Observed;
+use crate::controllers::instance::observe::ObservedInstance;
 use crate::instance::bundle::BundleError;
 use crate::machinery::conditions::{find, is_true};
 use serde_json::json;
 use std::sync::Arc;
 
 fn state(i: &KarmadaInstance, step: Step, api: Api) -> ReconcileState {
-    let mut state = ReconcileState::begin(&Observed { instance: Arc::new(i.clone()), host: Host::default() });
+    let mut state = ReconcileState::begin(&ObservedInstance { instance: Arc::new(i.clone()), host: Host::default() });
     state.step = step;
     state.progress.api = api;
     state

@@ -79,43 +79,43 @@ fn conditions_tell_how_far_it_is() {
     let bad = |problem: Problem| MemberState { name: "us".into(), synced: false, problem: Some(problem) };
     let missing =
         || Err(InstanceError::from(InstanceRefError::NotFound { field: "spec.scope.instances", instance: key("two") }));
-    let round = |served, left| ReconcileState { served, left, ..ReconcileState::default() };
+    let results = |served, left| PlaneResults { served, left, ..PlaneResults::default() };
     let cases = [
-        ("all", round(vec![(key("one"), Ok(served(vec![], vec![good()])))], vec![]), "True", "Synced", "2/2"),
+        ("all", results(vec![(key("one"), Ok(served(vec![], vec![good()])))], vec![]), "True", "Synced", "2/2"),
         (
             "pending",
-            round(vec![(key("one"), Ok(served(vec![], vec![good(), bad(Problem::Pending("p".into()))])))], vec![]),
+            results(vec![(key("one"), Ok(served(vec![], vec![good(), bad(Problem::Pending("p".into()))])))], vec![]),
             "Unknown",
             "Syncing",
             "2/3",
         ),
         (
             "failed",
-            round(vec![(key("one"), Ok(served(vec![], vec![bad(Problem::Failed("p".into()))])))], vec![]),
+            results(vec![(key("one"), Ok(served(vec![], vec![bad(Problem::Failed("p".into()))])))], vec![]),
             "False",
             "NotSynced",
             "1/2",
         ),
         (
             "one instance broken, the other served",
-            round(vec![(key("one"), Ok(served(vec![], vec![good()]))), (key("two"), missing())], vec![]),
+            results(vec![(key("one"), Ok(served(vec![], vec![good()]))), (key("two"), missing())], vec![]),
             "False",
             "InstanceNotFound",
             "2/3",
         ),
         (
             "not removed yet",
-            round(vec![], vec![(key("two"), Err(InstanceError::Silent(1)))]),
+            results(vec![], vec![(key("two"), Err(InstanceError::Silent(1)))]),
             "False",
             "PlaneUnreachable",
             "0/1",
         ),
         (
             "expired",
-            ReconcileState {
+            PlaneResults {
                 expired: Some(Timestamp::UNIX_EPOCH),
                 left: vec![(key("one"), Ok(()))],
-                ..ReconcileState::default()
+                ..PlaneResults::default()
             },
             "False",
             "Expired",
@@ -123,17 +123,14 @@ fn conditions_tell_how_far_it_is() {
         ),
         (
             "nothing meant",
-            ReconcileState {
-                problem: Some(Error::NoInstance { namespace: "team".into() }),
-                ..ReconcileState::default()
-            },
+            PlaneResults { problem: Some(Error::NoInstance { namespace: "team".into() }), ..PlaneResults::default() },
             "False",
             "InstanceNotSelected",
             "0/0",
         ),
     ];
-    for (name, round, ready, reason, synced) in cases {
-        let status = status(&binding(json!(["a"]), Value::Null), &round, Timestamp::UNIX_EPOCH);
+    for (name, results, ready, reason, synced) in cases {
+        let status = status(&binding(json!(["a"]), Value::Null), &results, Timestamp::UNIX_EPOCH);
         let condition = find(&status.conditions, READY).unwrap();
         assert_eq!((condition.status.as_str(), condition.reason.as_str()), (ready, reason), "{name}");
         assert_eq!(status.targets_synced.as_deref(), Some(synced), "{name}");
@@ -151,9 +148,9 @@ fn a_repair_is_dated_and_a_changed_spec_is_none() {
         )
     };
     let at = |binding: &PermissionBinding, changed: Vec<(InventoryEntry, Change)>| {
-        let round =
-            ReconcileState { served: vec![(key("one"), Ok(served(changed, vec![])))], ..ReconcileState::default() };
-        status(binding, &round, Timestamp::UNIX_EPOCH).targets[0].repaired_at.clone()
+        let results =
+            PlaneResults { served: vec![(key("one"), Ok(served(changed, vec![])))], ..PlaneResults::default() };
+        status(binding, &results, Timestamp::UNIX_EPOCH).targets[0].repaired_at.clone()
     };
     let epoch = Some("1970-01-01T00:00:00Z".to_owned());
     assert_eq!(at(&known(2), vec![(entry("x"), Change::Updated)]), epoch);
@@ -170,9 +167,8 @@ fn what_a_silent_plane_holds_is_remembered() {
         json!({"inventory": [{"namespace": "team", "name": "one", "objects": [entry("x")]}],
             "targets": [{"instance": "team/one", "synced": true}, {"instance": "team/one", "cluster": "eu", "synced": true}]}),
     );
-    let round =
-        ReconcileState { served: vec![(key("one"), Err(InstanceError::Silent(1)))], ..ReconcileState::default() };
-    let after = status(&before, &round, Timestamp::UNIX_EPOCH);
+    let results = PlaneResults { served: vec![(key("one"), Err(InstanceError::Silent(1)))], ..PlaneResults::default() };
+    let after = status(&before, &results, Timestamp::UNIX_EPOCH);
     assert_eq!(after.inventory.len(), 1);
     assert_eq!(after.targets_synced.as_deref(), Some("0/2"));
 
@@ -181,12 +177,12 @@ fn what_a_silent_plane_holds_is_remembered() {
         instance: key("one"),
         namespace: "x".into(),
     });
-    let round = ReconcileState {
+    let results = PlaneResults {
         served: vec![(key("one"), Err(refused))],
         left: vec![(key("one"), Ok(()))],
-        ..ReconcileState::default()
+        ..PlaneResults::default()
     };
-    let after = status(&before, &round, Timestamp::UNIX_EPOCH);
+    let after = status(&before, &results, Timestamp::UNIX_EPOCH);
     assert!(after.inventory.is_empty(), "consent was withdrawn, and the role is gone there");
     assert_eq!(after.targets_synced.as_deref(), Some("0/1"));
 }
@@ -205,12 +201,12 @@ fn planes_are_listed_before_they_are_written() {
 fn a_scope_that_selects_nothing_is_named_in_a_condition_of_its_own() {
     let unmatched =
         |field: &str| UnmatchedSelector { field: field.into(), value: Some("uss".into()), nearest: Some("us".into()) };
-    let round = |planes: Vec<Result<Vec<UnmatchedSelector>, InstanceError>>| {
+    let results = |planes: Vec<Result<Vec<UnmatchedSelector>, InstanceError>>| {
         let served = planes.into_iter().enumerate().map(|(index, plane)| {
             let result = plane.map(|unmatched| Served { unmatched, ..served(Vec::new(), Vec::new()) });
             (key(&format!("plane-{index}")), result)
         });
-        ReconcileState { served: served.collect(), ..ReconcileState::default() }
+        PlaneResults { served: served.collect(), ..PlaneResults::default() }
     };
     let known = json!({"conditions": [{"type": "SelectorsMatched", "status": "False", "reason": "NothingSelected",
         "message": "as before", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
@@ -224,12 +220,12 @@ fn a_scope_that_selects_nothing_is_named_in_a_condition_of_its_own() {
         ("it is known in none", vec![Ok(vec![unmatched(first)]), Ok(vec![unmatched(first)])], Some(named)),
         ("a plane was not seen", vec![Ok(vec![]), Err(InstanceError::Silent(20))], Some("as before")),
     ] {
-        let got = status(&binding(json!(["a"]), known.clone()), &round(planes), Timestamp::UNIX_EPOCH);
+        let got = status(&binding(json!(["a"]), known.clone()), &results(planes), Timestamp::UNIX_EPOCH);
         let condition = find(&got.conditions, SELECTORS_MATCHED);
         assert_eq!(condition.map(|condition| condition.message.as_str()), want, "{name}");
         assert!(condition.is_none_or(|condition| condition.status == "False"), "{name}");
     }
     let ready =
-        status(&binding(json!(["a"]), json!({})), &round(vec![Ok(vec![unmatched(first)])]), Timestamp::UNIX_EPOCH);
+        status(&binding(json!(["a"]), json!({})), &results(vec![Ok(vec![unmatched(first)])]), Timestamp::UNIX_EPOCH);
     assert_eq!(find(&ready.conditions, READY).unwrap().status, "True", "what the rest selects stays Ready");
 }

@@ -9,16 +9,18 @@ use kube::runtime::watcher::Event;
 use kube::{Resource, ResourceExt};
 use tokio::time::Instant;
 
+use crate::machinery::object_version::is_same_version;
+
 /// How long an object that was written stands in for what the watch says. The watch is behind by far less; should it
 /// have missed that the object was deleted meanwhile, this ends the mistake.
-const WRITTEN_HOLDS: Duration = Duration::from_secs(10);
+const WRITE_TTL: Duration = Duration::from_secs(10);
 
 /// Namespace and name.
 type Place = (Option<String>, String);
 
 /// What happened to an object.
 #[derive(Clone, Debug)]
-pub struct Change {
+pub struct ObjectChange {
     /// As it is now, or was last.
     pub object: Arc<DynamicObject>,
     /// As it was before.
@@ -38,8 +40,8 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// Takes an event of the watch, and tells what has changed. A list tells also of what is gone since the one before.
-    pub fn take(&mut self, event: Event<DynamicObject>) -> Vec<Change> {
+    /// Applies an event of the watch, and tells what has changed. A list tells also of what is gone since the one before.
+    pub fn apply_event(&mut self, event: Event<DynamicObject>) -> Vec<ObjectChange> {
         match event {
             Event::Init => self.listing = HashMap::new(),
             Event::InitApply(object) => {
@@ -50,19 +52,19 @@ impl Objects {
                 let (place, object) = (place(&object), Arc::new(object));
                 self.caught_up(&place, &object);
                 let before = self.known.insert(place, object.clone());
-                return vec![Change { object, before, deleted: false }];
+                return vec![ObjectChange { object, before, deleted: false }];
             }
             Event::Delete(object) => {
                 let place = place(&object);
                 self.caught_up(&place, &object);
                 let before = self.known.remove(&place);
-                return vec![Change { object: Arc::new(object), before, deleted: true }];
+                return vec![ObjectChange { object: Arc::new(object), before, deleted: true }];
             }
         }
         Vec::new()
     }
 
-    fn listed(&mut self) -> Vec<Change> {
+    fn listed(&mut self) -> Vec<ObjectChange> {
         let listed = std::mem::take(&mut self.listing);
         let mut before = std::mem::replace(&mut self.known, listed);
         let mut changes = Vec::new();
@@ -71,11 +73,11 @@ impl Objects {
             if self.written.get(place).is_some_and(|(written, _)| !is_newer(written, object)) {
                 self.written.remove(place);
             }
-            if old.as_ref().is_none_or(|old| version(old) != version(object)) {
-                changes.push(Change { object: object.clone(), before: old, deleted: false });
+            if old.as_ref().is_none_or(|old| !is_same_version(old.as_ref(), object.as_ref())) {
+                changes.push(ObjectChange { object: object.clone(), before: old, deleted: false });
             }
         }
-        changes.extend(before.into_values().map(|object| Change {
+        changes.extend(before.into_values().map(|object| ObjectChange {
             before: Some(object.clone()),
             object,
             deleted: true,
@@ -85,7 +87,7 @@ impl Objects {
 
     /// Records an object as it was written, for as long as the watch is behind.
     pub fn record(&mut self, object: DynamicObject, now: Instant) {
-        self.written.retain(|_, (_, at)| now.duration_since(*at) < WRITTEN_HOLDS);
+        self.written.retain(|_, (_, at)| now.duration_since(*at) < WRITE_TTL);
         let place = place(&object);
         if self.known.get(&place).is_none_or(|known| is_newer(&object, known)) {
             self.written.insert(place, (Arc::new(object), now));
@@ -97,7 +99,7 @@ impl Objects {
     pub fn get(&self, namespace: Option<&str>, name: &str, now: Instant) -> Option<Arc<DynamicObject>> {
         let place = (namespace.map(str::to_owned), name.to_owned());
         match self.written.get(&place) {
-            Some((object, at)) if now.duration_since(*at) < WRITTEN_HOLDS => Some(object.clone()),
+            Some((object, at)) if now.duration_since(*at) < WRITE_TTL => Some(object.clone()),
             _ => self.known.get(&place).cloned(),
         }
     }
@@ -106,7 +108,7 @@ impl Objects {
     pub fn all(&self, now: Instant) -> impl Iterator<Item = &Arc<DynamicObject>> {
         let written = move |place: &Place| {
             let found = self.written.get(place);
-            found.filter(|(_, at)| now.duration_since(*at) < WRITTEN_HOLDS).map(|(object, _)| object)
+            found.filter(|(_, at)| now.duration_since(*at) < WRITE_TTL).map(|(object, _)| object)
         };
         let known = self.known.iter().map(move |(place, object)| written(place).unwrap_or(object));
         let new = self.written.keys().filter(|place| !self.known.contains_key(*place)).filter_map(written);
@@ -125,12 +127,8 @@ fn place(object: &DynamicObject) -> Place {
     (object.namespace(), object.name_any())
 }
 
-fn version(object: &DynamicObject) -> (&Option<String>, &Option<String>) {
-    (&object.meta().uid, &object.meta().resource_version)
-}
-
 /// Whether `one` was written after `other`. Resource versions of one kind in one API server count upwards; where they
-/// should not be numbers, whatever differs is taken for newer, and [`WRITTEN_HOLDS`] bounds the mistake.
+/// should not be numbers, whatever differs is taken for newer, and [`WRITE_TTL`] bounds the mistake.
 fn is_newer(one: &DynamicObject, other: &DynamicObject) -> bool {
     let number = |object: &DynamicObject| object.meta().resource_version.as_ref()?.parse::<u64>().ok();
     match (number(one), number(other)) {
@@ -150,18 +148,18 @@ mod tests {
     }
 
     fn listed(objects: &mut Objects, items: &[(&str, &str)]) -> Vec<String> {
-        objects.take(Event::Init);
+        objects.apply_event(Event::Init);
         for (name, version) in items {
             assert!(
-                objects.take(Event::InitApply(object(name, version))).is_empty(),
+                objects.apply_event(Event::InitApply(object(name, version))).is_empty(),
                 "not before the list is complete"
             );
         }
-        told(objects.take(Event::InitDone))
+        told(objects.apply_event(Event::InitDone))
     }
 
-    fn told(changes: Vec<Change>) -> Vec<String> {
-        let sign = |change: &Change| match (change.deleted, &change.before) {
+    fn told(changes: Vec<ObjectChange>) -> Vec<String> {
+        let sign = |change: &ObjectChange| match (change.deleted, &change.before) {
             (true, _) => '-',
             (false, None) => '+',
             (false, Some(_)) => '~',
@@ -189,13 +187,13 @@ mod tests {
         listed(&mut objects, &[("a", "10")]);
         objects.record(object("a", "30"), now);
         objects.record(object("new", "31"), now);
-        objects.take(Event::Apply(object("a", "20")));
+        objects.apply_event(Event::Apply(object("a", "20")));
         assert_eq!(at(&objects, "a", now).as_deref(), Some("30"), "an older event comes in between");
         assert_eq!(at(&objects, "new", now).as_deref(), Some("31"));
         assert_eq!(objects.all(now).count(), 2);
-        objects.take(Event::Apply(object("a", "40")));
+        objects.apply_event(Event::Apply(object("a", "40")));
         assert_eq!(at(&objects, "a", now).as_deref(), Some("40"));
-        objects.take(Event::Delete(object("new", "41")));
+        objects.apply_event(Event::Delete(object("new", "41")));
         assert_eq!(at(&objects, "new", now), None, "deleted after it was written");
         assert_eq!(objects.all(now).count(), 1);
     }
@@ -205,7 +203,7 @@ mod tests {
         let (mut objects, now) = (Objects::default(), Instant::now());
         listed(&mut objects, &[("a", "10")]);
         objects.record(object("a", "30"), now);
-        objects.take(Event::Delete(object("a", "20")));
+        objects.apply_event(Event::Delete(object("a", "20")));
         assert_eq!(at(&objects, "a", now).as_deref(), Some("30"));
     }
 
@@ -215,7 +213,7 @@ mod tests {
         objects.record(object("a", "30"), now);
         listed(&mut objects, &[]);
         assert_eq!(at(&objects, "a", now).as_deref(), Some("30"), "the list may be older");
-        let later = now + WRITTEN_HOLDS;
+        let later = now + WRITE_TTL;
         assert_eq!(at(&objects, "a", later), None);
         assert_eq!(objects.all(later).count(), 0);
     }
@@ -224,8 +222,8 @@ mod tests {
     fn the_answer_to_a_write_that_the_watch_was_faster_with_changes_nothing() {
         let (mut objects, now) = (Objects::default(), Instant::now());
         listed(&mut objects, &[]);
-        objects.take(Event::Apply(object("a", "30")));
-        objects.take(Event::Apply(object("a", "35")));
+        objects.apply_event(Event::Apply(object("a", "30")));
+        objects.apply_event(Event::Apply(object("a", "35")));
         objects.record(object("a", "30"), now);
         assert_eq!(at(&objects, "a", now).as_deref(), Some("35"));
     }

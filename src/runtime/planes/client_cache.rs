@@ -1,4 +1,4 @@
-//! From the Secrets with the operator's kubeconfigs to clients.
+//! A client and a cache for each plane, made from the Secrets with the operator's kubeconfigs. *IO.*
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,17 +16,18 @@ use super::cache::PlaneCache;
 use super::{InstanceKey, KUBECONFIG_KEY, OPERATOR_KUBECONFIG, Plane, ServiceAccess, State, Subscribers};
 use crate::api::PURPOSE_LABEL;
 use crate::machinery::error::chain;
+use crate::machinery::object_version::object_version;
 use crate::runtime::client::{ClientError, ClientFactory};
 use crate::runtime::guarded::{Guarded, InvalidObject};
-use crate::runtime::host_cache::{HostCache, labelled_instance, version};
+use crate::runtime::host_cache::{HostCache, labelled_instance};
 use crate::runtime::kubeconfig::{self, KubeconfigError};
 use crate::runtime::metrics::Metrics;
 
 /// How soon it is tried again to connect.
-const RETRY: Duration = Duration::from_secs(1);
+const RECONNECT_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Kubeconfigs that are read at once.
-const CONNECTS: usize = 8;
+/// Planes that are connected at once.
+const CONCURRENT_CONNECTS: usize = 8;
 
 #[derive(thiserror::Error, Debug)]
 enum ConnectError {
@@ -51,7 +52,7 @@ enum ConnectError {
 pub(super) struct Connector {
     pub(super) host: Client,
     pub(super) factory: ClientFactory,
-    pub(super) access: ServiceAccess,
+    pub(super) service_access: ServiceAccess,
 }
 
 /// What it takes to cache a plane.
@@ -64,14 +65,14 @@ pub(super) struct CacheStarter {
 
 /// Follows the kubeconfigs and keeps a client and a cache for each.
 pub(super) struct PlaneClientCache {
-    cache: HostCache,
+    host: HostCache,
     connector: Connector,
     caches: CacheStarter,
     sender: watch::Sender<State>,
     /// Version of each Secret that was read.
-    read: BTreeMap<InstanceKey, String>,
+    versions: BTreeMap<InstanceKey, String>,
     /// Those that no client could be made from yet, and why.
-    waiting: BTreeMap<InstanceKey, String>,
+    pending: BTreeMap<InstanceKey, String>,
 }
 
 /// What a Secret leads to.
@@ -83,50 +84,50 @@ struct Connection {
 
 impl PlaneClientCache {
     pub(super) fn new(
-        cache: HostCache,
+        host: HostCache,
         connector: Connector,
         caches: CacheStarter,
         sender: watch::Sender<State>,
     ) -> Self {
-        Self { cache, connector, caches, sender, read: BTreeMap::new(), waiting: BTreeMap::new() }
+        Self { host, connector, caches, sender, versions: BTreeMap::new(), pending: BTreeMap::new() }
     }
 
     pub(super) async fn run(mut self) {
-        let secrets = self.cache.secrets.clone();
+        let secrets = self.host.secrets.clone();
         let mut changed = secrets.subscribe(|event| instance_named_by(event.object).into_iter().collect());
         if !secrets.listed().await {
             return;
         }
         let there = secrets.store().state();
         self.connect_all(there.iter().filter_map(|secret| instance_of(secret.as_ref())).collect()).await;
-        self.tell(true);
+        self.publish(true);
         loop {
             tokio::select! {
                 key = changed.next() => match key {
-                    Some(key) => self.look_at(key).await,
+                    Some(key) => self.refresh(key).await,
                     None => return,
                 },
-                () = tokio::time::sleep(RETRY), if !self.waiting.is_empty() => {
-                    self.connect_all(self.waiting.keys().cloned().collect()).await;
+                () = tokio::time::sleep(RECONNECT_INTERVAL), if !self.pending.is_empty() => {
+                    self.connect_all(self.pending.keys().cloned().collect()).await;
                 }
             }
-            self.tell(false);
+            self.publish(false);
         }
     }
 
     /// The Secret of an instance has changed, or is gone.
-    async fn look_at(&mut self, key: InstanceKey) {
-        let secret = self.cache.secrets.get(&key.namespace, &secret_name(&key));
+    async fn refresh(&mut self, key: InstanceKey) {
+        let secret = self.host.secrets.get(&key.namespace, &secret_name(&key));
         match secret.filter(|secret| instance_of(secret.as_ref()).as_ref() == Some(&key)) {
-            None => self.forget(&key),
-            Some(secret) if self.read.get(&key) == Some(&version(secret.as_ref())) => {}
+            None => self.remove(&key),
+            Some(secret) if self.versions.get(&key) == Some(&object_version(secret.as_ref())) => {}
             Some(_) => self.connect_all(BTreeSet::from([key])).await,
         }
     }
 
     /// Connects to the planes of those instances that this replica owns.
     async fn connect_all(&mut self, keys: BTreeSet<InstanceKey>) {
-        let owned: Vec<InstanceKey> = keys.into_iter().filter(|key| self.cache.owns(key)).collect();
+        let owned: Vec<InstanceKey> = keys.into_iter().filter(|key| self.host.owns(key)).collect();
         let connecting = owned.into_iter().map(|key| {
             let connector = self.connector.clone();
             async move {
@@ -134,26 +135,26 @@ impl PlaneClientCache {
                 (key, connected)
             }
         });
-        let connected: Vec<_> = futures::stream::iter(connecting).buffer_unordered(CONNECTS).collect().await;
+        let connected: Vec<_> = futures::stream::iter(connecting).buffer_unordered(CONCURRENT_CONNECTS).collect().await;
         for (key, connected) in connected {
             match connected {
-                Ok(connection) => self.keep(key, connection),
-                Err(error) => self.wait_for(key, chain(&error)),
+                Ok(connection) => self.insert(key, connection),
+                Err(error) => self.retry_later(key, chain(&error)),
             }
         }
     }
 
     /// It is tried again soon; the log tells each cause once.
-    fn wait_for(&mut self, key: InstanceKey, error: String) {
-        if self.waiting.get(&key) != Some(&error) {
+    fn retry_later(&mut self, key: InstanceKey, error: String) {
+        if self.pending.get(&key) != Some(&error) {
             tracing::info!(error, instance = %key, "plane cannot be connected yet");
         }
-        self.waiting.insert(key, error);
+        self.pending.insert(key, error);
     }
 
-    fn keep(&mut self, key: InstanceKey, Connection { version, digest, client }: Connection) {
-        self.waiting.remove(&key);
-        self.read.insert(key.clone(), version);
+    fn insert(&mut self, key: InstanceKey, Connection { version, digest, client }: Connection) {
+        self.pending.remove(&key);
+        self.versions.insert(key.clone(), version);
         if self.sender.borrow().planes.get(&key).is_some_and(|plane| plane.digest == digest) {
             return;
         }
@@ -167,9 +168,9 @@ impl PlaneClientCache {
         });
     }
 
-    fn forget(&mut self, key: &InstanceKey) {
-        self.waiting.remove(key);
-        self.read.remove(key);
+    fn remove(&mut self, key: &InstanceKey) {
+        self.pending.remove(key);
+        self.versions.remove(key);
         self.sender.send_if_modified(|state| {
             let gone = state.planes.remove(key);
             gone.iter().for_each(|plane| plane.cache.stop());
@@ -177,10 +178,10 @@ impl PlaneClientCache {
         });
     }
 
-    /// Tells which are waiting, and whether all were looked at.
-    fn tell(&self, listed: bool) {
+    /// Publishes which are not connected yet, and whether all were looked at.
+    fn publish(&self, listed: bool) {
         self.sender.send_if_modified(|state| {
-            let connecting: BTreeSet<InstanceKey> = self.waiting.keys().cloned().collect();
+            let connecting: BTreeSet<InstanceKey> = self.pending.keys().cloned().collect();
             let news = state.connecting != connecting || (listed && !state.listed);
             state.connecting = connecting;
             state.listed |= listed;
@@ -194,10 +195,10 @@ impl Connector {
     async fn connect(&self, key: &InstanceKey) -> Result<Connection, ConnectError> {
         let secrets = Api::<Guarded<Secret>>::namespaced(self.host.clone(), &key.namespace);
         let secret = secrets.get(&secret_name(key)).await.map_err(ConnectError::Secret)?;
-        let (version, digest) = (version(&secret), digest(&secret));
+        let (version, digest) = (object_version(&secret), digest(&secret));
         let data = secret.0?.data.and_then(|mut data| data.remove(KUBECONFIG_KEY));
         let mut connection = kubeconfig::parse(&data.ok_or(ConnectError::NoKubeconfig)?.0)?;
-        if self.access == ServiceAccess::ClusterIp {
+        if self.service_access == ServiceAccess::ClusterIp {
             self.by_cluster_ip(&mut connection).await?;
         }
         Ok(Connection { version, digest, client: self.factory.connect(&connection)? })

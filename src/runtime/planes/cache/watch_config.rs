@@ -44,7 +44,7 @@ pub enum Body {
 
 /// How a kind is watched.
 #[derive(Clone, Debug)]
-pub struct WatchedKind {
+pub struct PlaneWatchConfig {
     /// Where its objects are.
     pub resource: ApiResource,
     /// Which of them.
@@ -83,7 +83,7 @@ pub fn defines_others(resource: &ApiResource) -> bool {
     matches!(resource.kind.as_str(), "CustomResourceDefinition" | "APIService")
 }
 
-impl WatchedKind {
+impl PlaneWatchConfig {
     /// How objects of a kind are watched, wherever they are looked up from.
     #[must_use]
     pub fn of(resource: &ApiResource) -> Self {
@@ -172,7 +172,7 @@ mod tests {
 
     #[test]
     fn a_foreign_workload_is_kept_as_counts_and_ones_own_in_full() {
-        let kind = WatchedKind::of(&ApiResource::erase::<Deployment>(&()));
+        let kind = PlaneWatchConfig::of(&ApiResource::erase::<Deployment>(&()));
         let data = json!({
             "spec": {"replicas": 2, "template": {"spec": {"containers": []}}},
             "status": {"readyReplicas": 1, "observedGeneration": 7},
@@ -196,7 +196,7 @@ mod tests {
                 "status": {"aggregatedStatus": [{"clusterName": "eu"}]},
             }),
         );
-        WatchedKind::of(&ApiResource::erase::<ResourceBinding>(&())).trim(&mut found);
+        PlaneWatchConfig::of(&ApiResource::erase::<ResourceBinding>(&())).trim(&mut found);
         assert_eq!(found.data["spec"], json!({"resource": {"kind": "Deployment"}, "clusters": [{"name": "eu"}]}));
         assert_eq!(found.data["status"]["aggregatedStatus"][0]["clusterName"], "eu");
     }
@@ -205,7 +205,7 @@ mod tests {
     fn of_an_api_service_it_is_kept_whether_it_is_available() {
         let conditions = json!({"conditions": [{"type": "Available", "status": "True"}]});
         let mut found = object(json!({}), json!({"spec": {"caBundle": "long"}, "status": conditions}));
-        WatchedKind::of(&ApiResource::erase::<APIService>(&())).trim(&mut found);
+        PlaneWatchConfig::of(&ApiResource::erase::<APIService>(&())).trim(&mut found);
         assert_eq!(found.data, json!({"status": conditions}));
     }
 
@@ -214,7 +214,7 @@ mod tests {
         let unreadable = json!({"airdock.dev/omitted": "is nested 200 levels deep"});
         for kind in [ApiResource::erase::<ResourceBinding>(&()), ApiResource::erase::<OverridePolicy>(&())] {
             let mut found = object(json!({}), unreadable.clone());
-            WatchedKind::of(&kind).trim(&mut found);
+            PlaneWatchConfig::of(&kind).trim(&mut found);
             assert_eq!(omitted(&found.data), Some("is nested 200 levels deep"), "{}", kind.kind);
         }
     }

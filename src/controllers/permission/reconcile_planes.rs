@@ -1,33 +1,34 @@
-//! One round over all planes of a permission: those that are meant are served, the others left.
+//! One reconcile of all planes of a permission: those that are meant are served, the others left.
 
 use std::time::Duration;
 
 use k8s_openapi::jiff::Timestamp;
 
 use super::error::{Error, InstanceError};
-use super::status::{self, ReconcileState, Served};
+use super::status::{self, PlaneResults, Served};
 use super::{FINALIZER, Permissions, apply, observe, plan, validate};
 use crate::api::KarmadaInstance;
 use crate::api::permission::{PermissionBinding, PermissionBindingStatus};
-use crate::controllers::finalizer;
+use crate::controllers::host_error::HostError;
 use crate::controllers::watch::instance;
 use crate::runtime::controller::Next;
-use crate::runtime::instance_ref::InstanceRefError;
+use crate::runtime::finalizer;
+use crate::runtime::instance_ref::{InstanceRefError, is_plane_given_up};
 use crate::runtime::planes::{InstanceKey, Plane, PlaneError};
 
 /// How long one plane may take in one round.
-const PLANE_DEADLINE: Duration = Duration::from_secs(20);
+const PLANE_TIMEOUT: Duration = Duration::from_secs(20);
 
 impl Permissions {
-    /// One round over all planes: those that are meant are served, the others left.
-    pub(super) async fn round(
+    /// One reconcile of all planes: those that are meant are served, the others left.
+    pub(super) async fn reconcile_planes(
         &self,
         binding: &PermissionBinding,
         until: Option<Timestamp>,
-    ) -> Result<ReconcileState, Error> {
+    ) -> Result<PlaneResults, Error> {
         let expired = until.filter(|until| *until <= Timestamp::now());
         let all = self.context.cache.instances.store().state();
-        let mut round = ReconcileState { expired, ..ReconcileState::default() };
+        let mut results = PlaneResults { expired, ..PlaneResults::default() };
         let mut serve = Vec::new();
         if expired.is_none() {
             match validate::select(binding, all.iter().filter_map(|guarded| guarded.0.as_ref().ok())) {
@@ -37,40 +38,40 @@ impl Permissions {
                             .and_then(|instance| Ok((instance, observe::plane(&self.context.planes, instance, &key)?)))
                         {
                             Ok((instance, plane)) => serve.push((key, instance, plane)),
-                            Err(error) => round.served.push((key, Err(error))),
+                            Err(error) => results.served.push((key, Err(error))),
                         }
                     }
                 }
-                Err(error) => round.problem = Some(error),
+                Err(error) => results.problem = Some(error),
             }
         }
         if !serve.is_empty() {
             self.announce(binding, &serve.iter().map(|(key, ..)| key.clone()).collect::<Vec<_>>()).await?;
         }
         let serving = serve.iter().map(|(key, instance, plane)| async move {
-            let work = within_deadline(PLANE_DEADLINE, serve_plane(plane, binding, instance));
+            let work = within_deadline(PLANE_TIMEOUT, serve_plane(plane, binding, instance));
             (key.clone(), work.await)
         });
         let leave = status::planes(binding)
             .into_iter()
             .filter(|key| !serve.iter().any(|(served, ..)| served == key))
-            .filter(|key| !waits(&round, key));
+            .filter(|key| !waits(&results, key));
         let leaving = leave.map(|key| async move {
             let result = self.leave_plane(&key, binding).await;
             (key, result)
         });
         let (served, left) = tokio::join!(futures::future::join_all(serving), futures::future::join_all(leaving));
-        round.served.extend(served);
-        round.served.sort_by(|(a, _), (b, _)| a.cmp(b));
-        round.left = left;
-        Ok(round)
+        results.served.extend(served);
+        results.served.sort_by(|(a, _), (b, _)| a.cmp(b));
+        results.left = left;
+        Ok(results)
     }
 
     /// The finalizer and the list of planes, before the first write in any of them.
     async fn announce(&self, binding: &PermissionBinding, planes: &[InstanceKey]) -> Result<(), Error> {
         finalizer::add(&self.context.host.0, binding, FINALIZER)
             .await
-            .map_err(|source| Error::Host { what: "set the finalizer", source })?;
+            .map_err(|source| HostError { action: "set the finalizer", source })?;
         match status::announcing(binding, planes) {
             Some(status) => self.write(binding, status).await,
             None => Ok(()),
@@ -82,7 +83,8 @@ impl Permissions {
         binding: &PermissionBinding,
         status: PermissionBindingStatus,
     ) -> Result<(), Error> {
-        self.status.write(binding, status).await.map_err(|source| Error::Host { what: "write the status", source })
+        let written = self.status.write(binding, status).await;
+        Ok(written.map_err(|source| HostError { action: "write the status", source })?)
     }
 
     /// Removes the role from a plane. One that is gone for good holds nothing.
@@ -96,30 +98,30 @@ impl Permissions {
             let plane = observe::plane(&self.context.planes, &instance, key)?;
             apply::remove(&plane, binding).await
         };
-        leave_within(PLANE_DEADLINE, removed, finalizer::is_given_up(&instance, Timestamp::now())).await
+        leave_within(PLANE_TIMEOUT, removed, is_plane_given_up(&instance, Timestamp::now())).await
     }
 
-    /// One round towards being gone.
+    /// One reconcile towards being gone.
     pub(super) async fn leave(&self, binding: &PermissionBinding) -> Result<Next, Error> {
         let leaving = status::planes(binding).into_iter().map(|key| async move {
             let result = self.leave_plane(&key, binding).await;
             (key, result)
         });
-        let round = ReconcileState { left: futures::future::join_all(leaving).await, ..ReconcileState::default() };
-        if let Some(error) = round.failure() {
-            self.write(binding, status::leaving(binding, &round)).await?;
+        let results = PlaneResults { left: futures::future::join_all(leaving).await, ..PlaneResults::default() };
+        if let Some(error) = results.failure() {
+            self.write(binding, status::leaving(binding, &results)).await?;
             return Err(error);
         }
         finalizer::remove(&self.context.host.0, binding, FINALIZER)
             .await
-            .map_err(|source| Error::Host { what: "remove the finalizer", source })?;
+            .map_err(|source| HostError { action: "remove the finalizer", source })?;
         Ok(Next::OnEvent)
     }
 }
 
 /// Whether a plane is meant, and only not to be had now: nothing is taken away there. Pure.
-fn waits(round: &ReconcileState, key: &InstanceKey) -> bool {
-    round.served.iter().any(|(served, result)| {
+fn waits(results: &PlaneResults, key: &InstanceKey) -> bool {
+    results.served.iter().any(|(served, result)| {
         served == key
             && matches!(
                 result,
