@@ -265,7 +265,7 @@ async fn update_status(
     status: impl Fn(&ClusterStatus) -> ClusterStatus,
 ) -> Result<(), kube::Error> {
     let resource = ApiResource::erase::<Cluster>(&());
-    let target = Target { resource: &resource, namespace: None, name };
+    let target = Target { resource: &resource, namespace: None, name: name.as_str() };
     let mut attempts = 0;
     loop {
         let Some(cluster) = engine.index().clusters.get(name).cloned() else { return Ok(()) };
@@ -381,7 +381,7 @@ pub(super) async fn run(engine: Arc<Engine>, name: ClusterName) -> Outcome {
         }
     };
     let resource = ApiResource::erase::<Cluster>(&());
-    let target = Target { resource: &resource, namespace: None, name: &name };
+    let target = Target { resource: &resource, namespace: None, name: name.as_str() };
     let operation = json!({"op": "add", "path": "/metadata/finalizers", "value": wanted});
     let known = cluster.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0);
     match engine.rest.patch(&target, known, vec![operation]).await {

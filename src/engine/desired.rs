@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::index::{Index, PolicyKey, as_override};
-use super::key::{ClusterName, Key, ObjectKey};
+use super::key::{ClusterName, Key, ObjectKey, PlaneId, Uid};
 use super::marks::Marks;
 use super::model::{Live, Template, hash, parse, text};
 use super::stamp::{ADOPTED_ANNOTATION, manifest_fingerprint, stamp, template_generation};
@@ -41,7 +41,7 @@ pub struct ManifestInputs {
     binding: Option<Arc<BindingSpec>>,
     overrides: Vec<(PolicyKey, Arc<OverrideSpec>)>,
     view: Arc<ClusterView>,
-    plane: Arc<str>,
+    plane: PlaneId,
     claimed: bool,
 }
 
@@ -57,7 +57,7 @@ pub struct Manifest {
     /// Whether an object that is not managed is adopted.
     pub overwrite: bool,
     /// Uid of the template.
-    pub template: Arc<str>,
+    pub template: Uid,
     /// Whether a policy claims the template. Without one, an object keeps what it was last given.
     pub claimed: bool,
     /// Kinds and names of the override policies that made it differ from the template.
@@ -90,7 +90,7 @@ pub fn desired_state(index: &Index, cluster: &ClusterName, key: &Key) -> Desired
         }
         return match (index.is_wanted(key), index.template(key)) {
             (Some(true), Some(template))
-                if binding.policy().is_some() || binding.controller_uid() == Some(&template.uid) =>
+                if binding.policy().is_some() || binding.controller_uid() == Some(template.uid.as_str()) =>
             {
                 inputs(template, Some(binding.spec.clone()))
             }
@@ -136,7 +136,7 @@ fn of_namespace(
 impl ManifestInputs {
     /// Uid of the template.
     #[must_use]
-    pub fn template_uid(&self) -> &str {
+    pub fn template_uid(&self) -> &Uid {
         &self.template.uid
     }
 
@@ -187,16 +187,16 @@ pub enum Adoption {
 pub fn check_adoption(
     live: &Live,
     labelled: bool,
-    plane: &str,
+    plane: &PlaneId,
     manifest: &Manifest,
-    cluster: &str,
+    cluster: &ClusterName,
 ) -> Result<Adoption, String> {
     let remedy = "delete it there, or set conflictResolution: Overwrite in the policy or the annotation \
                   work.karmada.io/conflict-resolution: overwrite on the template";
-    let same_template = !manifest.template.is_empty() && live.template.as_deref() == Some(&manifest.template);
+    let same_template = manifest.template != Uid::default() && live.template.as_ref() == Some(&manifest.template);
     let comes_from_here = match &live.plane {
         // The marks of a copy speak of another template.
-        Some(mark) => **mark == *plane && (live.marks != Marks::Copied || same_template),
+        Some(mark) => mark == plane && (live.marks != Marks::Copied || same_template),
         None => same_template,
     };
     if comes_from_here {

@@ -67,7 +67,9 @@ pub(super) async fn run(engine: Arc<Engine>, session: Arc<Session>, key: Key) ->
             Ok(Some(outcome)) => Ok(outcome),
             Ok(None) => match known {
                 Some(live) => {
-                    engine.change(|index| index.remove_live(&session.cluster, &key, Some((&live.uid, live.version))));
+                    engine.change(|index| {
+                        index.remove_live(&session.cluster, &key, Some((live.uid.clone(), live.version)))
+                    });
                     Ok(Outcome::Done)
                 }
                 None => write.create().await,
@@ -272,7 +274,7 @@ async fn remove(engine: &Engine, session: &Session, key: &Key, live: &Live, pres
         Vacancy::Wait(pause) => return Outcome::Again(*pause),
     };
     let result = if preserve {
-        session.rest.merge(&target, &unstamp(&live.uid)).await.map(|_| None)
+        session.rest.merge(&target, &unstamp(live.uid.as_str())).await.map(|_| None)
     } else {
         session.rest.delete(&target, &live.uid, version).await
     };
@@ -286,12 +288,12 @@ async fn remove(engine: &Engine, session: &Session, key: &Key, live: &Live, pres
             Outcome::Done
         }
         Ok(_) => {
-            engine.change(|index| index.remove_live(&session.cluster, key, Some((&live.uid, live.version))));
+            engine.change(|index| index.remove_live(&session.cluster, key, Some((live.uid.clone(), live.version))));
             tracing::debug!(cluster = %session.cluster, object = %key, preserve, "removed");
             Outcome::Done
         }
         Err(kube::Error::Api(status)) if status.code == 404 => {
-            engine.change(|index| index.remove_live(&session.cluster, key, Some((&live.uid, live.version))));
+            engine.change(|index| index.remove_live(&session.cluster, key, Some((live.uid.clone(), live.version))));
             Outcome::Done
         }
         // A namesake took its place: the watch is about to tell.

@@ -7,7 +7,7 @@ use kube::Client;
 use kube::runtime::events::EventType;
 use tokio::sync::mpsc;
 
-use super::key::ObjectKey;
+use super::key::{ObjectKey, Uid};
 use crate::runtime::status::StatusWriter;
 
 /// Events that may wait. More than that are lost, as anywhere in Kubernetes.
@@ -48,7 +48,7 @@ impl Reason {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Waiting {
     key: ObjectKey,
-    uid: String,
+    uid: Uid,
     reason: Reason,
     note: String,
 }
@@ -82,9 +82,9 @@ impl Events {
     }
 
     /// Something is to be told about the template of this key and uid.
-    pub(super) fn send(&self, key: &ObjectKey, uid: &str, reason: Reason, note: String) {
+    pub(super) fn send(&self, key: &ObjectKey, uid: &Uid, reason: Reason, note: String) {
         // One that finds no room is lost.
-        let _ = self.queue.try_send(Waiting { key: key.clone(), uid: uid.to_owned(), reason, note });
+        let _ = self.queue.try_send(Waiting { key: key.clone(), uid: uid.clone(), reason, note });
     }
 }
 
@@ -94,7 +94,7 @@ fn reference(event: &Waiting) -> ObjectReference {
         kind: Some(event.key.kind.kind.clone()),
         namespace: event.key.namespace.clone(),
         name: Some(event.key.name.clone()),
-        uid: Some(event.uid.clone()),
+        uid: Some(event.uid.to_string()),
         ..ObjectReference::default()
     }
 }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::Engine;
 use super::cluster::MemberStatus;
 use super::index::Requeues;
-use super::key::{Key, KindKey, ObjectKey};
+use super::key::{Key, KindKey, ObjectKey, Uid};
 use super::kinds::{KindWatches, LINGER};
 use super::member::Session;
 use super::mirror::{Mirror, Source};
@@ -69,21 +69,21 @@ pub(super) struct Pods(pub(super) Arc<MemberStatus>);
 
 impl Mirror for Pods {
     type Object = Pod;
-    type Key = String;
+    type Key = Uid;
 
-    fn key(&self, pod: &Pod) -> Option<String> {
+    fn key(&self, pod: &Pod) -> Option<Uid> {
         Some(pod_uid(pod))
     }
 
-    fn known(&self) -> Vec<String> {
+    fn known(&self) -> Vec<Uid> {
         self.0.known(|capacity| capacity.pod_uids())
     }
 
-    fn apply(&mut self, _: String, pod: Pod, _: Source) {
+    fn apply(&mut self, _: Uid, pod: Pod, _: Source) {
         self.0.count(|capacity| capacity.put_pod(&pod));
     }
 
-    fn delete(&mut self, uid: &String, _: Option<&Pod>) {
+    fn delete(&mut self, uid: &Uid, _: Option<&Pod>) {
         self.0.count(|capacity| capacity.remove_pod(uid));
     }
 

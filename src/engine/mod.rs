@@ -55,7 +55,7 @@ use tokio::task::{JoinError, JoinSet};
 use self::cluster::Readiness;
 use self::events::Events;
 use self::index::{Index, Requeues};
-use self::key::{ClusterName, Key, KindKey};
+use self::key::{ClusterName, Key, KindKey, PlaneId};
 use self::queue::Queue;
 use self::rest::Rest;
 use crate::karmada::CLUSTER_NAMESPACE;
@@ -105,7 +105,7 @@ pub struct Options {
 
 /// The engine's hands: clients and queues around the index.
 struct Engine {
-    plane: String,
+    plane: PlaneId,
     started: Instant,
     rest: Rest,
     factory: ClientFactory,
@@ -159,7 +159,7 @@ impl Drop for MemberHandle {
 /// Runs the engine for a plane until it is dropped. It ends by itself only when a task of it panicked: nothing else would
 /// do that task's work again.
 pub async fn run(plane: Client, options: Options) {
-    let id = identity(&plane).await;
+    let id = plane_id(&plane).await;
     let Options { factory, metrics, settings, ready } = options;
     let depths = Family::<QueueLabel, Gauge>::default();
     let shared = depths.clone();
@@ -180,7 +180,7 @@ pub async fn run(plane: Client, options: Options) {
         factory,
         metrics: metrics.clone(),
         settings,
-        index: Mutex::new(Index::of(&id)),
+        index: Mutex::new(Index::of(id)),
         schedule: Arc::new(Queue::new(depth("engine-schedule"))),
         report: Arc::new(Queue::new(depth("engine-report"))),
         clusters: Arc::new(Queue::new(depth("engine-cluster"))),
@@ -209,7 +209,7 @@ pub async fn run(plane: Client, options: Options) {
             }
         }
     }
-    tracing::info!(plane = engine.plane, "everything of the plane is known");
+    tracing::info!(plane = %engine.plane, "everything of the plane is known");
     ready.store(true, Ordering::Release);
 
     tasks.spawn(templates::follow_templates(engine.clone()));
@@ -248,11 +248,11 @@ impl Drop for StopMembers {
 }
 
 /// Identity of the plane: the uid of its namespace kube-system. Waits until the plane answers.
-async fn identity(plane: &Client) -> String {
+async fn plane_id(plane: &Client) -> PlaneId {
     let namespaces: Api<Namespace> = Api::all(plane.clone());
     loop {
         match namespaces.get("kube-system").await {
-            Ok(namespace) => return namespace.uid().unwrap_or_default(),
+            Ok(namespace) => return namespace.uid().unwrap_or_default().into(),
             Err(error) => tracing::info!(error = chain(&error), "the plane does not answer yet"),
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -328,13 +328,13 @@ impl Engine {
         });
     }
 
-    fn stop_member(&self, name: &str) {
+    fn stop_member(&self, name: &ClusterName) {
         self.members().remove(name);
         self.dispatch.lock().remove(name);
     }
 
     /// The address or the credentials of a member may have changed.
-    fn connection_changed(&self, name: &str) {
+    fn connection_changed(&self, name: &ClusterName) {
         if let Some(handle) = self.members().get(name) {
             handle.changed.notify_one();
         }

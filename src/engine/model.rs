@@ -8,7 +8,7 @@ use std::sync::Arc;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use serde_json::{Value, json};
 
-use super::key::ClusterName;
+use super::key::{ClusterName, PlaneId, Uid};
 use super::marks::Marks;
 use super::stamp::{
     ADOPTED_ANNOTATION, PLANE_ANNOTATION, TEMPLATE_UID_ANNOTATION, manifest_fingerprint, template_generation,
@@ -41,7 +41,7 @@ pub const CLUSTER_POLICY_NAME_ANNOTATION: &str = "clusterpropagationpolicy.karma
 #[derive(Clone, Debug, PartialEq)]
 pub struct Template {
     /// Identity.
-    pub uid: Arc<str>,
+    pub uid: Uid,
     /// Version of the object.
     pub version: u64,
     /// Generation of its spec.
@@ -61,11 +61,11 @@ impl Template {
     #[must_use]
     pub fn of(mut object: Value) -> Self {
         let status = object.get_mut("status").map(Value::take).filter(Value::is_object).unwrap_or_else(|| json!({}));
-        let (uid, version, generation) = (text(&object, "/metadata/uid"), version(&object), generation(&object));
+        let ((uid, version), generation) = (identity(&object), generation(&object));
         let (deleting, cascade) = (is_deleting(&object), Cascade::of(&object));
         let body = interpret::without_state(object);
         let (body, status) = (body.to_string().into(), status.to_string().into());
-        Self { uid: uid.into(), version, generation, deleting, cascade, body, status }
+        Self { uid, version, generation, deleting, cascade, body, status }
     }
 
     /// Hash of everything that members' objects are made from.
@@ -113,7 +113,7 @@ impl Cascade {
 #[derive(Clone, Debug)]
 pub struct Binding {
     /// Identity.
-    pub uid: String,
+    pub uid: Uid,
     /// Version of the object.
     pub version: u64,
     /// Generation of its spec.
@@ -140,7 +140,7 @@ pub struct Binding {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Owners {
     /// Its object alone, by uid, as [`owner_reference`] has it; as good as always.
-    Object(Box<str>),
+    Object(Uid),
     /// These.
     Listed(Vec<OwnerReference>),
 }
@@ -183,7 +183,7 @@ impl Binding {
         let removing = annotations.get(REMOVING_ANNOTATION).map(String::as_str).unwrap_or_default();
         let removing = removing.split(',').filter(|name| !name.is_empty()).map(ClusterName::from).collect();
         Ok(Self {
-            uid: wire.metadata.uid.unwrap_or_default(),
+            uid: wire.metadata.uid.unwrap_or_default().into(),
             version,
             generation,
             deleting: wire.metadata.deletion_timestamp.is_some(),
@@ -199,8 +199,8 @@ impl Binding {
 
     /// Whether the object is meant for a cluster.
     #[must_use]
-    pub fn targets(&self, cluster: &str) -> bool {
-        self.spec.clusters.iter().any(|target| target.name == cluster)
+    pub fn targets(&self, cluster: &ClusterName) -> bool {
+        self.spec.clusters.iter().any(|target| *cluster == *target.name)
     }
 
     /// Every cluster that the object may be in.
@@ -223,7 +223,7 @@ impl Binding {
     #[must_use]
     pub fn controller_uid(&self) -> Option<&str> {
         match &self.owners {
-            Owners::Object(uid) => Some(uid),
+            Owners::Object(uid) => Some(uid.as_str()),
             Owners::Listed(all) => {
                 all.iter().find(|owner| owner.controller == Some(true)).map(|owner| owner.uid.as_str())
             }
@@ -234,7 +234,7 @@ impl Binding {
     #[must_use]
     pub fn owner_references(&self) -> Vec<OwnerReference> {
         match &self.owners {
-            Owners::Object(uid) => vec![owner_reference(&self.spec.resource, uid)],
+            Owners::Object(uid) => vec![owner_reference(&self.spec.resource, uid.as_str())],
             Owners::Listed(all) => all.clone(),
         }
     }
@@ -250,15 +250,15 @@ impl Binding {
 #[derive(Clone, Debug)]
 pub struct Live {
     /// Identity.
-    pub uid: Box<str>,
+    pub uid: Uid,
     /// Version of the object.
     pub version: u64,
     /// Whether it is being deleted.
     pub deleting: bool,
     /// Which plane it came from.
-    pub plane: Option<Arc<str>>,
+    pub plane: Option<PlaneId>,
     /// Uid of the template that it came from.
-    pub template: Option<Arc<str>>,
+    pub template: Option<Uid>,
     /// Whether these speak of itself.
     pub marks: Marks,
     /// Fingerprint of the manifest that was last applied.
@@ -289,11 +289,12 @@ impl Live {
     pub fn of(mut object: Value) -> Self {
         let annotation = |name: &str| {
             let annotations = object.pointer("/metadata/annotations");
-            annotations.and_then(|all| all.get(name)).and_then(Value::as_str).map(Arc::<str>::from)
+            annotations.and_then(|all| all.get(name)).and_then(Value::as_str)
         };
-        let (plane, template) = (annotation(PLANE_ANNOTATION), annotation(TEMPLATE_UID_ANNOTATION));
+        let plane = annotation(PLANE_ANNOTATION).map(PlaneId::from);
+        let template = annotation(TEMPLATE_UID_ANNOTATION).map(Uid::from);
         let (manifest, template_generation) = (manifest_fingerprint(&object), template_generation(&object));
-        let (uid, version, deleting) = (text(&object, "/metadata/uid"), version(&object), is_deleting(&object));
+        let ((uid, version), deleting) = (identity(&object), is_deleting(&object));
         let adopted = annotation(ADOPTED_ANNOTATION).is_some();
         let marks = Marks::of_object(&object);
         let is_namespace = text(&object, "/kind") == "Namespace" && text(&object, "/apiVersion") == "v1";
@@ -303,7 +304,7 @@ impl Live {
         strip(&mut object);
         let body = object.to_string();
         Self {
-            uid: uid.into(),
+            uid,
             version,
             deleting,
             plane,
@@ -375,8 +376,9 @@ pub fn version(object: &Value) -> u64 {
 
 /// Uid and version of an object.
 #[must_use]
-pub fn identity(object: &Value) -> (&str, u64) {
-    (object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default(), version(object))
+pub fn identity(object: &Value) -> (Uid, u64) {
+    let uid = object.pointer("/metadata/uid").and_then(Value::as_str).unwrap_or_default();
+    (uid.into(), version(object))
 }
 
 fn generation(object: &Value) -> i64 {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::Engine;
 use super::cluster::{seconds, set_condition};
 use super::index::{Attempt, ReportInputs, TargetState};
-use super::key::{Key, ObjectKey};
+use super::key::{ClusterName, Key, ObjectKey};
 use super::model::{Binding, Template, parse};
 use super::queue::Outcome;
 use super::rest::Target;
@@ -89,7 +89,7 @@ fn item(key: &ObjectKey, before: &BindingStatus, target: &TargetState) -> Item {
         }),
         // Deleted there a moment ago, and about to be made anew.
         (Some(Attempt::Applied), None) if target.reachable && target.synced => Item::Awaited,
-        _ => match before.aggregated_status.iter().find(|item| *item.cluster_name == **cluster) {
+        _ => match before.aggregated_status.iter().find(|item| *cluster == *item.cluster_name) {
             Some(before) => Item::Known(before.clone()),
             None if target.reachable => Item::Awaited,
             None => Item::Known(failed(format!("waiting for cluster {cluster}, which cannot be reached"))),
@@ -144,10 +144,13 @@ fn template_patch(template: &Template, targets: &[TargetState], status: &Binding
     if template.deleting {
         return None;
     }
-    let of = |cluster: &str| status.aggregated_status.iter().find(|item| item.cluster_name == cluster);
+    let of = |cluster: &ClusterName| status.aggregated_status.iter().find(|item| *cluster == *item.cluster_name);
     let shares: Vec<Share<'_>> = targets
         .iter()
-        .map(|TargetState { cluster, .. }| Share { cluster, status: of(cluster).and_then(|item| item.status.as_ref()) })
+        .map(|TargetState { cluster, .. }| {
+            let status = of(cluster).and_then(|item| item.status.as_ref());
+            Share { cluster: cluster.as_str(), status }
+        })
         .collect();
     interpret::aggregate(&template.parsed(), template.generation, &parse(&template.status), &shares)
 }
@@ -202,7 +205,7 @@ async fn write_binding(engine: &Engine, key: &Key, status: &BindingStatus) -> Re
     if status.aggregated_status.is_empty() {
         body["aggregatedStatus"] = Value::Null;
     }
-    let patch = json!({"metadata": {"uid": uid}, "status": body});
+    let patch = json!({"metadata": {"uid": uid.as_str()}, "status": body});
     let object = engine.rest.merge_status(&target, &patch).await?;
     if let Ok(binding) = Binding::of(object) {
         engine.change(|index| index.put_binding(key.clone(), binding, false));
@@ -214,7 +217,7 @@ async fn write_template(engine: &Engine, key: &Key, patch: Value) -> Result<(), 
     let Some(resource) = engine.plane_resource(&key.kind) else { return Ok(()) };
     let Some(uid) = engine.index().template(key).map(|template| template.uid.clone()) else { return Ok(()) };
     let target = Target { resource: &resource, namespace: key.namespace.as_deref(), name: &key.name };
-    let patch = json!({"metadata": {"uid": &*uid}, "status": patch});
+    let patch = json!({"metadata": {"uid": uid.as_str()}, "status": patch});
     let object = engine.rest.merge_status(&target, &patch).await?;
     engine.change(|index| index.put_template(key.clone(), Template::of(object), false));
     Ok(())

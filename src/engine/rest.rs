@@ -8,7 +8,7 @@ use kube::core::{ApiResource, Status};
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What people read of an error.
+use super::key::Uid;
 use crate::runtime::guarded::read_any;
 
 /// Field manager of everything that the engine writes.
@@ -134,10 +134,10 @@ impl Rest {
     pub async fn delete(
         &self,
         target: &Target<'_>,
-        uid: &str,
+        uid: &Uid,
         version: Option<u64>,
     ) -> Result<Option<Value>, kube::Error> {
-        let mut preconditions = json!({ "uid": uid });
+        let mut preconditions = json!({ "uid": uid.as_str() });
         if let Some(version) = version {
             preconditions["resourceVersion"] = json!(version.to_string());
         }

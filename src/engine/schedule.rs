@@ -11,10 +11,10 @@ use sha2::{Digest, Sha256};
 use super::Engine;
 use super::events::Reason;
 use super::index::{BoundOtherwise, ScheduleInputs, as_policy};
-use super::key::{ClusterName, Key, ObjectKey};
+use super::key::{ClusterName, Key, ObjectKey, Uid};
 use super::model::{
     BINDING_FINALIZER, Binding, CLUSTER_POLICY_NAME_ANNOTATION, Cascade, POLICY_NAME_ANNOTATION,
-    POLICY_NAMESPACE_ANNOTATION, REMOVING_ANNOTATION, SELECTORS_ANNOTATION, Template, owner_reference, text,
+    POLICY_NAMESPACE_ANNOTATION, REMOVING_ANNOTATION, SELECTORS_ANNOTATION, Template, identity, owner_reference,
 };
 use super::policy::UNREADABLE;
 use super::queue::Outcome;
@@ -42,12 +42,12 @@ pub enum Step {
         /// JSON patch.
         operations: Vec<Value>,
         /// Uid of the template that becomes the binding's owner.
-        adopts: Option<String>,
+        adopts: Option<Uid>,
     },
     /// It is to be deleted.
     Delete {
         /// Identity.
-        uid: String,
+        uid: Uid,
     },
 }
 
@@ -148,7 +148,7 @@ fn is_held_by(other: &BoundOtherwise, object: &Value) -> bool {
 
 /// Whether a binding belongs to an object that had the template's name before it.
 fn is_of_another(binding: &Binding, template: &Template) -> bool {
-    binding.controller_uid().is_some_and(|uid| *uid != *template.uid)
+    binding.controller_uid().is_some_and(|uid| template.uid != *uid)
 }
 
 /// Decides about a binding whose template is gone, or not known.
@@ -211,7 +211,7 @@ fn place(
         id: id.map(|id| &**id),
         selectors: fingerprint(&claim.spec.resource_selectors),
     };
-    let owner = owner_reference(&bound.spec.resource, &template.uid);
+    let owner = owner_reference(&bound.spec.resource, template.uid.as_str());
     let step = match binding {
         Some(binding) => rewrite(inputs, binding, &bound.spec, Some(&claimant), Some(&owner)),
         None => create(key, &bound.spec, &claimant, &owner),
@@ -266,12 +266,12 @@ fn rewrite(
     if operations.is_empty() {
         return Step::Nothing;
     }
-    Step::Change { version: binding.version, operations, adopts: owner.map(|owner| owner.uid.clone()) }
+    Step::Change { version: binding.version, operations, adopts: owner.map(|owner| owner.uid.as_str().into()) }
 }
 
 /// Clusters that the object is no longer meant for and may still be in.
 fn removing(inputs: &ScheduleInputs, after: &BindingSpec) -> BTreeSet<ClusterName> {
-    let meant = |cluster: &ClusterName| after.clusters.iter().any(|target| *target.name == **cluster);
+    let meant = |cluster: &ClusterName| after.clusters.iter().any(|target| *cluster == *target.name);
     inputs.may_be_in.iter().filter(|cluster| !meant(cluster)).cloned().collect()
 }
 
@@ -334,7 +334,7 @@ fn annotations(
         put(POLICY_NAME_ANNOTATION, name);
         put(CLUSTER_POLICY_NAME_ANNOTATION, cluster_policy);
     }
-    let names: Vec<&str> = removing.iter().map(|name| &**name).collect();
+    let names: Vec<&str> = removing.iter().map(ClusterName::as_str).collect();
     put(REMOVING_ANNOTATION, (!names.is_empty()).then(|| names.join(",")).as_deref());
     all
 }
@@ -373,7 +373,7 @@ pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
         }
         Step::Delete { uid } => match engine.rest.delete(&target, uid, None).await {
             Ok(None) => {
-                engine.change(|index| index.remove_binding(&key, Some((uid, u64::MAX))));
+                engine.change(|index| index.remove_binding(&key, Some((uid.clone(), u64::MAX))));
                 return Outcome::Done;
             }
             other => other,
@@ -397,13 +397,11 @@ pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
 
 /// Whether a template is there for certain. The garbage collector takes the owner off the binding of a template that is
 /// deleted with `--cascade=orphan`; putting it back because of an old event would have the binding deleted, too.
-async fn is_there(engine: &Engine, key: &Key, uid: &str) -> bool {
+async fn is_there(engine: &Engine, key: &Key, uid: &Uid) -> bool {
     let Some(resource) = engine.plane_resource(&key.kind) else { return false };
     let target = Target { resource: &resource, namespace: key.namespace.as_deref(), name: &key.name };
     match engine.rest.get(&target).await {
-        Ok(Some(object)) => {
-            text(&object, "/metadata/uid") == uid && object.pointer("/metadata/deletionTimestamp").is_none()
-        }
+        Ok(Some(object)) => identity(&object).0 == *uid && object.pointer("/metadata/deletionTimestamp").is_none(),
         Ok(None) => false,
         Err(error) => {
             tracing::debug!(object = %key, error = chain(&error), "template was not read");
@@ -458,7 +456,7 @@ fn ingest(engine: &Engine, key: &Key, object: Value, relist: bool) {
         Ok(binding) => {
             // Without finalizers a deleted binding is gone with this very answer.
             if binding.deleting && binding.finalizers.is_empty() {
-                engine.change(|index| index.remove_binding(key, Some((&binding.uid, binding.version))));
+                engine.change(|index| index.remove_binding(key, Some((binding.uid, binding.version))));
             } else {
                 engine.change(|index| index.put_binding(key.clone(), binding, relist));
             }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::key::ObjectKey;
+use super::key::{ObjectKey, PlaneId};
 use super::marks::NAME_ANNOTATION;
 use super::model::Template;
 use crate::api::CREATED_FOR_ANNOTATION;
@@ -32,7 +32,7 @@ pub const BINDING_NAME_ANNOTATION: &str = "resourcebinding.karmada.io/name";
 pub const CLUSTER_BINDING_NAME_ANNOTATION: &str = "clusterresourcebinding.karmada.io/name";
 
 /// Marks a manifest as managed, and says where it came from and what it is.
-pub fn stamp(manifest: &mut Value, key: &ObjectKey, plane: &str, template: Option<&Template>) {
+pub fn stamp(manifest: &mut Value, key: &ObjectKey, plane: &PlaneId, template: Option<&Template>) {
     let Some(metadata) = manifest.get_mut("metadata").and_then(Value::as_object_mut) else { return };
     let mut put = |map: &str, name: &str, value: &str| {
         let map = metadata.entry(map).or_insert_with(|| json!({}));
@@ -41,12 +41,12 @@ pub fn stamp(manifest: &mut Value, key: &ObjectKey, plane: &str, template: Optio
         }
     };
     put("labels", MANAGED_LABEL, "true");
-    put("annotations", PLANE_ANNOTATION, plane);
+    put("annotations", PLANE_ANNOTATION, plane.as_str());
     if key.kind.is_namespace() {
         put("annotations", NAME_ANNOTATION, &key.name);
     }
     if let Some(template) = template {
-        put("annotations", TEMPLATE_UID_ANNOTATION, &template.uid);
+        put("annotations", TEMPLATE_UID_ANNOTATION, template.uid.as_str());
         if template.generation > 0 {
             put("annotations", TEMPLATE_GENERATION_ANNOTATION, &template.generation.to_string());
         }
@@ -119,10 +119,10 @@ mod tests {
         let template =
             Template::of(json!({"metadata": {"name": "x", "uid": "t", "generation": 4, "resourceVersion": "9"}}));
         let mut manifest = json!({"metadata": {"name": "x"}});
-        stamp(&mut manifest, &key, "plane-1", Some(&template));
+        stamp(&mut manifest, &key, &"plane-1".into(), Some(&template));
         let live = Live::of(manifest.clone());
-        assert_eq!(live.plane.as_deref(), Some("plane-1"));
-        assert_eq!(live.template.as_deref(), Some("t"));
+        assert_eq!(live.plane, Some("plane-1".into()));
+        assert_eq!(live.template, Some("t".into()));
         let annotations = &manifest["metadata"]["annotations"];
         assert_eq!(
             (&annotations[BINDING_NAMESPACE_ANNOTATION], &annotations[BINDING_NAME_ANNOTATION]),
@@ -139,7 +139,7 @@ mod tests {
     fn a_stamp_tells_manifests_apart() {
         let key = ObjectKey { kind: KindKey::new("v1", "ConfigMap"), namespace: Some("shop".into()), name: "x".into() };
         let stamped = |mut manifest: Value| {
-            stamp(&mut manifest, &key, "plane-1", None);
+            stamp(&mut manifest, &key, &"plane-1".into(), None);
             text(&manifest, "/metadata/annotations/airdock.dev~1manifest")
         };
         let first = stamped(json!({"metadata": {"name": "x"}, "data": {"a": "1", "b": "2"}}));

@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
 
+use super::key::Uid;
 use crate::karmada::cluster::{NodeSummary, ResourceSummary};
 use crate::machinery::quantity::milli;
 
@@ -118,7 +119,7 @@ struct Taken {
 #[derive(Debug, Default)]
 pub struct Capacity {
     nodes: HashMap<String, (bool, Amount)>,
-    pods: HashMap<String, Taken>,
+    pods: HashMap<Uid, Taken>,
 }
 
 impl Capacity {
@@ -126,7 +127,7 @@ impl Capacity {
     pub fn put_node(&mut self, node: &Node) -> bool {
         let ready = node.status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
         let value = (ready, Amount::of(&node.status.allocatable));
-        self.nodes.insert(node.metadata.name.clone().unwrap_or_default(), value) != Some(value)
+        self.nodes.insert(node_name(node), value) != Some(value)
     }
 
     /// A node is gone. Tells whether that makes a difference.
@@ -142,7 +143,7 @@ impl Capacity {
 
     /// A pod is there, or changed. Tells whether that makes a difference.
     pub fn put_pod(&mut self, pod: &Pod) -> bool {
-        let uid = pod.metadata.uid.clone().unwrap_or_default();
+        let uid = pod_uid(pod);
         // A pod that is done takes nothing.
         if matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")) {
             return self.pods.remove(&uid).is_some();
@@ -153,13 +154,13 @@ impl Capacity {
     }
 
     /// A pod is gone. Tells whether that makes a difference.
-    pub fn remove_pod(&mut self, uid: &str) -> bool {
+    pub fn remove_pod(&mut self, uid: &Uid) -> bool {
         self.pods.remove(uid).is_some()
     }
 
     /// Identities of the pods that take something.
     #[must_use]
-    pub fn pod_uids(&self) -> Vec<String> {
+    pub fn pod_uids(&self) -> Vec<Uid> {
         self.pods.keys().cloned().collect()
     }
 
@@ -197,8 +198,8 @@ pub fn node_name(node: &Node) -> String {
 
 /// Identity of a pod.
 #[must_use]
-pub fn pod_uid(pod: &Pod) -> String {
-    pod.metadata.uid.clone().unwrap_or_default()
+pub fn pod_uid(pod: &Pod) -> Uid {
+    Uid::of(&pod.metadata)
 }
 
 /// What the scheduler reserves for a pod: all containers with the sidecars, or the greediest init container with the

@@ -53,8 +53,8 @@ pub(super) async fn look(
         return Ok(Vacancy::NotAsked);
     }
     let is_own = |resource: &ApiResource, object: &ObjectMeta| {
-        object.annotations.as_ref().and_then(|all| all.get(PLANE_ANNOTATION)) == Some(&engine.plane)
-            && Marks::of(&resource.kind, object) == Marks::Own
+        let plane = object.annotations.as_ref().and_then(|all| all.get(PLANE_ANNOTATION));
+        plane.is_some_and(|plane| engine.plane == **plane) && Marks::of(&resource.kind, object) == Marks::Own
     };
     let found = contents(session.rest.client(), &key.name, is_own).await?;
     // Those that are bound are about to be removed, or to lose the marks because they are to stay.

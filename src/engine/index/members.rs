@@ -99,9 +99,9 @@ impl Index {
     }
 
     /// A managed object of a member is gone (or lost its label); with its uid and version if the watch reported it.
-    pub fn remove_live(&mut self, cluster: &ClusterName, key: &Key, deleted: DeletedObject<'_>) -> Requeues {
+    pub fn remove_live(&mut self, cluster: &ClusterName, key: &Key, deleted: DeletedObject) -> Requeues {
         let known = self.members.get(cluster).and_then(|member| member.live.get(key));
-        if self.tombstones.insert_for(known.map(|live| &*live.uid), deleted) {
+        if self.tombstones.insert_for(known.map(|live| &live.uid), deleted) {
             return Requeues::default();
         }
         let member = self.member_mut(cluster);
@@ -137,7 +137,7 @@ impl Index {
 
     /// The managed objects of a kind in a member that are known.
     #[must_use]
-    pub fn live_keys(&self, cluster: &str, kind: &KindKey) -> Vec<Key> {
+    pub fn live_keys(&self, cluster: &ClusterName, kind: &KindKey) -> Vec<Key> {
         let live = self.members.get(cluster).into_iter().flat_map(|member| member.live.keys());
         live.filter(|key| *key.kind == *kind).cloned().collect()
     }
@@ -217,7 +217,7 @@ impl Index {
     /// Whether a binding's status says how its object fares in a cluster.
     fn is_reported(&self, cluster: &ClusterName, key: &Key) -> bool {
         let status = self.bindings.get(key).map(|binding| &binding.status);
-        status.is_some_and(|status| status.aggregated_status.iter().any(|item| *item.cluster_name == **cluster))
+        status.is_some_and(|status| status.aggregated_status.iter().any(|item| *cluster == *item.cluster_name))
     }
 
     /// An object of a member was updated. Returns whether that was a repair: the wanted state is the one that it held

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::key::{ClusterName, Key, KindKey, ObjectKey};
+use super::key::{ClusterName, Key, KindKey, ObjectKey, PlaneId};
 use super::marks::Marks;
 use super::model::{Binding, Live, Template};
 use crate::karmada::cluster::Cluster;
@@ -119,7 +119,7 @@ impl Member {
 #[derive(Debug, Default)]
 pub struct Index {
     /// Identity of the plane.
-    pub plane: Arc<str>,
+    pub plane: PlaneId,
     /// Clusters of the plane.
     pub clusters: BTreeMap<ClusterName, Arc<Cluster>>,
     /// The same as placement sees them; copied when a cluster changes, as decisions under way look at it.
@@ -147,8 +147,8 @@ pub struct Index {
 impl Index {
     /// An index of a plane that nothing is known of yet.
     #[must_use]
-    pub fn of(plane: &str) -> Self {
-        Self { plane: plane.into(), ..Self::default() }
+    pub fn of(plane: PlaneId) -> Self {
+        Self { plane, ..Self::default() }
     }
 
     /// The copy of an object's key that its template or its binding has, and of its kind that others have.
@@ -187,7 +187,7 @@ impl Index {
 
     /// A member.
     #[must_use]
-    pub fn member(&self, cluster: &str) -> Option<&Member> {
+    pub fn member(&self, cluster: &ClusterName) -> Option<&Member> {
         self.members.get(cluster)
     }
 
@@ -274,17 +274,17 @@ impl Index {
 
     /// Whether a cluster that leaves is not waited for: what cannot be removed there stays.
     #[must_use]
-    pub fn is_forced(&self, cluster: &str) -> bool {
+    pub fn is_forced(&self, cluster: &ClusterName) -> bool {
         self.cluster_annotation(cluster, FORCE_UNJOIN_ANNOTATION) == Some("true")
     }
 
     /// Whether applications stay in a cluster that leaves.
     #[must_use]
-    pub fn is_orphaning(&self, cluster: &str) -> bool {
+    pub fn is_orphaning(&self, cluster: &ClusterName) -> bool {
         self.cluster_annotation(cluster, UNJOIN_POLICY_ANNOTATION) == Some("Orphan")
     }
 
-    fn cluster_annotation(&self, cluster: &str, name: &str) -> Option<&str> {
+    fn cluster_annotation(&self, cluster: &ClusterName, name: &str) -> Option<&str> {
         let annotations = self.clusters.get(cluster)?.metadata.annotations.as_ref()?;
         annotations.get(name).map(String::as_str)
     }
@@ -304,7 +304,9 @@ impl Index {
             },
             None => {
                 let bound = self.bindings.get(key).and_then(|binding| binding.spec.resource.uid.as_deref());
-                bound.is_some_and(|uid| !uid.is_empty() && live.template.as_deref() == Some(uid))
+                bound.is_some_and(|uid| {
+                    !uid.is_empty() && live.template.as_ref().is_some_and(|template| *template == *uid)
+                })
             }
         }
     }

@@ -27,7 +27,7 @@ fn orphans_of_this_plane_are_removed_and_those_of_others_are_not() {
     index.put_namespace(json!({"metadata": {"name": "old", "uid": "n", "resourceVersion": "1"}}));
     assert!(index.is_ours(&unnamed, &old), "the plane has it");
     // Nothing is decided about a cluster that is not there.
-    index.remove_cluster("a", None);
+    index.remove_cluster(&name("a"), None);
     assert!(matches!(desired_state(&index, &a, &orphan), DesiredState::Keep));
 }
 
@@ -83,19 +83,19 @@ fn who_may_be_taken_over() {
         (plain.clone(), true, Some("managed by another control plane")),
         (plain, false, Some("not managed")),
     ] {
-        let answer = check_adoption(&live, labelled, PLANE, &ours, "a");
+        let answer = check_adoption(&live, labelled, &PLANE.into(), &ours, &name("a"));
         assert_eq!(answer.is_err(), words.is_some(), "{answer:?}");
         assert!(words.is_none_or(|words| answer.unwrap_err().contains(words)));
     }
     // A namespace that another plane brought is no less its own.
     index.put_namespace(json!({"metadata": {"name": "shop", "uid": "n", "resourceVersion": "1"}}));
     let namespace = manifest(&index, &ObjectKey::of_namespace("shop"));
-    assert!(check_adoption(&unmarked("theirs"), true, PLANE, &namespace, "a").is_err());
-    assert!(check_adoption(&unmarked("n"), true, PLANE, &namespace, "a").is_ok());
+    assert!(check_adoption(&unmarked("theirs"), true, &PLANE.into(), &namespace, &name("a")).is_err());
+    assert!(check_adoption(&unmarked("n"), true, &PLANE.into(), &namespace, &name("a")).is_ok());
     let overwrite = Some(policy(json!({"conflictResolution": "Overwrite"})));
     index.set_policy((Some("shop".into()), "p".into()), overwrite);
     carry_out(&mut index, &key, 11);
-    assert!(check_adoption(&unmarked("theirs"), true, PLANE, &manifest(&index, &key), "a").is_ok());
+    assert!(check_adoption(&unmarked("theirs"), true, &PLANE.into(), &manifest(&index, &key), &name("a")).is_ok());
 }
 
 #[test]

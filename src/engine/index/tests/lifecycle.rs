@@ -40,7 +40,7 @@ fn a_binding_outlives_its_policy() {
         assert!(matches!(carry_out(&mut index, &key, 13), Step::Nothing), "{what}");
         assert!(matches!(desired_state(&index, &name("a"), &key), DesiredState::Apply(_)), "{what}");
         // It goes with its template, as any other.
-        index.remove_template(&key, Some(("t", 20)));
+        index.remove_template(&key, Some(("t".into(), 20)));
         assert!(matches!(carry_out(&mut index, &key, 21), Step::Delete { .. }), "{what}");
         assert!(matches!(desired_state(&index, &name("a"), &key), DesiredState::Remove { preserve: false }), "{what}");
     }
@@ -136,7 +136,7 @@ fn a_binding_without_a_policy_survives_a_restart_and_follows_the_clusters() {
     before.set_policy(shop_policy(), None);
     carry_out(&mut before, &key, 11);
     let restarted = |template: Option<Template>| {
-        let mut index = Index::of(PLANE);
+        let mut index = Index::of(PLANE.into());
         for name in ["a", "b", "c"] {
             index.put_cluster(cluster(name, "True"), true);
         }
@@ -187,7 +187,7 @@ fn foreground_deletion_clears_members_first_and_makes_no_new_binding() {
     assert!(matches!(carry_out(&mut index, &key, 11), Step::Delete { .. }));
     assert!(matches!(desired_state(&index, &name("a"), &key), DesiredState::Remove { preserve: false }));
     assert!(matches!(carry_out(&mut index, &key, 12), Step::Nothing), "a has it");
-    index.remove_live(&name("a"), &key, Some(("l", 6)));
+    index.remove_live(&name("a"), &key, Some(("l".into(), 6)));
     assert!(matches!(carry_out(&mut index, &key, 13), Step::Change { .. }));
     assert!(index.binding(&key).is_none());
     assert!(matches!(carry_out(&mut index, &key, 14), Step::Nothing), "the template is still there");
@@ -203,7 +203,7 @@ fn an_orphaned_binding_stays_with_what_members_have() {
     binding.version = 20;
     index.put_binding(key.clone(), binding, false);
     assert!(matches!(carry_out(&mut index, &key, 21), Step::Nothing), "it gets its owner back");
-    index.remove_template(&key, Some(("t", 22)));
+    index.remove_template(&key, Some(("t".into(), 22)));
     assert!(matches!(carry_out(&mut index, &key, 23), Step::Nothing));
     assert!(matches!(desired_state(&index, &name("a"), &key), DesiredState::Keep));
     // It keeps no cluster from leaving.
@@ -212,13 +212,13 @@ fn an_orphaned_binding_stays_with_what_members_have() {
     index.put_cluster(leaving, false);
     assert!(matches!(carry_out(&mut index, &key, 24), Step::Change { .. }));
     assert_eq!(index.awaited_in(&name("a")).as_deref(), Some("ConfigMap shop/x"));
-    index.remove_live(&name("a"), &key, Some(("l", 6)));
+    index.remove_live(&name("a"), &key, Some(("l".into(), 6)));
     carry_out(&mut index, &key, 25);
     assert_eq!((index.is_clean(&name("a")), index.awaited_in(&name("a"))), (Some(true), None));
     // A template of its name that a policy claims takes it up.
     index.put_template(key.clone(), template("x", "t2", "30"), false);
     let Step::Change { adopts, .. } = carry_out(&mut index, &key, 31) else { panic!("not taken up") };
-    assert_eq!(adopts.as_deref(), Some("t2"));
+    assert_eq!(adopts, Some("t2".into()));
     assert_eq!(index.binding(&key).unwrap().controller_uid(), Some("t2"));
 }
 
@@ -246,7 +246,7 @@ fn a_kind_that_a_member_stopped_serving_holds_nothing_up() {
     index.put_live(&a, &key, live("l", "5", PLANE), false);
     index.set_reachable(&a, false);
     index.set_reachable(&a, true);
-    index.remove_template(&key, Some(("t", 20)));
+    index.remove_template(&key, Some(("t".into(), 20)));
     carry_out(&mut index, &key, 21);
     assert!(matches!(carry_out(&mut index, &key, 22), Step::Nothing), "nothing is known of the kind");
     assert_eq!(index.kind_unserved(&a, &key.kind).schedule, std::slice::from_ref(&key));
@@ -261,18 +261,18 @@ fn the_binding_goes_after_the_objects() {
     for cluster in ["a", "b", "c"] {
         index.put_live(&name(cluster), &key, live(cluster, "5", PLANE), false);
     }
-    index.remove_template(&key, Some(("t", 20)));
+    index.remove_template(&key, Some(("t".into(), 20)));
     assert!(matches!(carry_out(&mut index, &key, 21), Step::Delete { .. }));
     assert!(matches!(desired_state(&index, &name("a"), &key), DesiredState::Remove { preserve: false }));
-    index.remove_live(&name("a"), &key, Some(("a", 6)));
+    index.remove_live(&name("a"), &key, Some(("a".into(), 6)));
     index.set_reachable(&name("c"), false);
-    index.remove_live(&name("b"), &key, Some(("b", 6)));
+    index.remove_live(&name("b"), &key, Some(("b".into(), 6)));
     assert!(matches!(carry_out(&mut index, &key, 22), Step::Nothing), "c is away, and may hold it");
     index.set_reachable(&name("c"), true);
     assert!(matches!(carry_out(&mut index, &key, 23), Step::Nothing), "c is back, but not all is known of it");
     index.member_synced(&name("c"), &key.kind);
     assert!(matches!(carry_out(&mut index, &key, 24), Step::Nothing), "c holds it");
-    index.remove_live(&name("c"), &key, Some(("c", 6)));
+    index.remove_live(&name("c"), &key, Some(("c".into(), 6)));
     index.member_mut(&name("b")).in_flight.insert(key.clone());
     assert!(matches!(carry_out(&mut index, &key, 25), Step::Nothing), "a create is under way in b");
     index.member_mut(&name("b")).in_flight.clear();
@@ -291,7 +291,7 @@ fn clusters_that_are_no_longer_meant_stay_in_the_inventory_until_they_are_clean(
     assert_eq!(binding.spec.clusters.len(), 1);
     assert_eq!(binding.removing, [name("c")].into(), "b never held it");
     assert!(matches!(desired_state(&index, &name("c"), &key), DesiredState::Remove { .. }));
-    index.remove_live(&name("c"), &key, Some(("c", 6)));
+    index.remove_live(&name("c"), &key, Some(("c".into(), 6)));
     carry_out(&mut index, &key, 31);
     assert!(index.binding(&key).unwrap().removing.is_empty());
     assert!(matches!(carry_out(&mut index, &key, 32), Step::Nothing));
@@ -341,7 +341,7 @@ fn objects_without_a_binding_wait_for_a_decision() {
     assert!(matches!(desired_state(&index, &a, &key), DesiredState::Remove { .. }));
     // A template that goes with nobody having heard of it leaves nothing behind.
     index.remove_binding(&key, None);
-    index.remove_template(&key, Some(("t", 20)));
+    index.remove_template(&key, Some(("t".into(), 20)));
     assert_eq!(index.decided(&key, None, Some(false), None, Duration::ZERO).dispatch, held);
     assert!(index.decision(&key).is_none());
 }
