@@ -10,6 +10,8 @@
 //! any moment.
 
 mod cluster;
+mod connection;
+mod definitions;
 mod desired;
 mod discovery;
 mod dispatch;
@@ -30,6 +32,7 @@ mod rest;
 mod schedule;
 mod stamp;
 mod summary;
+mod template_kinds;
 mod templates;
 mod update;
 mod vacate;
@@ -40,7 +43,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::Api;
 use kube::core::ApiResource;
 use kube::{Client, ResourceExt};
@@ -52,16 +55,14 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, watch as channel};
 use tokio::task::{JoinError, JoinSet};
 
-use self::cluster::Readiness;
+use self::connection::Credential;
 use self::events::Events;
 use self::index::{Index, Requeues};
 use self::key::{ClusterName, Key, KindKey, PlaneId};
 use self::queue::Queue;
 use self::rest::Rest;
-use crate::karmada::CLUSTER_NAMESPACE;
 use crate::machinery::error::chain;
 use crate::runtime::client::ClientFactory;
-use crate::runtime::kubeconfig::{Connection, Credentials};
 use crate::runtime::metrics::{KindLabel, Metrics};
 use crate::runtime::status::StatusWriter;
 
@@ -137,13 +138,6 @@ struct QueueLabel {
     name: &'static str,
 }
 
-/// Token and CA of a member.
-#[derive(Clone, Default, PartialEq, Eq)]
-struct Credential {
-    token: Option<String>,
-    ca: Option<Vec<u8>>,
-}
-
 /// The task that looks after a member; it ends with this.
 struct MemberHandle {
     changed: Arc<Notify>,
@@ -212,7 +206,7 @@ pub async fn run(plane: Client, options: Options) {
     tracing::info!(plane = %engine.plane, "everything of the plane is known");
     ready.store(true, Ordering::Release);
 
-    tasks.spawn(templates::follow_templates(engine.clone()));
+    tasks.spawn(template_kinds::follow_templates(engine.clone()));
     let e = engine.clone();
     let work = move |key| schedule::run(e.clone(), key);
     tasks.spawn(engine.schedule.clone().work("engine-schedule", settings.plane_concurrency, metrics.clone(), work));
@@ -338,80 +332,6 @@ impl Engine {
         if let Some(handle) = self.members().get(name) {
             handle.changed.notify_one();
         }
-    }
-
-    fn set_credential(&self, secret: &str, credential: Option<Credential>) {
-        match credential {
-            Some(credential) => self.credentials.lock().insert(secret.to_owned(), credential),
-            None => self.credentials.lock().remove(secret),
-        };
-        let concerned: Vec<ClusterName> = {
-            let index = self.index();
-            let uses = |cluster: &crate::karmada::Cluster| {
-                cluster.spec.secret_ref.as_ref().is_some_and(|reference| reference.name == secret)
-            };
-            index.clusters.iter().filter(|(_, cluster)| uses(cluster)).map(|(name, _)| name.clone()).collect()
-        };
-        for name in concerned {
-            self.connection_changed(&name);
-        }
-    }
-
-    fn set_refused(&self, cluster: &ClusterName, why: Option<String>) {
-        match why {
-            Some(why) => self.refused.lock().insert(cluster.clone(), why),
-            None => self.refused.lock().remove(cluster),
-        };
-    }
-
-    fn credential_names(&self) -> Vec<String> {
-        self.credentials.lock().keys().cloned().collect()
-    }
-
-    /// How to reach and enter a member, as its Cluster and the Secret that it names say now; an error when the Secret could
-    /// not be read, of which nothing follows.
-    async fn connection(&self, name: &ClusterName) -> Result<Result<Connection, Readiness>, kube::Error> {
-        let reference = self.index().clusters.get(name).and_then(|cluster| cluster.spec.secret_ref.clone());
-        let found = match &reference {
-            Some(reference) if reference.namespace != CLUSTER_NAMESPACE => {
-                let secrets: Api<Secret> = Api::namespaced(self.rest.client().clone(), &reference.namespace);
-                let found = secrets.get_opt(&reference.name).await?;
-                found.and_then(|secret| serde_json::to_value(secret).ok()).map(|secret| plane::credential(&secret))
-            }
-            Some(reference) => self.credentials.lock().get(&reference.name).cloned(),
-            None => None,
-        };
-        Ok(self.connection_with(name, found))
-    }
-
-    /// The same, with what the Secret holds.
-    fn connection_with(&self, name: &ClusterName, found: Option<Credential>) -> Result<Connection, Readiness> {
-        let cluster = self.index().clusters.get(name).cloned();
-        let Some(spec) = cluster.map(|cluster| cluster.spec.clone()) else {
-            return Err(Readiness::unusable("ClusterNotFound", format!("there is no cluster {name}")));
-        };
-        if let Some(why) = self.refused.lock().get(name) {
-            return Err(Readiness::unusable("FieldUnsupported", why.clone()));
-        }
-        let endpoint = spec.api_endpoint.unwrap_or_default();
-        let server: http::Uri = endpoint.parse().map_err(|_| {
-            Readiness::unusable("EndpointInvalid", format!("spec.apiEndpoint {endpoint:?} is not an address"))
-        })?;
-        if server.scheme_str() != Some("https") {
-            let message = format!("spec.apiEndpoint {endpoint:?} must start with https://");
-            return Err(Readiness::unusable("EndpointInvalid", message));
-        }
-        let missing = |message: String| Readiness::unusable("CredentialsMissing", message);
-        let reference = spec.secret_ref.ok_or_else(|| missing("spec.secretRef is not set".to_owned()))?;
-        let (namespace, secret) = (&reference.namespace, &reference.name);
-        let found = found.ok_or_else(|| missing(format!("Secret {namespace}/{secret} does not exist")))?;
-        let token = found.token.ok_or_else(|| missing(format!("Secret {namespace}/{secret} has no key token")))?;
-        Ok(Connection {
-            server,
-            tls_server_name: None,
-            certificate_authority: found.ca,
-            credentials: Credentials::Token(token),
-        })
     }
 
     /// How the plane serves a kind.

@@ -3,8 +3,6 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Resource;
 use kube::core::ApiResource;
@@ -12,6 +10,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
+use super::Engine;
+use super::connection::credential;
 use super::index::PolicyKey;
 use super::key::{ClusterName, Key};
 use super::mirror::{Mirror, Source};
@@ -19,7 +19,6 @@ use super::model::{Binding, identity, text};
 use super::policy;
 use super::schedule::binding_key;
 use super::watch::{WhenUnserved, mirror_json};
-use super::{Credential, Engine};
 use crate::karmada::compatibility::{Kind, refusal_among};
 use crate::karmada::{
     CLUSTER_NAMESPACE, CLUSTER_POLICY_PERMANENT_ID_LABEL, Cluster, ClusterOverridePolicy, ClusterPropagationPolicy,
@@ -328,15 +327,6 @@ impl Mirror for CredentialSecrets {
     fn delete(&mut self, name: &String, _: Option<&Value>) {
         self.0.set_credential(name, None);
     }
-}
-
-/// What a Secret holds that `karmadactl join` or a MemberClusterJoin wrote.
-pub(super) fn credential(secret: &Value) -> Credential {
-    let get = |key: &str| {
-        let encoded = secret.pointer("/data")?.get(key)?.as_str()?;
-        STANDARD.decode(encoded).ok().filter(|bytes| !bytes.is_empty())
-    };
-    Credential { token: get("token").and_then(|bytes| String::from_utf8(bytes).ok()), ca: get("caBundle") }
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@ use serde_json::{Value, from_value, json};
 
 use super::super::desired::{Adoption, DesiredState, check_adoption, desired_state, holds, is_preserved, update_of};
 use super::super::key::KindKey;
-use super::super::model::{BINDING_FINALIZER, Binding, Live, Owners, Template};
+use super::super::model::binding::Owners;
+use super::super::model::{BINDING_FINALIZER, Binding, Live, Template};
 use super::super::schedule::{Step, plan};
 use super::super::stamp::ADOPTED_ANNOTATION;
 use super::*;
@@ -10,6 +11,7 @@ use crate::placement;
 
 mod adoption;
 mod lifecycle;
+mod removal;
 mod requeues;
 mod versions;
 
@@ -34,6 +36,18 @@ fn at_version(mut cluster: Cluster, version: u64) -> Cluster {
 fn template(name: &str, uid: &str, version: &str) -> Template {
     Template::of(json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": version},
         "metadata": {"name": name, "namespace": "shop", "uid": uid, "resourceVersion": version}}))
+}
+
+/// The template with another label, other finalizers or on its way out.
+fn changed(metadata: &Value, data: &str) -> Template {
+    let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": data},
+        "metadata": {"name": "x", "namespace": "shop", "uid": "t", "resourceVersion": "1"}});
+    object["metadata"].as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
+    Template::of(object)
+}
+
+fn deleted_with(finalizer: &str) -> Template {
+    changed(&json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": [finalizer]}), "1")
 }
 
 fn policy(spec: Value) -> PropagationSpec {
