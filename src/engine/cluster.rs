@@ -14,7 +14,7 @@ use super::Engine;
 use super::index::Requeues;
 use super::key::ClusterName;
 use super::model::{CLUSTER_FINALIZER, version};
-use super::queue::Outcome;
+use super::queue::WorkResult;
 use super::rest::Target;
 use crate::karmada::cluster::{ClusterStatus, SyncMode};
 use crate::karmada::{Cluster, DRAINED_CONDITION};
@@ -106,54 +106,54 @@ fn ingest(engine: &Engine, object: Value) {
 enum Step {
     /// Nothing: it is about to go.
     Nothing,
-    /// The finalizer is set; then the work begins.
-    Hold,
+    /// The finalizer is added; then the work on its member begins.
+    AddFinalizer,
     /// The work on its member goes on.
-    Work,
+    RunMember,
     /// An agent in the member does the work there: the engine's ends, if it ever began, and with it the finalizer.
-    HandOver,
+    LeaveToAgent,
     /// What is in its member is removed, then the finalizer.
-    Leave,
+    Unjoin,
 }
 
 /// What is to be done about a cluster that is being deleted or not, and has the finalizer or not. Pure.
-fn step(sync_mode: SyncMode, leaving: bool, is_held: bool) -> Step {
-    match (sync_mode, leaving, is_held) {
-        (_, true, true) => Step::Leave,
-        (SyncMode::Pull, ..) => Step::HandOver,
-        (SyncMode::Push, false, true) => Step::Work,
-        (SyncMode::Push, false, false) => Step::Hold,
+fn step(sync_mode: SyncMode, leaving: bool, has_finalizer: bool) -> Step {
+    match (sync_mode, leaving, has_finalizer) {
+        (_, true, true) => Step::Unjoin,
+        (SyncMode::Pull, ..) => Step::LeaveToAgent,
+        (SyncMode::Push, false, true) => Step::RunMember,
+        (SyncMode::Push, false, false) => Step::AddFinalizer,
         (SyncMode::Push, true, false) => Step::Nothing,
     }
 }
 
 /// Sets a cluster's finalizer, and starts and stops the work on its member. IO.
-pub(super) async fn run(engine: Arc<Engine>, name: ClusterName) -> Outcome {
+pub(super) async fn run(engine: Arc<Engine>, name: ClusterName) -> WorkResult {
     let Some(cluster) = engine.index().clusters.get(&name).cloned() else {
         engine.stop_member(&name);
-        return Outcome::Done;
+        return WorkResult::Done;
     };
     let finalizers = cluster.metadata.finalizers.clone().unwrap_or_default();
-    let is_held = finalizers.iter().any(|finalizer| finalizer == CLUSTER_FINALIZER);
+    let has_finalizer = finalizers.iter().any(|finalizer| finalizer == CLUSTER_FINALIZER);
     let leaving = cluster.metadata.deletion_timestamp.is_some();
     let without =
         || finalizers.iter().map(String::as_str).filter(|finalizer| *finalizer != CLUSTER_FINALIZER).collect();
-    let wanted: Vec<&str> = match step(cluster.spec.sync_mode, leaving, is_held) {
-        Step::Nothing => return Outcome::Done,
-        Step::Work => {
+    let wanted: Vec<&str> = match step(cluster.spec.sync_mode, leaving, has_finalizer) {
+        Step::Nothing => return WorkResult::Done,
+        Step::RunMember => {
             engine.start_member(&name);
-            return Outcome::Done;
+            return WorkResult::Done;
         }
-        Step::Hold => finalizers.iter().map(String::as_str).chain([CLUSTER_FINALIZER]).collect(),
-        Step::HandOver => {
+        Step::AddFinalizer => finalizers.iter().map(String::as_str).chain([CLUSTER_FINALIZER]).collect(),
+        Step::LeaveToAgent => {
             engine.stop_member(&name);
             engine.change(|index| index.set_reachable(&name, false));
-            if !is_held {
-                return Outcome::Done;
+            if !has_finalizer {
+                return WorkResult::Done;
             }
             without()
         }
-        Step::Leave => {
+        Step::Unjoin => {
             engine.start_member(&name);
             if engine.index().is_clean(&name) != Some(true) {
                 engine.change(|index| {
@@ -166,7 +166,7 @@ pub(super) async fn run(engine: Arc<Engine>, name: ClusterName) -> Outcome {
                 if Timestamp::now().duration_since(since) >= REPORT_LEAVING_AFTER {
                     report_awaited(&engine, &name).await;
                 }
-                return Outcome::Again(LEAVING_RECHECK);
+                return WorkResult::RequeueAfter(LEAVING_RECHECK);
             }
             tracing::info!(cluster = %name, "cluster is left");
             without()
@@ -181,12 +181,12 @@ pub(super) async fn run(engine: Arc<Engine>, name: ClusterName) -> Outcome {
             if !leaving && version(&object) > 0 {
                 ingest(&engine, object);
             }
-            Outcome::Done
+            WorkResult::Done
         }
-        Err(kube::Error::Api(status)) if status.code == 404 => Outcome::Done,
+        Err(kube::Error::Api(status)) if status.code == 404 => WorkResult::Done,
         Err(error) => {
             tracing::debug!(cluster = %name, error = chain(&error), "finalizer was not written; trying again");
-            Outcome::Failed
+            WorkResult::Failed
         }
     }
 }
@@ -197,17 +197,17 @@ mod tests {
 
     #[test]
     fn a_cluster_that_is_pulled_is_let_go() {
-        for (sync_mode, leaving, is_held, expected) in [
-            (SyncMode::Push, false, false, Step::Hold),
-            (SyncMode::Push, false, true, Step::Work),
-            (SyncMode::Push, true, true, Step::Leave),
+        for (sync_mode, leaving, has_finalizer, expected) in [
+            (SyncMode::Push, false, false, Step::AddFinalizer),
+            (SyncMode::Push, false, true, Step::RunMember),
+            (SyncMode::Push, true, true, Step::Unjoin),
             (SyncMode::Push, true, false, Step::Nothing),
-            (SyncMode::Pull, false, false, Step::HandOver),
-            (SyncMode::Pull, false, true, Step::HandOver),
-            (SyncMode::Pull, true, true, Step::Leave),
-            (SyncMode::Pull, true, false, Step::HandOver),
+            (SyncMode::Pull, false, false, Step::LeaveToAgent),
+            (SyncMode::Pull, false, true, Step::LeaveToAgent),
+            (SyncMode::Pull, true, true, Step::Unjoin),
+            (SyncMode::Pull, true, false, Step::LeaveToAgent),
         ] {
-            assert_eq!(step(sync_mode, leaving, is_held), expected, "{sync_mode:?} {leaving} {is_held}");
+            assert_eq!(step(sync_mode, leaving, has_finalizer), expected, "{sync_mode:?} {leaving} {has_finalizer}");
         }
     }
 }

@@ -31,10 +31,7 @@ pub(super) async fn mark_undefined(engine: &Engine, mut lacking: Vec<Arc<KindKey
             return;
         }
     };
-    lacking.retain(|kind| {
-        let group = kind.api_version.rsplit_once('/').map_or("", |(group, _)| group);
-        !defined.contains(&(group.to_owned(), kind.kind.clone()))
-    });
+    lacking.retain(|kind| !defined.contains(&(kind.group().to_owned(), kind.kind.clone())));
     tracing::info!(
         kinds = lacking.len(),
         first = lacking.first().map(ToString::to_string),

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::index::{Index, PolicyKey, as_override};
+use super::index::{Index, PolicyKey, policy_ref};
 use super::key::{ClusterName, Key, ObjectKey, PlaneId, Uid};
-use super::marks::Marks;
-use super::model::{Live, Template, hash, parse, text};
-use super::stamp::{ADOPTED_ANNOTATION, manifest_fingerprint, stamp, template_generation};
+use super::marks::{ADOPTED_ANNOTATION, Marks, manifest_fingerprint, mark, template_generation};
+use super::model::{LiveObject, Template, hash, parse, text};
 use super::update::{Update, update};
 use crate::distribute;
 use crate::interpret;
@@ -143,11 +142,11 @@ impl ManifestInputs {
     /// Makes the manifest.
     pub fn render(&self, key: &ObjectKey) -> Result<Manifest, OverrideError> {
         let template = self.template.parsed();
-        let policies = overrides::applicable(&template, self.overrides.iter().map(as_override));
+        let policies = overrides::applicable(&template, self.overrides.iter().map(policy_ref));
         let default = BindingSpec::default();
         let binding = self.binding.as_deref().unwrap_or(&default);
         let mut value = distribute::manifest(&template, binding, &policies, &self.view)?;
-        stamp(&mut value, key, &self.plane, self.binding.as_ref().map(|_| &*self.template));
+        mark(&mut value, key, &self.plane, self.binding.as_ref().map(|_| &*self.template));
         let by_template = value
             .pointer("/metadata/annotations")
             .and_then(|annotations| annotations.get(CONFLICT_RESOLUTION_ANNOTATION))
@@ -168,7 +167,7 @@ impl ManifestInputs {
 /// Whether a live object keeps a manifest that is no longer the template's: no policy claims the template, and what it
 /// has become since then is sent nowhere. Of one generation of a template, other replicas and overrides are.
 #[must_use]
-pub fn keeps_last_manifest(live: &Live, manifest: &Manifest) -> bool {
+pub fn keeps_last_manifest(live: &LiveObject, manifest: &Manifest) -> bool {
     let generation = live.template_generation;
     let same_template = generation.is_some() && generation == template_generation(&manifest.value);
     !manifest.claimed && !same_template && live.manifest != manifest_fingerprint(&manifest.value)
@@ -185,7 +184,7 @@ pub enum Adoption {
 
 /// Whether an existing object may be written; if not, why. The label alone says only that some Karmada manages it.
 pub fn check_adoption(
-    live: &Live,
+    live: &LiveObject,
     labelled: bool,
     plane: &PlaneId,
     manifest: &Manifest,
@@ -212,7 +211,7 @@ pub fn check_adoption(
 /// Whether an object that is not wanted any more stays in its member, without the engine's marks. A namespace that was
 /// there before the engine managed it does: what is in it is not the engine's.
 #[must_use]
-pub fn is_preserved(live: &Live, key: &ObjectKey, preserve: bool) -> bool {
+pub fn is_preserved(live: &LiveObject, key: &ObjectKey, preserve: bool) -> bool {
     preserve || (live.adopted && key.kind.is_namespace())
 }
 
@@ -230,10 +229,10 @@ pub fn update_of(object: &Value, manifest: &Manifest, is_namespace: bool, adopti
     update(object, &wanted)
 }
 
-/// Whether a live object is known to hold a manifest, and nothing of an earlier one: the stamp is among what it has to
-/// hold. When others set fields of it, only [`update_of`] tells.
+/// Whether a live object is known to hold a manifest, and nothing of an earlier one: the fingerprint is among what it has
+/// to hold. When others set fields of it, only [`update_of`] tells.
 #[must_use]
-pub fn holds(live: &Live, manifest: &Manifest) -> bool {
+pub fn holds(live: &LiveObject, manifest: &Manifest) -> bool {
     let Some(body) = live.body.as_ref().filter(|_| !live.has_foreign_fields) else { return false };
     let body = parse(body);
     let mut wanted = manifest.value.clone();

@@ -11,10 +11,10 @@ use super::key::{ObjectKey, Uid};
 use crate::runtime::status::StatusWriter;
 
 /// Events that may wait. More than that are lost, as anywhere in Kubernetes.
-const WAITING: usize = 1024;
+const QUEUE_CAPACITY: usize = 1024;
 
 /// Events that are remembered as published.
-const REMEMBERED: usize = 4096;
+const PUBLISHED_CAPACITY: usize = 4096;
 
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -62,7 +62,7 @@ pub(super) struct Events {
 impl Events {
     /// What takes the events, and the work of publishing them.
     pub(super) fn new(plane: Client) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (queue, mut waiting) = mpsc::channel(WAITING);
+        let (queue, mut waiting) = mpsc::channel(QUEUE_CAPACITY);
         let writer = StatusWriter::new(plane, "engine");
         let publish = async move {
             let mut published = HashSet::new();
@@ -72,7 +72,7 @@ impl Events {
                 }
                 let (about, reason) = (reference(&event), event.reason);
                 writer.publish_about(&about, reason.type_(), reason.text(), &event.note).await;
-                if published.len() >= REMEMBERED {
+                if published.len() >= PUBLISHED_CAPACITY {
                     published.clear();
                 }
                 published.insert(event);

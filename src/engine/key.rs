@@ -8,6 +8,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
 use crate::karmada::{Cluster, names};
+use crate::machinery::names::group;
 
 /// Defines types for texts that must not be taken for one another. Copies share one text.
 macro_rules! shared_text {
@@ -92,13 +93,16 @@ impl KindKey {
         Arc::new(Self { api_version: api_version.to_owned(), kind: kind.to_owned() })
     }
 
+    /// Its group; empty for the core group.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        group(&self.api_version)
+    }
+
     /// Whether it is another version of the same kind: the same objects, served once more.
     #[must_use]
     pub fn is_other_version_of(&self, other: &Self) -> bool {
-        let group = |api_version: &str| api_version.rsplit_once('/').map(|(group, _)| group.to_owned());
-        self.kind == other.kind
-            && self.api_version != other.api_version
-            && group(&self.api_version) == group(&other.api_version)
+        self.kind == other.kind && self.api_version != other.api_version && self.group() == other.group()
     }
 
     /// Whether it is `v1` `Namespace`.

@@ -18,24 +18,24 @@ mod dispatch;
 mod events;
 mod index;
 mod key;
-mod kinds;
+mod kind_watches;
 mod marks;
 mod member;
 mod member_kinds;
 mod mirror;
 mod model;
+mod namespace_removal;
 mod plane;
 mod policy;
 mod queue;
 mod report;
 mod rest;
 mod schedule;
-mod stamp;
+mod session;
 mod summary;
 mod template_kinds;
 mod templates;
 mod update;
-mod vacate;
 mod watch;
 
 use std::collections::HashMap;
@@ -67,12 +67,11 @@ use crate::runtime::metrics::{KindLabel, Metrics};
 use crate::runtime::status::StatusWriter;
 
 pub use self::index::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
-pub use self::marks::Marks;
+pub use self::marks::{ADOPTED_ANNOTATION, Marks, PLANE_ANNOTATION, unmark};
 pub use self::model::{BINDING_FINALIZER, CLUSTER_FINALIZER, REMOVING_ANNOTATION};
-pub use self::stamp::{ADOPTED_ANNOTATION, PLANE_ANNOTATION, unstamp};
 
-/// Keys that wait at a moment when nothing much happens.
-const BACKLOG: i64 = 16;
+/// How many keys may wait while the engine counts as idle.
+const IDLE_QUEUE_DEPTH: i64 = 16;
 
 /// How many things are done at once.
 #[derive(Clone, Copy, Debug)]
@@ -104,7 +103,7 @@ pub struct Options {
     pub ready: Arc<AtomicBool>,
 }
 
-/// The engine's hands: clients and queues around the index.
+/// The engine: clients and queues around the index.
 struct Engine {
     plane: PlaneId,
     started: Instant,
@@ -124,8 +123,8 @@ struct Engine {
     refused: Mutex<HashMap<ClusterName, String>>,
     plane_served: Mutex<HashMap<Arc<KindKey>, (ApiResource, bool)>>,
     kinds: channel::Sender<()>,
-    unknown: AtomicUsize,
-    known: Notify,
+    unsynced_watches: AtomicUsize,
+    watch_synced: Notify,
     unreadable: Family<KindLabel, Counter>,
     events: Events,
     statuses: StatusWriter,
@@ -185,8 +184,8 @@ pub async fn run(plane: Client, options: Options) {
         refused: Mutex::default(),
         plane_served: Mutex::default(),
         kinds: channel::Sender::new(()),
-        unknown: AtomicUsize::new(plane::MIRRORS),
-        known: Notify::new(),
+        unsynced_watches: AtomicUsize::new(plane::INITIAL_WATCHES),
+        watch_synced: Notify::new(),
         unreadable,
         events,
         this: this.clone(),
@@ -194,9 +193,9 @@ pub async fn run(plane: Client, options: Options) {
     let mut tasks = JoinSet::new();
     tasks.spawn(publish);
     plane::start(&engine, &mut tasks);
-    while engine.unknown.load(Ordering::Acquire) > 0 {
+    while engine.unsynced_watches.load(Ordering::Acquire) > 0 {
         tokio::select! {
-            () = engine.known.notified() => {}
+            () = engine.watch_synced.notified() => {}
             error = panicked(&mut tasks) => {
                 tracing::error!(error = chain(&error), "a task of the engine panicked; the engine ends");
                 return;
@@ -282,7 +281,7 @@ impl Engine {
             self.queue_of(&cluster).add(key);
         }
         for key in requeues.report {
-            self.report.add_after(key, report::GATHER);
+            self.report.add_after(key, report::STATUS_DEBOUNCE);
         }
         for cluster in requeues.clusters {
             self.clusters.add(cluster);
@@ -299,7 +298,7 @@ impl Engine {
 
     /// Whether many objects wait to be sent to members. Users wait for these, rather than for statuses.
     fn is_delivering(&self) -> bool {
-        self.schedule.depth() + self.dispatch_depth.get() > BACKLOG
+        self.schedule.depth() + self.dispatch_depth.get() > IDLE_QUEUE_DEPTH
     }
 
     /// An object of the plane was seen that cannot be read.
@@ -307,10 +306,10 @@ impl Engine {
         self.unreadable.get_or_create(&KindLabel { kind: kind.to_owned() }).inc();
     }
 
-    /// A watch of the plane is complete.
-    fn mirrored(&self) {
-        self.unknown.fetch_sub(1, Ordering::AcqRel);
-        self.known.notify_one();
+    /// The first list of a watch that the engine waits for is complete.
+    fn initial_watch_synced(&self) {
+        self.unsynced_watches.fetch_sub(1, Ordering::AcqRel);
+        self.watch_synced.notify_one();
     }
 
     fn start_member(&self, name: &ClusterName) {

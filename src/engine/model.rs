@@ -2,7 +2,7 @@
 //! about ten times as much memory.
 
 pub mod binding;
-mod live;
+mod live_object;
 mod template;
 
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -15,7 +15,7 @@ pub use self::binding::{
     BINDING_FINALIZER, Binding, CLUSTER_POLICY_NAME_ANNOTATION, POLICY_NAME_ANNOTATION, POLICY_NAMESPACE_ANNOTATION,
     REMOVING_ANNOTATION, SELECTORS_ANNOTATION, owner_reference,
 };
-pub use self::live::Live;
+pub use self::live_object::LiveObject;
 pub use self::template::{Cascade, Template};
 
 /// Finalizer on clusters: a member is cleaned before its cluster goes.

@@ -29,7 +29,7 @@ use crate::runtime::guarded::omitted;
 use crate::runtime::status::StatusWriter;
 
 /// Watches that must be complete before anything is decided.
-pub(super) const MIRRORS: usize = 9;
+pub(super) const INITIAL_WATCHES: usize = 9;
 
 /// Starts the watches that always run.
 pub(super) fn start(engine: &Arc<Engine>, tasks: &mut JoinSet<()>) {
@@ -94,7 +94,7 @@ impl<M: Mirror<Object = Value>> Mirror for Awaited<M> {
     fn synced(&mut self) {
         self.mirror.synced();
         if std::mem::take(&mut self.is_awaited) {
-            self.engine.mirrored();
+            self.engine.initial_watch_synced();
         }
     }
 }
@@ -156,7 +156,7 @@ fn warn(events: &StatusWriter, resource: &ApiResource, object: &Value, why: Stri
     let (namespace, name) = (about.namespace.as_deref(), about.name.as_deref());
     tracing::warn!(kind = resource.kind, namespace, name, why, "policy is not understood; nothing follows from it");
     let events = events.clone();
-    tokio::spawn(async move { events.warn_about(&about, policy::UNREADABLE, &why).await });
+    tokio::spawn(async move { events.warn_about(&about, policy::POLICY_UNSUPPORTED, &why).await });
 }
 
 /// Propagation policies of one kind.

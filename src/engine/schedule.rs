@@ -11,7 +11,7 @@ use super::Engine;
 use super::events::Reason;
 use super::key::{Key, Uid};
 use super::model::{Binding, Template, identity};
-use super::queue::Outcome;
+use super::queue::WorkResult;
 use super::rest::Target;
 use crate::machinery::error::{chain, is_conflict};
 
@@ -19,16 +19,16 @@ pub use self::binding::{binding_key, binding_resource};
 pub use self::plan::{Step, plan};
 
 /// Brings a template's binding to what it should be. IO.
-pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
+pub(super) async fn run(engine: Arc<Engine>, key: Key) -> WorkResult {
     // The lock is held for the look-ups alone: eight workers decide at the same time.
     let inputs = engine.index().schedule_inputs(&key);
     let plan = plan(&inputs);
-    if plan.wanted.is_some() || plan.refusal.is_some() {
+    if plan.wanted.is_some() || plan.not_scheduled.is_some() {
         let content = inputs.template.as_deref().map(Template::content);
         let now = engine.now();
-        engine.change(|index| index.decided(&key, content, plan.wanted, plan.refusal.clone(), now));
+        engine.change(|index| index.decided(&key, content, plan.wanted, plan.not_scheduled.clone(), now));
     }
-    if let (Some(template), Some((_, why))) = (&inputs.template, &plan.refusal) {
+    if let (Some(template), Some((_, why))) = (&inputs.template, &plan.not_scheduled) {
         engine.events.send(&key, &template.uid, Reason::ScheduleBindingFailed, why.clone());
     }
     let resource = binding_resource(&key);
@@ -37,37 +37,39 @@ pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
     let written = match &plan.step {
         Step::Nothing => Ok(None),
         Step::Create(body) => engine.rest.create(&target, body.to_string().into_bytes()).await.map(Some),
-        Step::Change { adopts: Some(uid), .. } if !is_there(&engine, &key, uid).await => return Outcome::Failed,
+        Step::Change { adopts: Some(uid), .. } if !template_exists(&engine, &key, uid).await => {
+            return WorkResult::Failed;
+        }
         Step::Change { version, operations, .. } => {
             engine.rest.patch(&target, *version, operations.clone()).await.map(Some)
         }
         Step::Delete { uid } => match engine.rest.delete(&target, uid, None).await {
             Ok(None) => {
                 engine.change(|index| index.remove_binding(&key, Some((uid.clone(), u64::MAX))));
-                return Outcome::Done;
+                return WorkResult::Done;
             }
             other => other,
         },
     };
     match written {
-        Ok(None) => Outcome::Done,
+        Ok(None) => WorkResult::Done,
         Ok(Some(object)) => {
             ingest(&engine, &key, object, false);
-            Outcome::Done
+            WorkResult::Done
         }
         Err(error) if is_conflict(&error) || matches!(&error, kube::Error::Api(status) if status.code == 404) => {
-            look_again(&engine, &key, &target).await
+            reread_binding(&engine, &key, &target).await
         }
         Err(error) => {
             tracing::warn!(object = %key, error = chain(&error), "binding was not written; trying again");
-            Outcome::Failed
+            WorkResult::Failed
         }
     }
 }
 
 /// Whether a template is there for certain. The garbage collector takes the owner off the binding of a template that is
 /// deleted with `--cascade=orphan`; putting it back because of an old event would have the binding deleted, too.
-async fn is_there(engine: &Engine, key: &Key, uid: &Uid) -> bool {
+async fn template_exists(engine: &Engine, key: &Key, uid: &Uid) -> bool {
     let Some(resource) = engine.plane_resource(&key.kind) else { return false };
     let target = Target { resource: &resource, namespace: key.namespace.as_deref(), name: &key.name };
     match engine.rest.get(&target).await {
@@ -81,7 +83,7 @@ async fn is_there(engine: &Engine, key: &Key, uid: &Uid) -> bool {
 }
 
 /// The binding is not as it was known: what is there now decides.
-async fn look_again(engine: &Engine, key: &Key, target: &Target<'_>) -> Outcome {
+async fn reread_binding(engine: &Engine, key: &Key, target: &Target<'_>) -> WorkResult {
     match engine.rest.get(target).await {
         Ok(Some(object)) => {
             let is_same = |found: &Key| {
@@ -92,7 +94,7 @@ async fn look_again(engine: &Engine, key: &Key, target: &Target<'_>) -> Outcome 
             let Some(found) = binding_key(&object).filter(is_same) else {
                 let name = target.name;
                 tracing::error!(object = %key, binding = name, "the name of the binding is taken by another object's");
-                return Outcome::Stuck;
+                return WorkResult::Stuck;
             };
             ingest(engine, &found, object, true);
         }
@@ -101,7 +103,7 @@ async fn look_again(engine: &Engine, key: &Key, target: &Target<'_>) -> Outcome 
         }
         Err(error) => tracing::debug!(object = %key, error = chain(&error), "binding was not read"),
     }
-    Outcome::Failed
+    WorkResult::Failed
 }
 
 fn ingest(engine: &Engine, key: &Key, object: Value, relist: bool) {

@@ -10,13 +10,13 @@ use super::Engine;
 use super::definitions::mark_undefined;
 use super::discovery::discover;
 use super::key::KindKey;
-use super::kinds::{KindWatches, LINGER};
+use super::kind_watches::{KindWatches, UNUSED_WATCH_GRACE_PERIOD};
 use super::templates::Templates;
 use super::watch::{WhenUnserved, mirror_json};
 use crate::machinery::error::chain;
 
 /// How soon a kind that is selected but not served is looked for again.
-const LOOK_AGAIN: Duration = Duration::from_secs(5);
+const MISSING_KINDS_RECHECK: Duration = Duration::from_secs(5);
 
 /// How many kinds of a plane are watched at most. A plane with as many definitions is out of order.
 const MAX_KINDS: usize = 1000;
@@ -33,14 +33,14 @@ pub(super) async fn follow_templates(engine: Arc<Engine>) {
             engine.index().forget_kind(&kind);
         }
         start_watches(&engine, &mut watches, &mut missing, &wanted).await;
-        let look_again = match (missing.is_empty(), watches.has_unused()) {
-            (false, _) => LOOK_AGAIN,
+        let recheck_after = match (missing.is_empty(), watches.has_unused()) {
+            (false, _) => MISSING_KINDS_RECHECK,
             (true, false) => Duration::from_secs(3600),
-            (true, true) => LINGER,
+            (true, true) => UNUSED_WATCH_GRACE_PERIOD,
         };
         tokio::select! {
             _ = changes.changed() => {}
-            () = sleep(look_again) => {}
+            () = sleep(recheck_after) => {}
             ended = watches.ended() => if let Some(kind) = ended {
                 tracing::info!(%kind, "kind is not served by the plane any more");
                 // As after a start: what was known of it counts no more, and nothing is known until it was looked for.

@@ -26,7 +26,7 @@ use super::remaining::Remaining;
 use super::write::MemberWrite;
 use crate::api::instance::Profile;
 use crate::api::member::MemberClusterJoin;
-use crate::engine::{ADOPTED_ANNOTATION, Marks, REMOVING_ANNOTATION, unstamp};
+use crate::engine::{ADOPTED_ANNOTATION, Marks, REMOVING_ANNOTATION, unmark};
 use crate::karmada::binding::BindingSpec;
 use crate::karmada::{CLUSTER_NAMESPACE, Cluster, ClusterResourceBinding, MANAGED_LABEL, ResourceBinding};
 use crate::machinery::error::{is_conflict, is_not_found};
@@ -333,7 +333,7 @@ async fn is_vacant(access: &MemberClient, mark: &PlaneMark, namespace: &str) -> 
 
 /// Takes the plane's marks off a namespace, which stays with what others have put into it.
 async fn let_go(access: &MemberClient, namespace: &OwnedObject) -> Result<(), Error> {
-    let mut patch = unstamp(&namespace.uid);
+    let mut patch = unmark(&namespace.uid);
     for annotation in [WORK_NAMESPACE_ANNOTATION, "work.karmada.io/name"] {
         patch["metadata"]["annotations"][annotation] = Value::Null;
     }

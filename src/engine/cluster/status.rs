@@ -16,7 +16,7 @@ use crate::machinery::conditions;
 use crate::machinery::error::failing_checks;
 
 /// How long changes of nodes and pods are gathered before they are reported.
-const GATHER: Duration = Duration::from_secs(2);
+const CAPACITY_DEBOUNCE: Duration = Duration::from_secs(2);
 
 /// Whether a member takes work, and if not, why.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,7 +155,7 @@ impl MemberStatus {
     /// Waits until there is something to report, and a little longer when it is not urgent.
     pub async fn changed(&self) {
         self.notify.notified().await;
-        let deadline = tokio::time::Instant::now() + GATHER;
+        let deadline = tokio::time::Instant::now() + CAPACITY_DEBOUNCE;
         while !std::mem::take(&mut self.inputs().urgent) {
             tokio::select! {
                 () = tokio::time::sleep_until(deadline) => return,

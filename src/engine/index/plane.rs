@@ -64,7 +64,7 @@ impl Index {
         let is_reached = |key: &Key, binding: &Binding| {
             let Some(decision) = self.decisions.get(key) else { return true };
             (leaves && self.bound.contains(name, key))
-                || placement::is_reached(&binding.spec, before, after, decision.refusal.is_some())
+                || placement::is_reached(&binding.spec, before, after, decision.not_scheduled.is_some())
         };
         let bindings = self.bindings.iter();
         bindings.filter(|(key, binding)| is_reached(key, binding)).map(|(key, _)| key.clone()).collect()
@@ -316,12 +316,12 @@ impl Index {
         key: &Key,
         content: Option<u64>,
         wanted: Option<bool>,
-        refusal: Option<(&'static str, String)>,
+        not_scheduled: Option<(&'static str, String)>,
         now: Duration,
     ) -> Requeues {
         let before = self.decisions.get(key);
         let at = before.map_or(now, |known| known.at);
-        let changed = before.is_none_or(|known| known.refusal.as_deref() != refusal.as_ref());
+        let changed = before.is_none_or(|known| known.not_scheduled.as_deref() != not_scheduled.as_ref());
         let report = if changed { vec![key.clone()] } else { Vec::new() };
         let is_same = before.is_some_and(|known| known.wanted == wanted && known.content == content);
         let binding = self.bindings.get(key);
@@ -332,7 +332,8 @@ impl Index {
         };
         // Of what is gone altogether nothing is to be remembered.
         if binding.is_some() || self.templates.contains_key(key) {
-            self.decisions.insert(key.clone(), Decision { wanted, refusal: refusal.map(Box::new), at, content });
+            self.decisions
+                .insert(key.clone(), Decision { wanted, not_scheduled: not_scheduled.map(Box::new), at, content });
         } else {
             self.decisions.remove(key);
         }

@@ -32,7 +32,7 @@ pub(super) fn create(key: &Key, spec: &BindingSpec, claimant: &Claimant<'_>, own
 }
 
 /// What changes of a binding. Without a claimant its labels and annotations about policies stay, without an owner its owners.
-pub(super) fn rewrite(
+pub(super) fn change(
     inputs: &ScheduleInputs,
     binding: &Binding,
     spec: &BindingSpec,

@@ -87,7 +87,7 @@ fn a_namespace_is_preserved_where_its_policy_brought_it() {
 #[test]
 fn without_a_policy_an_object_keeps_its_last_manifest() {
     let (mut index, key) = converged();
-    let live = Live::of(manifest(&index, &key).value);
+    let live = LiveObject::of(manifest(&index, &key).value);
     index.set_policy(shop_policy(), None);
     carry_out(&mut index, &key, 11);
     assert!(!keeps_last_manifest(&live, &manifest(&index, &key)), "drift is put right as before");
@@ -107,7 +107,7 @@ fn without_a_policy_an_object_keeps_its_last_manifest() {
 fn without_a_policy_replicas_and_overrides_of_one_generation_are_still_sent() {
     let (mut index, key) = converged();
     index.put_template(key.clone(), changed(&json!({"generation": 3}), "1"), true);
-    let live = Live::of(manifest(&index, &key).value);
+    let live = LiveObject::of(manifest(&index, &key).value);
     index.set_policy(shop_policy(), None);
     carry_out(&mut index, &key, 11);
     let rules = json!({"overrideRules": [{"overriders": {"plaintext":

@@ -2,10 +2,10 @@ use serde_json::{Value, from_value, json};
 
 use super::super::desired::{Adoption, DesiredState, check_adoption, desired_state, holds, is_preserved, update_of};
 use super::super::key::KindKey;
+use super::super::marks::ADOPTED_ANNOTATION;
 use super::super::model::binding::Owners;
-use super::super::model::{BINDING_FINALIZER, Binding, Live, Template};
+use super::super::model::{BINDING_FINALIZER, Binding, LiveObject, Template};
 use super::super::schedule::{Step, plan};
-use super::super::stamp::ADOPTED_ANNOTATION;
 use super::*;
 use crate::placement;
 
@@ -56,8 +56,8 @@ fn policy(spec: Value) -> PropagationSpec {
     from_value(all).unwrap()
 }
 
-fn live(uid: &str, version: &str, plane: &str) -> Live {
-    Live::of(marked("x", uid, version, plane))
+fn live(uid: &str, version: &str, plane: &str) -> LiveObject {
+    LiveObject::of(marked("x", uid, version, plane))
 }
 
 /// An object in a member as a plane leaves it that has the ConfigMap `x`.
@@ -69,8 +69,8 @@ fn marked(name: &str, uid: &str, version: &str, plane: &str) -> Value {
 }
 
 /// An object in a member as another Karmada leaves it.
-fn unmarked(template: &str) -> Live {
-    Live::of(json!({"metadata": {"name": "x", "uid": "l", "resourceVersion": "1",
+fn unmarked(template: &str) -> LiveObject {
+    LiveObject::of(json!({"metadata": {"name": "x", "uid": "l", "resourceVersion": "1",
         "labels": {"karmada.io/managed": "true"}, "annotations": {"resourcetemplate.karmada.io/uid": template,
             "resourcebinding.karmada.io/namespace": "shop", "resourcebinding.karmada.io/name": "x-configmap"}}}))
 }
@@ -83,12 +83,12 @@ fn name(text: &str) -> ClusterName {
 fn carry_out(index: &mut Index, key: &Key, version: u64) -> Step {
     let inputs = index.schedule_inputs(key);
     let plan = plan(&inputs);
-    if plan.wanted.is_some() || plan.refusal.is_some() {
+    if plan.wanted.is_some() || plan.not_scheduled.is_some() {
         index.decided(
             key,
             inputs.template.as_deref().map(Template::content),
             plan.wanted,
-            plan.refusal.clone(),
+            plan.not_scheduled.clone(),
             Duration::ZERO,
         );
     }
@@ -296,7 +296,7 @@ fn objects_nobody_may_claim() {
             ObjectKey { kind: KindKey::new("v1", "ConfigMap"), namespace: Some(namespace.into()), name: name.into() };
         let object =
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}});
-        placement::claim(&object, index.policies_of(&key).iter().map(as_policy), None).is_some()
+        placement::claim(&object, index.policies_of(&key).iter().map(policy_ref), None).is_some()
     };
     assert!(claimed(&index, "shop", "mine"));
     assert!(!claimed(&index, "shop", "kube-root-ca.crt"));

@@ -29,7 +29,7 @@ fn a_change_of_a_cluster_reaches_those_who_may_move() {
     let elsewhere = add(&mut index, "elsewhere", &json!({"clusterAffinity": {"clusterNames": ["b"]}}));
     let by_label = json!({"clusterAffinity": {"labelSelector": {"matchLabels": {"tier": "edge"}}}});
     let refused = add(&mut index, "refused", &by_label);
-    assert!(index.decision(&refused).unwrap().refusal.is_some());
+    assert!(index.decision(&refused).unwrap().not_scheduled.is_some());
     let scheduled = |requeues: Requeues| -> BTreeSet<Key> {
         assert!(requeues.dispatch.is_empty() && requeues.report.is_empty() && !requeues.kinds);
         requeues.schedule.into_iter().collect()
@@ -46,9 +46,9 @@ fn a_change_of_a_cluster_reaches_those_who_may_move() {
     put(&mut index, 7, "False", None);
     let late = add(&mut index, "late", &json!({}));
     assert_eq!(scheduled(put(&mut index, 8, "True", None)), [late.clone()].into());
-    // Another cluster is for those who go everywhere; the refusal of others counts it.
+    // Another cluster is for those who go everywhere; the message of others counts it.
     carry_out(&mut index, &refused, 40);
-    assert!(index.decision(&refused).unwrap().refusal.is_some());
+    assert!(index.decision(&refused).unwrap().not_scheduled.is_some());
     let joined = index.put_cluster(cluster("d", "True"), false);
     let joined: BTreeSet<Key> = joined.schedule.into_iter().collect();
     assert_eq!(joined, [everywhere.clone(), late.clone(), refused.clone()].into());
@@ -119,7 +119,7 @@ fn a_list_that_says_nothing_new_costs_nothing() {
     assert_eq!(index.applied(&a, &key, live("k", "4", PLANE), 7).report, [key.clone(), key.clone()]);
     index.remove_live(&a, &key, None);
     assert_eq!(index.applied(&a, &key, live("l", "5", PLANE), 7).report, std::slice::from_ref(&key), "made anew");
-    let relist = |index: &mut Index, object: Live| {
+    let relist = |index: &mut Index, object: LiveObject| {
         index.set_reachable(&a, false);
         index.set_reachable(&a, true);
         let mut listed = index.put_live(&a, &key, object, true);

@@ -5,9 +5,8 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::super::key::{PlaneId, Uid};
-use super::super::marks::Marks;
-use super::super::stamp::{
-    ADOPTED_ANNOTATION, PLANE_ANNOTATION, TEMPLATE_UID_ANNOTATION, manifest_fingerprint, template_generation,
+use super::super::marks::{
+    ADOPTED_ANNOTATION, Marks, PLANE_ANNOTATION, TEMPLATE_UID_ANNOTATION, manifest_fingerprint, template_generation,
 };
 use super::super::update::has_foreign_fields;
 use super::{hash, identity, is_deleting, text};
@@ -16,7 +15,7 @@ use crate::interpret::{self, Health};
 
 /// An object in a member that carries the label of managed objects.
 #[derive(Clone, Debug)]
-pub struct Live {
+pub struct LiveObject {
     /// Identity.
     pub uid: Uid,
     /// Version of the object.
@@ -51,7 +50,7 @@ pub struct Live {
     pub created_for_applications: bool,
 }
 
-impl Live {
+impl LiveObject {
     /// What is remembered of an object.
     #[must_use]
     pub fn of(mut object: Value) -> Self {
@@ -124,7 +123,7 @@ mod tests {
     #[test]
     fn heartbeats_do_not_change_the_hash_but_edits_do() {
         let object = |version: &str, status: i64, data: &str| {
-            Live::of(
+            LiveObject::of(
                 json!({"metadata": {"name": "x", "uid": "u", "resourceVersion": version, "managedFields": [{"time": version}]},
                 "data": {"k": data}, "status": {"n": status}}),
             )
