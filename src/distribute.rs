@@ -11,7 +11,7 @@ use crate::karmada::binding::{BindingSpec, ObjectReference, TargetCluster};
 use crate::karmada::policy::ReplicaSchedulingType;
 use crate::karmada::shared::Shared;
 use crate::overrides::{self, Override, OverrideError};
-use crate::placement::{self, Claim, ClusterView, Excluded, Previous, Refusal, Request, divide};
+use crate::placement::{self, Claim, ClusterView, Excluded, FitError, Previous, Request, divide};
 
 /// Everything that has a say in where an object goes and what it becomes there.
 #[derive(Clone, Copy, Debug)]
@@ -26,13 +26,13 @@ pub struct Rules<'a> {
 
 /// Where an object goes.
 #[derive(Clone, Debug)]
-pub struct Binding {
+pub struct ScheduleResult {
     /// As it is written into the plane; no clusters when it was refused.
     pub spec: BindingSpec,
     /// Clusters that it does not go to.
     pub excluded: Vec<Excluded>,
     /// Why it goes nowhere.
-    pub refusal: Option<Refusal>,
+    pub fit_error: Option<FitError>,
 }
 
 /// Where an object goes, and what it becomes there.
@@ -41,7 +41,7 @@ pub struct Distribution<'a> {
     /// The policy that claims it.
     pub claim: Claim<'a>,
     /// Where it goes.
-    pub binding: Binding,
+    pub binding: ScheduleResult,
     /// What each cluster gets, in the order of the binding's clusters.
     pub manifests: Vec<(String, Result<Value, OverrideError>)>,
 }
@@ -70,7 +70,7 @@ pub fn bind<'c>(
     claim: &Claim<'_>,
     clusters: impl IntoIterator<Item = &'c ClusterView>,
     previous: Previous<'_>,
-) -> Binding {
+) -> ScheduleResult {
     let text = |pointer: &str| template.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
     let resource = ObjectReference {
         api_version: text("/apiVersion").unwrap_or_default(),
@@ -94,7 +94,7 @@ pub fn bind<'c>(
 
 /// Where a binding goes that no policy claims any more: by the rules that it was made with.
 #[must_use]
-pub fn rebind<'c>(before: &BindingSpec, clusters: impl IntoIterator<Item = &'c ClusterView>) -> Binding {
+pub fn rebind<'c>(before: &BindingSpec, clusters: impl IntoIterator<Item = &'c ClusterView>) -> ScheduleResult {
     schedule(before.clone(), clusters, Previous::from(before))
 }
 
@@ -102,14 +102,14 @@ fn schedule<'c>(
     mut spec: BindingSpec,
     clusters: impl IntoIterator<Item = &'c ClusterView>,
     previous: Previous<'_>,
-) -> Binding {
+) -> ScheduleResult {
     let request = Request::of(&spec, previous);
-    let (targets, excluded, refusal) = match placement::place(&request, clusters) {
+    let (targets, excluded, fit_error) = match placement::place(&request, clusters) {
         Ok(placed) => (placed.targets, placed.excluded, None),
-        Err(Refusal::NoClusterFit(excluded)) => (Vec::new(), excluded.clone(), Some(Refusal::NoClusterFit(excluded))),
+        Err(FitError::NoClusterFit(excluded)) => (Vec::new(), excluded.clone(), Some(FitError::NoClusterFit(excluded))),
     };
     spec.clusters = targets.into();
-    Binding { spec, excluded, refusal }
+    ScheduleResult { spec, excluded, fit_error }
 }
 
 /// What a template becomes in one cluster of its binding. `policies` are those that [`overrides::applicable`] found for
@@ -286,7 +286,9 @@ mod tests {
         let nowhere = Rules { policies: &policies, overrides: &[], clusters: &[] };
         let result = distribute(&template, &nowhere, &[]).unwrap();
         assert!(
-            result.binding.refusal.is_some() && result.binding.spec.clusters.is_empty() && result.manifests.is_empty()
+            result.binding.fit_error.is_some()
+                && result.binding.spec.clusters.is_empty()
+                && result.manifests.is_empty()
         );
         assert!(distribute(&template, &Rules { policies: &[], ..nowhere }, &[]).is_none());
     }

@@ -3,12 +3,13 @@
 use serde_json::{Map, Value};
 
 use crate::karmada::CONFLICT_RESOLUTION_ANNOTATION;
+use crate::machinery::names;
 
 use super::model::{Application, FieldError, Served};
 
 /// Why a kind cannot be part of an app, from its name alone.
 pub(super) fn refused_kind(api_version: &str, kind: &str) -> Option<String> {
-    let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
+    let group = names::group(api_version);
     if group == "airdock.dev" || group == "karmada.io" || group.ends_with(".karmada.io") {
         return Some(format!("{kind} of {group} steers the fleet itself and cannot be part of an app"));
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::api::app::{Difference, InventoryEntry, MultiCloudApp};
 use crate::karmada::policy::ResourceSelector;
 use crate::karmada::{OverridePolicy, PropagationPolicy};
+use crate::machinery::names;
 
 /// How many field errors of a spec are shown at once.
 const FIELD_ERRORS_SHOWN: usize = 5;
@@ -112,7 +113,7 @@ pub struct Identity {
 
 impl Identity {
     fn group(&self) -> &str {
-        self.api_version.rsplit_once('/').map_or("", |(group, _)| group)
+        names::group(&self.api_version)
     }
 
     /// Whether it is the same object, in whichever version.

@@ -15,6 +15,7 @@ use crate::karmada::policy::{
     StaticClusterWeight, Toleration, WeightPreference,
 };
 use crate::karmada::{Cluster, OverridePolicy, PropagationPolicy};
+use crate::machinery::names;
 
 use super::affinity::{affinity, selects};
 use super::differences::{placed, rules};
@@ -101,7 +102,7 @@ pub fn policy_name(application: &Application) -> String {
 
 /// Readable as far as it goes, and unique by its hash.
 fn override_name(application: &Application, template: &Template) -> String {
-    let group = template.api_version.rsplit_once('/').map_or("", |(group, _)| group);
+    let group = names::group(&template.api_version);
     let hash = hash(&[application.host_namespace.as_str(), &application.name, group, &template.kind, &template.name]);
     let readable: String = format!("{}-{}", application.name, template.name)
         .chars()

@@ -17,7 +17,7 @@ use crate::karmada::Cluster;
 pub const NOTHING_SELECTED: &str = "NothingSelected";
 
 /// How many entries a message names.
-const NAMED: usize = 5;
+const SELECTORS_SHOWN: usize = 5;
 
 /// An entry that selects no cluster.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -87,8 +87,8 @@ pub fn unmatched_in(field: &str, matches: &ClusterMatch, clusters: &[Cluster]) -
 /// The entries as one sentence.
 #[must_use]
 pub fn render_unmatched(unmatched: &[UnmatchedSelector]) -> String {
-    let named: Vec<String> = unmatched.iter().take(NAMED).map(ToString::to_string).collect();
-    let more = match unmatched.len().saturating_sub(NAMED) {
+    let named: Vec<String> = unmatched.iter().take(SELECTORS_SHOWN).map(ToString::to_string).collect();
+    let more = match unmatched.len().saturating_sub(SELECTORS_SHOWN) {
         0 => String::new(),
         more => format!("; and {more} more"),
     };

@@ -9,6 +9,7 @@ use crate::api::app::{Manifest, MultiCloudApp, PatchOp, ReplicaMode};
 use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, COMPONENT_LABEL, MANAGED_BY, MANAGED_BY_LABEL};
 
 use crate::karmada::names::is_reserved_namespace;
+use crate::machinery::names;
 
 use super::kinds::{escalation, is_reserved, refused_kind};
 use super::model::{Application, FieldError, HostNamespace, Template, Tenancy};
@@ -38,7 +39,7 @@ pub fn validate(app: &MultiCloudApp, tenancy: Tenancy) -> Result<Application, Ve
             match template(manifest, &field, &component.name, &namespace, tenancy) {
                 Err(more) => errors.extend(more),
                 Ok(template) => {
-                    let group = template.api_version.rsplit_once('/').map_or("", |(group, _)| group).to_owned();
+                    let group = names::group(&template.api_version).to_owned();
                     if !seen.insert((group, template.kind.clone(), template.name.clone())) {
                         errors.push(FieldError::new(&field, format!("{template} is given twice; keep one of them")));
                     }

@@ -1,29 +1,26 @@
 //! Clusters of the plane: their status, their finalizer, and the end of a membership.
 
+mod status;
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
-use kube::core::{ApiResource, Status};
-use parking_lot::{Mutex, MutexGuard};
-use serde_json::{Map, Value, json};
-use tokio::sync::Notify;
+use kube::core::ApiResource;
+use serde_json::{Value, json};
 
+use self::status::{changed_fields, status_patch};
 use super::Engine;
 use super::index::Requeues;
 use super::key::ClusterName;
 use super::model::{CLUSTER_FINALIZER, version};
-use super::queue::Outcome;
+use super::queue::WorkResult;
 use super::rest::Target;
-use super::summary::Capacity;
-use crate::karmada::cluster::{ApiEnablement, ClusterStatus, SyncMode};
+use crate::karmada::cluster::{ClusterStatus, SyncMode};
 use crate::karmada::{Cluster, DRAINED_CONDITION};
-use crate::machinery::conditions;
-use crate::machinery::error::{chain, failing_checks, is_conflict};
+use crate::machinery::error::{chain, is_conflict};
 
-/// How long changes of nodes and pods are gathered before they are reported.
-const GATHER: Duration = Duration::from_secs(2);
+pub use self::status::{MemberStatus, Readiness, seconds, set_condition};
 
 /// How often a cluster that leaves is reconciled, should an event be missed.
 const LEAVING_RECHECK: Duration = Duration::from_secs(5);
@@ -33,205 +30,6 @@ const STATUS_ATTEMPTS: u32 = 3;
 
 /// How long a cluster may take to leave before its status names what it waits for.
 const REPORT_LEAVING_AFTER: SignedDuration = SignedDuration::from_secs(3);
-
-/// Whether a member takes work, and if not, why.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Readiness {
-    /// Whether it does.
-    pub ready: bool,
-    reached: bool,
-    /// One word.
-    pub reason: &'static str,
-    /// A sentence.
-    pub message: String,
-}
-
-impl Readiness {
-    /// It is well.
-    #[must_use]
-    pub fn ready() -> Self {
-        let message = "cluster is healthy and ready to accept workloads".to_owned();
-        Self { ready: true, reached: true, reason: "ClusterReady", message }
-    }
-
-    /// It answers, but says that it is not well.
-    #[must_use]
-    pub fn unhealthy(status: &Status) -> Self {
-        // The API server lists its checks; those that fail say so.
-        let detail = failing_checks(&status.message).unwrap_or_else(|| format!("code {}", status.code));
-        let message = format!("cluster is reachable but its health endpoint answered without ok: {detail}");
-        Self { ready: false, reached: true, reason: "ClusterNotReady", message }
-    }
-
-    /// It does not answer.
-    #[must_use]
-    pub fn unreachable(why: String) -> Self {
-        let message = format!("cluster is not reachable: {why}");
-        Self { ready: false, reached: false, reason: "ClusterNotReachable", message }
-    }
-
-    /// It cannot be used for another reason.
-    #[must_use]
-    pub fn unusable(reason: &'static str, message: String) -> Self {
-        Self { ready: false, reached: false, reason, message }
-    }
-
-    /// Whether it answers with these credentials.
-    #[must_use]
-    pub fn is_reached(&self) -> bool {
-        self.reached
-    }
-}
-
-/// What is reported of a member: gathered from its probe, its discovery, its nodes and pods.
-#[derive(Debug)]
-pub struct MemberStatus {
-    inputs: Mutex<StatusInputs>,
-    notify: Notify,
-}
-
-#[derive(Debug)]
-struct StatusInputs {
-    readiness: Readiness,
-    version: Option<String>,
-    served: Option<(Vec<ApiEnablement>, Condition)>,
-    capacity: Capacity,
-    counted: bool,
-    urgent: bool,
-}
-
-impl MemberStatus {
-    /// A member that was just reached.
-    #[must_use]
-    pub fn new(readiness: Readiness, version: String) -> Self {
-        let member_status = Self::with_readiness(readiness);
-        member_status.inputs().version = Some(version);
-        member_status
-    }
-
-    /// A member of which only this is known; what was reported of it before stands.
-    #[must_use]
-    pub fn with_readiness(readiness: Readiness) -> Self {
-        let inputs = StatusInputs {
-            readiness,
-            version: None,
-            served: None,
-            capacity: Capacity::default(),
-            counted: false,
-            urgent: true,
-        };
-        Self { inputs: Mutex::new(inputs), notify: Notify::new() }
-    }
-
-    fn inputs(&self) -> MutexGuard<'_, StatusInputs> {
-        self.inputs.lock()
-    }
-
-    /// The member is well, or not.
-    pub fn set_readiness(&self, readiness: Readiness) {
-        let mut inputs = self.inputs();
-        if inputs.readiness != readiness {
-            inputs.readiness = readiness;
-            inputs.urgent = true;
-            self.notify.notify_one();
-        }
-    }
-
-    /// The kinds that the member serves, and the groups that did not answer.
-    pub fn set_served(&self, served: Vec<ApiEnablement>, stale: &[String]) {
-        let (status, reason, message) = match (served.is_empty(), stale) {
-            (true, _) => ("False", "Empty", "collected empty APIEnablements from the cluster".to_owned()),
-            (false, []) => ("True", "Complete", "collected complete APIEnablements from the cluster".to_owned()),
-            (false, stale) => ("False", "Partial", format!("these groups do not answer: {}", stale.join(", "))),
-        };
-        let mut conditions = Vec::new();
-        set_condition(&mut conditions, "CompleteAPIEnablements", status, reason, &message);
-        let Some(condition) = conditions.pop() else { return };
-        let mut inputs = self.inputs();
-        inputs.served = Some((served, condition));
-        inputs.urgent = true;
-        self.notify.notify_one();
-    }
-
-    /// Nodes or pods changed; the function tells whether that makes a difference.
-    pub fn count(&self, change: impl FnOnce(&mut Capacity) -> bool) {
-        let mut inputs = self.inputs();
-        let differs = change(&mut inputs.capacity);
-        if differs {
-            inputs.counted = true;
-            self.notify.notify_one();
-        }
-    }
-
-    /// What is known of nodes or pods.
-    pub fn known<T>(&self, get: impl FnOnce(&Capacity) -> T) -> T {
-        get(&self.inputs().capacity)
-    }
-
-    /// Waits until there is something to report, and a little longer when it is not urgent.
-    pub async fn changed(&self) {
-        self.notify.notified().await;
-        let deadline = tokio::time::Instant::now() + GATHER;
-        while !std::mem::take(&mut self.inputs().urgent) {
-            tokio::select! {
-                () = tokio::time::sleep_until(deadline) => return,
-                () = self.notify.notified() => {}
-            }
-        }
-    }
-
-    /// The status that follows from what is known now and what was reported before. Pure but for the time of changes.
-    #[must_use]
-    pub fn status(&self, before: &ClusterStatus) -> ClusterStatus {
-        let inputs = self.inputs();
-        let mut status = before.clone();
-        let readiness = &inputs.readiness;
-        let ready = if readiness.ready { "True" } else { "False" };
-        set_condition(&mut status.conditions, "Ready", ready, readiness.reason, &readiness.message);
-        if let Some(version) = &inputs.version {
-            status.kubernetes_version = Some(version.clone());
-        }
-        if let Some((served, condition)) = &inputs.served {
-            status.api_enablements.clone_from(served);
-            let Condition { type_, status: value, reason, message, .. } = condition;
-            set_condition(&mut status.conditions, type_, value, reason, message);
-        }
-        if inputs.counted {
-            status.node_summary = Some(inputs.capacity.nodes());
-            status.resource_summary = Some(inputs.capacity.resources());
-        }
-        status
-    }
-}
-
-/// Sets a condition. The API server keeps whole seconds; what comes back must equal what was sent.
-pub fn set_condition(all: &mut Vec<Condition>, type_: &str, status: &str, reason: &str, message: &str) {
-    conditions::set(all, type_, status, reason, message, None, Timestamp::now());
-    if let Some(condition) = all.iter_mut().find(|condition| condition.type_ == type_) {
-        condition.last_transition_time = Time(seconds(condition.last_transition_time.0));
-    }
-}
-
-/// A time without its fraction.
-#[must_use]
-pub fn seconds(time: Timestamp) -> Timestamp {
-    Timestamp::from_second(time.as_second()).unwrap_or(time)
-}
-
-/// The fields of a status that changed, as a merge patch.
-fn changed_fields(before: &ClusterStatus, after: &ClusterStatus) -> Map<String, Value> {
-    let (before, after) = (json!(before), json!(after));
-    let (Some(before), Some(after)) = (before.as_object(), after.as_object()) else { return Map::new() };
-    let mut fields: Map<String, Value> = after
-        .iter()
-        .filter(|(name, value)| before.get(*name) != Some(value))
-        .map(|(n, v)| (n.clone(), v.clone()))
-        .collect();
-    for name in before.keys().filter(|name| !after.contains_key(*name)) {
-        fields.insert(name.clone(), Value::Null);
-    }
-    fields
-}
 
 /// Writes a cluster's status when it changed. IO.
 pub(super) async fn write_status(
@@ -265,7 +63,7 @@ async fn update_status(
     status: impl Fn(&ClusterStatus) -> ClusterStatus,
 ) -> Result<(), kube::Error> {
     let resource = ApiResource::erase::<Cluster>(&());
-    let target = Target { resource: &resource, namespace: None, name };
+    let target = Target { resource: &resource, namespace: None, name: name.as_str() };
     let mut attempts = 0;
     loop {
         let Some(cluster) = engine.index().clusters.get(name).cloned() else { return Ok(()) };
@@ -296,12 +94,6 @@ async fn update_status(
     }
 }
 
-/// The patch that sets fields of a cluster's status, provided that the cluster still is what was read.
-fn status_patch(cluster: &Cluster, fields: Map<String, Value>) -> Value {
-    let (uid, version) = (&cluster.metadata.uid, &cluster.metadata.resource_version);
-    json!({"metadata": {"uid": uid, "resourceVersion": version}, "status": fields})
-}
-
 fn ingest(engine: &Engine, object: Value) {
     match serde_json::from_value::<Cluster>(object) {
         Ok(cluster) => engine.change(|index| index.put_cluster(cluster, false)),
@@ -314,54 +106,54 @@ fn ingest(engine: &Engine, object: Value) {
 enum Step {
     /// Nothing: it is about to go.
     Nothing,
-    /// The finalizer is set; then the work begins.
-    Hold,
+    /// The finalizer is added; then the work on its member begins.
+    AddFinalizer,
     /// The work on its member goes on.
-    Work,
+    RunMember,
     /// An agent in the member does the work there: the engine's ends, if it ever began, and with it the finalizer.
-    HandOver,
+    LeaveToAgent,
     /// What is in its member is removed, then the finalizer.
-    Leave,
+    Unjoin,
 }
 
 /// What is to be done about a cluster that is being deleted or not, and has the finalizer or not. Pure.
-fn step(sync_mode: SyncMode, leaving: bool, is_held: bool) -> Step {
-    match (sync_mode, leaving, is_held) {
-        (_, true, true) => Step::Leave,
-        (SyncMode::Pull, ..) => Step::HandOver,
-        (SyncMode::Push, false, true) => Step::Work,
-        (SyncMode::Push, false, false) => Step::Hold,
+fn step(sync_mode: SyncMode, leaving: bool, has_finalizer: bool) -> Step {
+    match (sync_mode, leaving, has_finalizer) {
+        (_, true, true) => Step::Unjoin,
+        (SyncMode::Pull, ..) => Step::LeaveToAgent,
+        (SyncMode::Push, false, true) => Step::RunMember,
+        (SyncMode::Push, false, false) => Step::AddFinalizer,
         (SyncMode::Push, true, false) => Step::Nothing,
     }
 }
 
 /// Sets a cluster's finalizer, and starts and stops the work on its member. IO.
-pub(super) async fn run(engine: Arc<Engine>, name: ClusterName) -> Outcome {
+pub(super) async fn run(engine: Arc<Engine>, name: ClusterName) -> WorkResult {
     let Some(cluster) = engine.index().clusters.get(&name).cloned() else {
         engine.stop_member(&name);
-        return Outcome::Done;
+        return WorkResult::Done;
     };
     let finalizers = cluster.metadata.finalizers.clone().unwrap_or_default();
-    let is_held = finalizers.iter().any(|finalizer| finalizer == CLUSTER_FINALIZER);
+    let has_finalizer = finalizers.iter().any(|finalizer| finalizer == CLUSTER_FINALIZER);
     let leaving = cluster.metadata.deletion_timestamp.is_some();
     let without =
         || finalizers.iter().map(String::as_str).filter(|finalizer| *finalizer != CLUSTER_FINALIZER).collect();
-    let wanted: Vec<&str> = match step(cluster.spec.sync_mode, leaving, is_held) {
-        Step::Nothing => return Outcome::Done,
-        Step::Work => {
+    let wanted: Vec<&str> = match step(cluster.spec.sync_mode, leaving, has_finalizer) {
+        Step::Nothing => return WorkResult::Done,
+        Step::RunMember => {
             engine.start_member(&name);
-            return Outcome::Done;
+            return WorkResult::Done;
         }
-        Step::Hold => finalizers.iter().map(String::as_str).chain([CLUSTER_FINALIZER]).collect(),
-        Step::HandOver => {
+        Step::AddFinalizer => finalizers.iter().map(String::as_str).chain([CLUSTER_FINALIZER]).collect(),
+        Step::LeaveToAgent => {
             engine.stop_member(&name);
             engine.change(|index| index.set_reachable(&name, false));
-            if !is_held {
-                return Outcome::Done;
+            if !has_finalizer {
+                return WorkResult::Done;
             }
             without()
         }
-        Step::Leave => {
+        Step::Unjoin => {
             engine.start_member(&name);
             if engine.index().is_clean(&name) != Some(true) {
                 engine.change(|index| {
@@ -374,14 +166,14 @@ pub(super) async fn run(engine: Arc<Engine>, name: ClusterName) -> Outcome {
                 if Timestamp::now().duration_since(since) >= REPORT_LEAVING_AFTER {
                     report_awaited(&engine, &name).await;
                 }
-                return Outcome::Again(LEAVING_RECHECK);
+                return WorkResult::RequeueAfter(LEAVING_RECHECK);
             }
             tracing::info!(cluster = %name, "cluster is left");
             without()
         }
     };
     let resource = ApiResource::erase::<Cluster>(&());
-    let target = Target { resource: &resource, namespace: None, name: &name };
+    let target = Target { resource: &resource, namespace: None, name: name.as_str() };
     let operation = json!({"op": "add", "path": "/metadata/finalizers", "value": wanted});
     let known = cluster.metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or(0);
     match engine.rest.patch(&target, known, vec![operation]).await {
@@ -389,12 +181,12 @@ pub(super) async fn run(engine: Arc<Engine>, name: ClusterName) -> Outcome {
             if !leaving && version(&object) > 0 {
                 ingest(&engine, object);
             }
-            Outcome::Done
+            WorkResult::Done
         }
-        Err(kube::Error::Api(status)) if status.code == 404 => Outcome::Done,
+        Err(kube::Error::Api(status)) if status.code == 404 => WorkResult::Done,
         Err(error) => {
             tracing::debug!(cluster = %name, error = chain(&error), "finalizer was not written; trying again");
-            Outcome::Failed
+            WorkResult::Failed
         }
     }
 }
@@ -404,54 +196,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_changed_is_written() {
-        let member_status = MemberStatus::new(Readiness::ready(), "v1.36.3".to_owned());
-        member_status.set_served(vec![ApiEnablement::default()], &[]);
-        let first = member_status.status(&ClusterStatus::default());
-        assert_eq!(changed_fields(&first, &member_status.status(&first)), Map::new());
-        assert_eq!(first.node_summary, None, "nothing is said of nodes that were not counted");
-        member_status.set_readiness(Readiness::unreachable("refused".to_owned()));
-        let second = member_status.status(&first);
-        let fields = changed_fields(&first, &second);
-        assert_eq!(fields.keys().collect::<Vec<_>>(), ["conditions"]);
-        let ready = conditions::find(&second.conditions, "Ready").unwrap();
-        assert_eq!(
-            (ready.reason.as_str(), ready.message.as_str()),
-            ("ClusterNotReachable", "cluster is not reachable: refused")
-        );
-    }
-
-    #[test]
-    fn a_status_is_written_on_what_was_read() {
-        let cluster =
-            json!({"metadata": {"name": "a", "uid": "u", "resourceVersion": "7"}, "spec": {"syncMode": "Push"}});
-        let patch = status_patch(&serde_json::from_value(cluster).unwrap(), Map::new());
-        assert_eq!(patch["metadata"], json!({"uid": "u", "resourceVersion": "7"}));
-    }
-
-    #[test]
     fn a_cluster_that_is_pulled_is_let_go() {
-        for (sync_mode, leaving, is_held, expected) in [
-            (SyncMode::Push, false, false, Step::Hold),
-            (SyncMode::Push, false, true, Step::Work),
-            (SyncMode::Push, true, true, Step::Leave),
+        for (sync_mode, leaving, has_finalizer, expected) in [
+            (SyncMode::Push, false, false, Step::AddFinalizer),
+            (SyncMode::Push, false, true, Step::RunMember),
+            (SyncMode::Push, true, true, Step::Unjoin),
             (SyncMode::Push, true, false, Step::Nothing),
-            (SyncMode::Pull, false, false, Step::HandOver),
-            (SyncMode::Pull, false, true, Step::HandOver),
-            (SyncMode::Pull, true, true, Step::Leave),
-            (SyncMode::Pull, true, false, Step::HandOver),
+            (SyncMode::Pull, false, false, Step::LeaveToAgent),
+            (SyncMode::Pull, false, true, Step::LeaveToAgent),
+            (SyncMode::Pull, true, true, Step::Unjoin),
+            (SyncMode::Pull, true, false, Step::LeaveToAgent),
         ] {
-            assert_eq!(step(sync_mode, leaving, is_held), expected, "{sync_mode:?} {leaving} {is_held}");
+            assert_eq!(step(sync_mode, leaving, has_finalizer), expected, "{sync_mode:?} {leaving} {has_finalizer}");
         }
-    }
-
-    #[test]
-    fn says_which_check_fails() {
-        let status = Status {
-            code: 500,
-            message: "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed".into(),
-            ..Status::default()
-        };
-        assert!(Readiness::unhealthy(&status).message.ends_with(": its check etcd fails"));
     }
 }

@@ -5,11 +5,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::index::{Index, PolicyKey, as_override};
-use super::key::{ClusterName, Key, ObjectKey};
-use super::marks::Marks;
-use super::model::{Live, Template, hash, parse, text};
-use super::stamp::{ADOPTED_ANNOTATION, manifest_fingerprint, stamp, template_generation};
+use super::index::{Index, PolicyKey, policy_ref};
+use super::key::{ClusterName, Key, ObjectKey, PlaneId, Uid};
+use super::marks::{ADOPTED_ANNOTATION, Marks, manifest_fingerprint, mark, template_generation};
+use super::model::{LiveObject, Template, hash, parse, text};
 use super::update::{Update, update};
 use crate::distribute;
 use crate::interpret;
@@ -41,7 +40,7 @@ pub struct ManifestInputs {
     binding: Option<Arc<BindingSpec>>,
     overrides: Vec<(PolicyKey, Arc<OverrideSpec>)>,
     view: Arc<ClusterView>,
-    plane: Arc<str>,
+    plane: PlaneId,
     claimed: bool,
 }
 
@@ -57,7 +56,7 @@ pub struct Manifest {
     /// Whether an object that is not managed is adopted.
     pub overwrite: bool,
     /// Uid of the template.
-    pub template: Arc<str>,
+    pub template: Uid,
     /// Whether a policy claims the template. Without one, an object keeps what it was last given.
     pub claimed: bool,
     /// Kinds and names of the override policies that made it differ from the template.
@@ -90,7 +89,7 @@ pub fn desired_state(index: &Index, cluster: &ClusterName, key: &Key) -> Desired
         }
         return match (index.is_wanted(key), index.template(key)) {
             (Some(true), Some(template))
-                if binding.policy().is_some() || binding.controller_uid() == Some(&template.uid) =>
+                if binding.policy().is_some() || binding.controller_uid() == Some(template.uid.as_str()) =>
             {
                 inputs(template, Some(binding.spec.clone()))
             }
@@ -136,18 +135,18 @@ fn of_namespace(
 impl ManifestInputs {
     /// Uid of the template.
     #[must_use]
-    pub fn template_uid(&self) -> &str {
+    pub fn template_uid(&self) -> &Uid {
         &self.template.uid
     }
 
     /// Makes the manifest.
     pub fn render(&self, key: &ObjectKey) -> Result<Manifest, OverrideError> {
         let template = self.template.parsed();
-        let policies = overrides::applicable(&template, self.overrides.iter().map(as_override));
+        let policies = overrides::applicable(&template, self.overrides.iter().map(policy_ref));
         let default = BindingSpec::default();
         let binding = self.binding.as_deref().unwrap_or(&default);
         let mut value = distribute::manifest(&template, binding, &policies, &self.view)?;
-        stamp(&mut value, key, &self.plane, self.binding.as_ref().map(|_| &*self.template));
+        mark(&mut value, key, &self.plane, self.binding.as_ref().map(|_| &*self.template));
         let by_template = value
             .pointer("/metadata/annotations")
             .and_then(|annotations| annotations.get(CONFLICT_RESOLUTION_ANNOTATION))
@@ -168,7 +167,7 @@ impl ManifestInputs {
 /// Whether a live object keeps a manifest that is no longer the template's: no policy claims the template, and what it
 /// has become since then is sent nowhere. Of one generation of a template, other replicas and overrides are.
 #[must_use]
-pub fn keeps_last_manifest(live: &Live, manifest: &Manifest) -> bool {
+pub fn keeps_last_manifest(live: &LiveObject, manifest: &Manifest) -> bool {
     let generation = live.template_generation;
     let same_template = generation.is_some() && generation == template_generation(&manifest.value);
     !manifest.claimed && !same_template && live.manifest != manifest_fingerprint(&manifest.value)
@@ -185,18 +184,18 @@ pub enum Adoption {
 
 /// Whether an existing object may be written; if not, why. The label alone says only that some Karmada manages it.
 pub fn check_adoption(
-    live: &Live,
+    live: &LiveObject,
     labelled: bool,
-    plane: &str,
+    plane: &PlaneId,
     manifest: &Manifest,
-    cluster: &str,
+    cluster: &ClusterName,
 ) -> Result<Adoption, String> {
     let remedy = "delete it there, or set conflictResolution: Overwrite in the policy or the annotation \
                   work.karmada.io/conflict-resolution: overwrite on the template";
-    let same_template = !manifest.template.is_empty() && live.template.as_deref() == Some(&manifest.template);
+    let same_template = manifest.template != Uid::default() && live.template.as_ref() == Some(&manifest.template);
     let comes_from_here = match &live.plane {
         // The marks of a copy speak of another template.
-        Some(mark) => **mark == *plane && (live.marks != Marks::Copied || same_template),
+        Some(mark) => mark == plane && (live.marks != Marks::Copied || same_template),
         None => same_template,
     };
     if comes_from_here {
@@ -212,7 +211,7 @@ pub fn check_adoption(
 /// Whether an object that is not wanted any more stays in its member, without the engine's marks. A namespace that was
 /// there before the engine managed it does: what is in it is not the engine's.
 #[must_use]
-pub fn is_preserved(live: &Live, key: &ObjectKey, preserve: bool) -> bool {
+pub fn is_preserved(live: &LiveObject, key: &ObjectKey, preserve: bool) -> bool {
     preserve || (live.adopted && key.kind.is_namespace())
 }
 
@@ -230,10 +229,10 @@ pub fn update_of(object: &Value, manifest: &Manifest, is_namespace: bool, adopti
     update(object, &wanted)
 }
 
-/// Whether a live object is known to hold a manifest, and nothing of an earlier one: the stamp is among what it has to
-/// hold. When others set fields of it, only [`update_of`] tells.
+/// Whether a live object is known to hold a manifest, and nothing of an earlier one: the fingerprint is among what it has
+/// to hold. When others set fields of it, only [`update_of`] tells.
 #[must_use]
-pub fn holds(live: &Live, manifest: &Manifest) -> bool {
+pub fn holds(live: &LiveObject, manifest: &Manifest) -> bool {
     let Some(body) = live.body.as_ref().filter(|_| !live.has_foreign_fields) else { return false };
     let body = parse(body);
     let mut wanted = manifest.value.clone();

@@ -9,6 +9,7 @@ use kube::core::discovery::v2::APIGroupDiscoveryList;
 
 use super::key::KindKey;
 use crate::karmada::cluster::{ApiEnablement, ApiResourceName};
+use crate::machinery::names::group;
 
 /// The kinds that a cluster serves.
 #[derive(Debug, Default)]
@@ -25,9 +26,8 @@ impl Served {
     /// Whether a cluster is certain to have no objects of a kind: it serves no version of it, and its group tells.
     #[must_use]
     pub fn lacks(&self, kind: &KindKey) -> bool {
-        let group = |api_version: &str| api_version.rsplit_once('/').map(|(group, _)| group.to_owned());
         !self.kinds.keys().any(|served| **served == *kind || served.is_other_version_of(kind))
-            && !self.stale.iter().any(|stale| group(stale) == group(&kind.api_version))
+            && !self.stale.iter().any(|stale| group(stale) == kind.group())
     }
 
     /// Those kinds that a cluster is certain to have no objects of.

@@ -7,14 +7,14 @@ use kube::Client;
 use kube::runtime::events::EventType;
 use tokio::sync::mpsc;
 
-use super::key::ObjectKey;
+use super::key::{ObjectKey, Uid};
 use crate::runtime::status::StatusWriter;
 
 /// Events that may wait. More than that are lost, as anywhere in Kubernetes.
-const WAITING: usize = 1024;
+const QUEUE_CAPACITY: usize = 1024;
 
 /// Events that are remembered as published.
-const REMEMBERED: usize = 4096;
+const PUBLISHED_CAPACITY: usize = 4096;
 
 /// What an event is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -48,7 +48,7 @@ impl Reason {
 #[derive(Debug, PartialEq, Eq, Hash)]
 struct Waiting {
     key: ObjectKey,
-    uid: String,
+    uid: Uid,
     reason: Reason,
     note: String,
 }
@@ -62,7 +62,7 @@ pub(super) struct Events {
 impl Events {
     /// What takes the events, and the work of publishing them.
     pub(super) fn new(plane: Client) -> (Self, impl Future<Output = ()> + Send + 'static) {
-        let (queue, mut waiting) = mpsc::channel(WAITING);
+        let (queue, mut waiting) = mpsc::channel(QUEUE_CAPACITY);
         let writer = StatusWriter::new(plane, "engine");
         let publish = async move {
             let mut published = HashSet::new();
@@ -72,7 +72,7 @@ impl Events {
                 }
                 let (about, reason) = (reference(&event), event.reason);
                 writer.publish_about(&about, reason.type_(), reason.text(), &event.note).await;
-                if published.len() >= REMEMBERED {
+                if published.len() >= PUBLISHED_CAPACITY {
                     published.clear();
                 }
                 published.insert(event);
@@ -82,9 +82,9 @@ impl Events {
     }
 
     /// Something is to be told about the template of this key and uid.
-    pub(super) fn send(&self, key: &ObjectKey, uid: &str, reason: Reason, note: String) {
+    pub(super) fn send(&self, key: &ObjectKey, uid: &Uid, reason: Reason, note: String) {
         // One that finds no room is lost.
-        let _ = self.queue.try_send(Waiting { key: key.clone(), uid: uid.to_owned(), reason, note });
+        let _ = self.queue.try_send(Waiting { key: key.clone(), uid: uid.clone(), reason, note });
     }
 }
 
@@ -94,7 +94,7 @@ fn reference(event: &Waiting) -> ObjectReference {
         kind: Some(event.key.kind.kind.clone()),
         namespace: event.key.namespace.clone(),
         name: Some(event.key.name.clone()),
-        uid: Some(event.uid.clone()),
+        uid: Some(event.uid.to_string()),
         ..ObjectReference::default()
     }
 }

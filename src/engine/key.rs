@@ -1,14 +1,81 @@
 //! Names of things.
 
+use std::borrow::Borrow;
 use std::fmt;
 use std::sync::Arc;
 
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::Value;
 
-use crate::karmada::names;
+use crate::karmada::{Cluster, names};
+use crate::machinery::names::group;
 
-/// A member cluster by name.
-pub type ClusterName = Arc<str>;
+/// Defines types for texts that must not be taken for one another. Copies share one text.
+macro_rules! shared_text {
+    ($($(#[$doc:meta])* $name:ident;)+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The text.
+            #[must_use]
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl<T: Into<Arc<str>>> From<T> for $name {
+            fn from(text: T) -> Self {
+                Self(text.into())
+            }
+        }
+
+        // Maps are looked up by what other objects name.
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl PartialEq<str> for $name {
+            fn eq(&self, other: &str) -> bool {
+                *self.0 == *other
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    )+};
+}
+
+shared_text! {
+    /// Name of a member cluster: that of its Cluster in the plane.
+    ClusterName;
+    /// Uid of an object, which no other object of its name has.
+    Uid;
+    /// Identity of a plane: the uid of its namespace kube-system.
+    PlaneId;
+}
+
+impl ClusterName {
+    /// The name of a cluster.
+    #[must_use]
+    pub fn of(cluster: &Cluster) -> Self {
+        cluster.metadata.name.as_deref().unwrap_or_default().into()
+    }
+}
+
+impl Uid {
+    /// The uid of an object; empty when it has none.
+    #[must_use]
+    pub fn of(metadata: &ObjectMeta) -> Self {
+        metadata.uid.as_deref().unwrap_or_default().into()
+    }
+}
 
 /// A kind by API version and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -26,13 +93,16 @@ impl KindKey {
         Arc::new(Self { api_version: api_version.to_owned(), kind: kind.to_owned() })
     }
 
+    /// Its group; empty for the core group.
+    #[must_use]
+    pub fn group(&self) -> &str {
+        group(&self.api_version)
+    }
+
     /// Whether it is another version of the same kind: the same objects, served once more.
     #[must_use]
     pub fn is_other_version_of(&self, other: &Self) -> bool {
-        let group = |api_version: &str| api_version.rsplit_once('/').map(|(group, _)| group.to_owned());
-        self.kind == other.kind
-            && self.api_version != other.api_version
-            && group(&self.api_version) == group(&other.api_version)
+        self.kind == other.kind && self.api_version != other.api_version && self.group() == other.group()
     }
 
     /// Whether it is `v1` `Namespace`.

@@ -3,135 +3,50 @@
 //! A member that goes away costs nobody else anything: its watches and workers stop, its queue keeps what is to be done,
 //! and all is looked at again when it returns. Nothing is written as a sign of life; the plane hears of changes only.
 
-use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use http::{Request, Uri};
 use kube::Client;
-use kube::core::ApiResource;
-use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 use tokio::task::{JoinError, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::cluster::{MemberStatus, Readiness, write_status};
 use super::discovery::{Served, discover};
-use super::key::{ClusterName, Key, KindKey};
-use super::member_kinds::{Nodes, Pods, follow_definitions, follow_kinds};
-use super::rest::Rest;
+use super::key::ClusterName;
+use super::member_kinds::{CapacityMirror, follow_definitions, follow_kinds};
+use super::session::Session;
+use super::summary::{Node, Pod};
 use super::watch::mirror;
 use super::{Engine, dispatch, panicked};
 use crate::machinery::error::chain;
 
 /// How often a member is asked whether it is well.
-const PROBE_EVERY: Duration = Duration::from_secs(3);
+const PROBE_INTERVAL: Duration = Duration::from_secs(3);
 
 /// How soon a member that cannot be used is probed again, at first and at most: twice as long each time.
-const REPROBE: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
+const PROBE_BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(10));
 
 /// How long it may take to answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// How many times in a row it must fail to answer before it counts as away.
-const FAILURES: u32 = 2;
+const FAILURE_THRESHOLD: u32 = 2;
 
 /// How often a member is asked which kinds it serves, besides when its definitions change.
-const DISCOVER_EVERY: Duration = Duration::from_secs(600);
+const DISCOVERY_INTERVAL: Duration = Duration::from_secs(600);
 
 /// How long changes of definitions are gathered: they come in crowds.
-const GATHER_DEFINITIONS: Duration = Duration::from_secs(1);
+const DEFINITIONS_DEBOUNCE: Duration = Duration::from_secs(1);
 
 /// How soon a kind that is missing is asked for again, at first and at most: twice as long each time. Definitions that
 /// change are asked about at once.
-const REDISCOVER: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
+const DISCOVERY_BACKOFF: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
 /// A pause that doubles with each attempt.
 fn pause((first, longest): (Duration, Duration), attempts: u32) -> Duration {
     first.saturating_mul(1 << attempts.min(16)).min(longest)
-}
-
-/// A connection to a member, for as long as its credentials stay the same.
-pub struct Session {
-    /// The member.
-    pub cluster: ClusterName,
-    /// Requests to it.
-    pub rest: Rest,
-    served: Mutex<Served>,
-    probe: Notify,
-    kind_missing: Notify,
-    definitions_changed: Notify,
-    discovered: Notify,
-    occupied: Mutex<HashMap<Key, Instant>>,
-}
-
-impl std::fmt::Debug for Session {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Session").field("cluster", &self.cluster).finish_non_exhaustive()
-    }
-}
-
-impl Session {
-    fn new(cluster: ClusterName, client: Client) -> Arc<Self> {
-        Arc::new(Self {
-            cluster,
-            rest: Rest::new(client),
-            served: Mutex::default(),
-            probe: Notify::new(),
-            kind_missing: Notify::new(),
-            definitions_changed: Notify::new(),
-            discovered: Notify::new(),
-            occupied: Mutex::default(),
-        })
-    }
-
-    fn served(&self) -> MutexGuard<'_, Served> {
-        self.served.lock()
-    }
-
-    /// How the member serves a kind, and whether it is namespaced there.
-    #[must_use]
-    pub fn resource(&self, kind: &Arc<KindKey>) -> Option<(ApiResource, bool)> {
-        self.served().kinds.get(kind).cloned()
-    }
-
-    /// For how long a namespace has been found in use that is to go.
-    #[must_use]
-    pub fn occupied_for(&self, namespace: &Key) -> Duration {
-        let mut occupied = self.occupied.lock();
-        occupied.entry(namespace.clone()).or_insert_with(Instant::now).elapsed()
-    }
-
-    /// Forgets that a namespace was found in use.
-    pub fn forget_occupied(&self, namespace: &Key) {
-        self.occupied.lock().remove(namespace);
-    }
-
-    /// Asks for a probe now: a request was not answered.
-    pub fn probe(&self) {
-        self.probe.notify_one();
-    }
-
-    /// Asks which kinds are served, less often each time: one was missing.
-    pub fn kind_missing(&self) {
-        self.kind_missing.notify_one();
-    }
-
-    /// Asks which kinds are served, in a moment: definitions changed.
-    pub fn definitions_changed(&self) {
-        self.definitions_changed.notify_one();
-    }
-
-    /// Waits until the member was asked again which kinds it serves.
-    pub async fn discovered(&self) {
-        self.discovered.notified().await;
-    }
-
-    /// Whether the member is certain to have no objects of a kind.
-    #[must_use]
-    pub fn lacks(&self, kind: &KindKey) -> bool {
-        self.served().lacks(kind)
-    }
 }
 
 /// Runs the work on a member until it is dropped.
@@ -166,7 +81,7 @@ pub(super) async fn run_member(engine: Arc<Engine>, cluster: ClusterName, change
                 tokio::select! {
                     () = probe_loop(engine.clone(), session) => {
                         engine.change(|index| index.set_reachable(&cluster, false));
-                        sleep(REPROBE.1).await;
+                        sleep(PROBE_BACKOFF.1).await;
                     }
                     () = other => {}
                 }
@@ -197,7 +112,7 @@ async fn report(engine: &Engine, cluster: &ClusterName, readiness: Readiness) {
 
 /// Probes a member until something panics that runs while it can be reached; whatever does starts and stops here.
 async fn probe_loop(engine: Arc<Engine>, session: Arc<Session>) {
-    let mut up: Option<Up> = None;
+    let mut up: Option<MemberTasks> = None;
     let mut failures = 0;
     let mut unusable = 0;
     let mut reported: Option<Readiness> = None;
@@ -206,7 +121,7 @@ async fn probe_loop(engine: Arc<Engine>, session: Arc<Session>) {
         if readiness.is_reached() {
             failures = 0;
             if up.is_none() {
-                match Up::begin(&engine, &session, readiness.clone()).await {
+                match MemberTasks::start(&engine, &session, readiness.clone()).await {
                     Ok(begun) => up = Some(begun),
                     Err(error) => {
                         tracing::debug!(cluster = %session.cluster, error = chain(&error), "member is not usable yet");
@@ -231,7 +146,7 @@ async fn probe_loop(engine: Arc<Engine>, session: Arc<Session>) {
             }
         } else {
             failures += 1;
-            if failures >= FAILURES || up.is_none() {
+            if failures >= FAILURE_THRESHOLD || up.is_none() {
                 if up.take().is_some() {
                     tracing::info!(cluster = %session.cluster, why = readiness.message, "member is away");
                 }
@@ -244,15 +159,15 @@ async fn probe_loop(engine: Arc<Engine>, session: Arc<Session>) {
         }
         let wait = if failures > 0 || up.is_none() {
             unusable += 1;
-            pause(REPROBE, unusable - 1)
+            pause(PROBE_BACKOFF, unusable - 1)
         } else {
             unusable = 0;
-            PROBE_EVERY
+            PROBE_INTERVAL
         };
         tokio::select! {
             () = sleep(wait) => {}
             () = session.probe.notified() => {}
-            error = panicked_while_up(&mut up) => {
+            error = member_task_panicked(&mut up) => {
                 let (cluster, error) = (&session.cluster, chain(&error));
                 tracing::error!(%cluster, error, "a task of the member panicked; its session begins anew");
                 return;
@@ -261,7 +176,7 @@ async fn probe_loop(engine: Arc<Engine>, session: Arc<Session>) {
     }
 }
 
-async fn panicked_while_up(up: &mut Option<Up>) -> JoinError {
+async fn member_task_panicked(up: &mut Option<MemberTasks>) -> JoinError {
     match up {
         Some(up) => panicked(&mut up.tasks).await,
         None => std::future::pending().await,
@@ -284,25 +199,25 @@ async fn probe(client: &Client) -> Readiness {
 }
 
 /// What runs while a member can be reached; it stops when this is dropped.
-struct Up {
+struct MemberTasks {
     member_status: Arc<MemberStatus>,
     tasks: JoinSet<()>,
 }
 
-impl Up {
-    async fn begin(engine: &Arc<Engine>, session: &Arc<Session>, readiness: Readiness) -> Result<Self, kube::Error> {
+impl MemberTasks {
+    async fn start(engine: &Arc<Engine>, session: &Arc<Session>, readiness: Readiness) -> Result<Self, kube::Error> {
         let client = session.rest.client();
         let (served, version) = tokio::try_join!(discover(client), client.apiserver_version())?;
         let member_status = Arc::new(MemberStatus::new(readiness, version.git_version));
-        learn(session, &member_status, served);
+        set_served(session, &member_status, served);
         engine.change(|index| index.set_reachable(&session.cluster, true));
         tracing::info!(cluster = %session.cluster, "member is reached");
 
         let mut tasks = JoinSet::new();
         tasks.spawn(keep_discovering(session.clone(), member_status.clone()));
         tasks.spawn(follow_definitions(session.clone()));
-        tasks.spawn(mirror(session.rest.clone(), Nodes(member_status.clone())));
-        tasks.spawn(mirror(session.rest.clone(), Pods(member_status.clone())));
+        tasks.spawn(mirror(session.rest.clone(), CapacityMirror::<Node>::new(member_status.clone())));
+        tasks.spawn(mirror(session.rest.clone(), CapacityMirror::<Pod>::new(member_status.clone())));
         tasks.spawn(follow_kinds(engine.clone(), session.clone()));
         tasks.spawn(keep_reporting(engine.clone(), session.cluster.clone(), member_status.clone()));
         let queue = engine.queue_of(&session.cluster);
@@ -314,7 +229,7 @@ impl Up {
 }
 
 /// Remembers which kinds are served; tells whether they are others than before.
-fn learn(session: &Session, member_status: &MemberStatus, mut served: Served) -> bool {
+fn set_served(session: &Session, member_status: &MemberStatus, mut served: Served) -> bool {
     member_status.set_served(std::mem::take(&mut served.enablements), &served.stale);
     let differs = {
         let mut known = session.served();
@@ -330,22 +245,22 @@ fn learn(session: &Session, member_status: &MemberStatus, mut served: Served) ->
 async fn keep_discovering(session: Arc<Session>, member_status: Arc<MemberStatus>) {
     let mut misses = 0;
     loop {
-        let wait = pause(REDISCOVER, misses);
+        let wait = pause(DISCOVERY_BACKOFF, misses);
         let missing = async {
             session.kind_missing.notified().await;
             sleep(wait).await;
         };
         tokio::select! {
-            () = sleep(DISCOVER_EVERY) => {}
+            () = sleep(DISCOVERY_INTERVAL) => {}
             () = session.definitions_changed.notified() => {
                 misses = 0;
-                sleep(GATHER_DEFINITIONS).await;
+                sleep(DEFINITIONS_DEBOUNCE).await;
             }
             () = missing => misses += 1,
         }
         match timeout(Duration::from_secs(30), discover(session.rest.client())).await {
             Ok(Ok(served)) => {
-                if learn(&session, &member_status, served) {
+                if set_served(&session, &member_status, served) {
                     misses = 0;
                 }
             }
@@ -393,7 +308,7 @@ mod tests {
     #[test]
     fn pauses_grow_up_to_a_limit() {
         let seconds = |limits| [0, 1, 2, 3, 4, 5, 6, 1000].map(|attempts| pause(limits, attempts).as_secs());
-        assert_eq!(seconds(REPROBE), [1, 2, 4, 8, 10, 10, 10, 10]);
-        assert_eq!(seconds(REDISCOVER), [2, 4, 8, 16, 32, 60, 60, 60]);
+        assert_eq!(seconds(PROBE_BACKOFF), [1, 2, 4, 8, 10, 10, 10, 10]);
+        assert_eq!(seconds(DISCOVERY_BACKOFF), [2, 4, 8, 16, 32, 60, 60, 60]);
     }
 }

@@ -1,5 +1,6 @@
 //! What is watched in a member: its nodes and pods, its definitions, and the managed objects of the kinds that are in use.
 
+use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,11 +15,11 @@ use super::Engine;
 use super::cluster::MemberStatus;
 use super::index::Requeues;
 use super::key::{Key, KindKey, ObjectKey};
-use super::kinds::{KindWatches, LINGER};
-use super::member::Session;
+use super::kind_watches::{KindWatches, UNUSED_WATCH_GRACE_PERIOD};
 use super::mirror::{Mirror, Source};
-use super::model::{Live, identity};
-use super::summary::{Node, Pod, node_name, pod_uid};
+use super::model::{LiveObject, identity};
+use super::session::Session;
+use super::summary::Counted;
 use super::watch::{WhenUnserved, follow, mirror_json};
 use crate::karmada::MANAGED_LABEL;
 
@@ -36,59 +37,41 @@ pub(super) async fn follow_definitions(session: Arc<Session>) {
     .await;
 }
 
-/// Nodes of a member.
-pub(super) struct Nodes(pub(super) Arc<MemberStatus>);
+/// The nodes or the pods of a member.
+pub(super) struct CapacityMirror<K> {
+    status: Arc<MemberStatus>,
+    objects: PhantomData<fn() -> K>,
+}
 
-impl Mirror for Nodes {
-    type Object = Node;
-    type Key = String;
-
-    fn key(&self, node: &Node) -> Option<String> {
-        Some(node_name(node))
-    }
-
-    fn known(&self) -> Vec<String> {
-        self.0.known(|capacity| capacity.node_names())
-    }
-
-    fn apply(&mut self, _: String, node: Node, _: Source) {
-        self.0.count(|capacity| capacity.put_node(&node));
-    }
-
-    fn delete(&mut self, name: &String, _: Option<&Node>) {
-        self.0.count(|capacity| capacity.remove_node(name));
-    }
-
-    fn synced(&mut self) {
-        self.0.count(|_| true);
+impl<K> CapacityMirror<K> {
+    /// Keeps a member's status in step with these objects.
+    pub(super) fn new(status: Arc<MemberStatus>) -> Self {
+        Self { status, objects: PhantomData }
     }
 }
 
-/// Pods of a member.
-pub(super) struct Pods(pub(super) Arc<MemberStatus>);
+impl<K: Counted> Mirror for CapacityMirror<K> {
+    type Object = K;
+    type Key = K::Key;
 
-impl Mirror for Pods {
-    type Object = Pod;
-    type Key = String;
-
-    fn key(&self, pod: &Pod) -> Option<String> {
-        Some(pod_uid(pod))
+    fn key(&self, object: &K) -> Option<K::Key> {
+        Some(object.key())
     }
 
-    fn known(&self) -> Vec<String> {
-        self.0.known(|capacity| capacity.pod_uids())
+    fn known(&self) -> Vec<K::Key> {
+        self.status.known(K::known)
     }
 
-    fn apply(&mut self, _: String, pod: Pod, _: Source) {
-        self.0.count(|capacity| capacity.put_pod(&pod));
+    fn apply(&mut self, _: K::Key, object: K, _: Source) {
+        self.status.count(|capacity| object.put(capacity));
     }
 
-    fn delete(&mut self, uid: &String, _: Option<&Pod>) {
-        self.0.count(|capacity| capacity.remove_pod(uid));
+    fn delete(&mut self, key: &K::Key, _: Option<&K>) {
+        self.status.count(|capacity| K::remove(capacity, key));
     }
 
     fn synced(&mut self) {
-        self.0.count(|_| true);
+        self.status.count(|_| true);
     }
 }
 
@@ -111,7 +94,7 @@ pub(super) async fn follow_kinds(engine: Arc<Engine>, session: Arc<Session>) {
         tokio::select! {
             _ = changes.changed() => {}
             () = session.discovered() => {}
-            () = sleep(LINGER), if watches.has_unused() => {}
+            () = sleep(UNUSED_WATCH_GRACE_PERIOD), if watches.has_unused() => {}
             _ = watches.ended() => {}
         }
         // A burst of bindings brings one kind.
@@ -156,7 +139,7 @@ impl Mirror for ManagedObjects {
     }
 
     fn apply(&mut self, key: Key, object: Value, source: Source) {
-        let live = Live::of(object);
+        let live = LiveObject::of(object);
         self.engine.change(|index| index.put_live(&self.session.cluster, &key, live, source.is_list()));
     }
 

@@ -10,29 +10,32 @@
 //! any moment.
 
 mod cluster;
+mod connection;
+mod definitions;
 mod desired;
 mod discovery;
 mod dispatch;
 mod events;
 mod index;
 mod key;
-mod kinds;
+mod kind_watches;
 mod marks;
 mod member;
 mod member_kinds;
 mod mirror;
 mod model;
+mod namespace_removal;
 mod plane;
 mod policy;
 mod queue;
 mod report;
 mod rest;
 mod schedule;
-mod stamp;
+mod session;
 mod summary;
+mod template_kinds;
 mod templates;
 mod update;
-mod vacate;
 mod watch;
 
 use std::collections::HashMap;
@@ -40,7 +43,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::{Namespace, Secret};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::Api;
 use kube::core::ApiResource;
 use kube::{Client, ResourceExt};
@@ -52,26 +55,23 @@ use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::{Notify, watch as channel};
 use tokio::task::{JoinError, JoinSet};
 
-use self::cluster::Readiness;
+use self::connection::Credential;
 use self::events::Events;
 use self::index::{Index, Requeues};
-use self::key::{ClusterName, Key, KindKey};
+use self::key::{ClusterName, Key, KindKey, PlaneId};
 use self::queue::Queue;
 use self::rest::Rest;
-use crate::karmada::CLUSTER_NAMESPACE;
 use crate::machinery::error::chain;
 use crate::runtime::client::ClientFactory;
-use crate::runtime::kubeconfig::{Connection, Credentials};
 use crate::runtime::metrics::{KindLabel, Metrics};
 use crate::runtime::status::StatusWriter;
 
 pub use self::index::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
-pub use self::marks::Marks;
+pub use self::marks::{ADOPTED_ANNOTATION, Marks, PLANE_ANNOTATION, unmark};
 pub use self::model::{BINDING_FINALIZER, CLUSTER_FINALIZER, REMOVING_ANNOTATION};
-pub use self::stamp::{ADOPTED_ANNOTATION, PLANE_ANNOTATION, unstamp};
 
-/// Keys that wait at a moment when nothing much happens.
-const BACKLOG: i64 = 16;
+/// How many keys may wait while the engine counts as idle.
+const IDLE_QUEUE_DEPTH: i64 = 16;
 
 /// How many things are done at once.
 #[derive(Clone, Copy, Debug)]
@@ -103,9 +103,9 @@ pub struct Options {
     pub ready: Arc<AtomicBool>,
 }
 
-/// The engine's hands: clients and queues around the index.
+/// The engine: clients and queues around the index.
 struct Engine {
-    plane: String,
+    plane: PlaneId,
     started: Instant,
     rest: Rest,
     factory: ClientFactory,
@@ -123,8 +123,8 @@ struct Engine {
     refused: Mutex<HashMap<ClusterName, String>>,
     plane_served: Mutex<HashMap<Arc<KindKey>, (ApiResource, bool)>>,
     kinds: channel::Sender<()>,
-    unknown: AtomicUsize,
-    known: Notify,
+    unsynced_watches: AtomicUsize,
+    watch_synced: Notify,
     unreadable: Family<KindLabel, Counter>,
     events: Events,
     statuses: StatusWriter,
@@ -135,13 +135,6 @@ struct Engine {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct QueueLabel {
     name: &'static str,
-}
-
-/// Token and CA of a member.
-#[derive(Clone, Default, PartialEq, Eq)]
-struct Credential {
-    token: Option<String>,
-    ca: Option<Vec<u8>>,
 }
 
 /// The task that looks after a member; it ends with this.
@@ -159,7 +152,7 @@ impl Drop for MemberHandle {
 /// Runs the engine for a plane until it is dropped. It ends by itself only when a task of it panicked: nothing else would
 /// do that task's work again.
 pub async fn run(plane: Client, options: Options) {
-    let id = identity(&plane).await;
+    let id = plane_id(&plane).await;
     let Options { factory, metrics, settings, ready } = options;
     let depths = Family::<QueueLabel, Gauge>::default();
     let shared = depths.clone();
@@ -180,7 +173,7 @@ pub async fn run(plane: Client, options: Options) {
         factory,
         metrics: metrics.clone(),
         settings,
-        index: Mutex::new(Index::of(&id)),
+        index: Mutex::new(Index::of(id)),
         schedule: Arc::new(Queue::new(depth("engine-schedule"))),
         report: Arc::new(Queue::new(depth("engine-report"))),
         clusters: Arc::new(Queue::new(depth("engine-cluster"))),
@@ -191,8 +184,8 @@ pub async fn run(plane: Client, options: Options) {
         refused: Mutex::default(),
         plane_served: Mutex::default(),
         kinds: channel::Sender::new(()),
-        unknown: AtomicUsize::new(plane::MIRRORS),
-        known: Notify::new(),
+        unsynced_watches: AtomicUsize::new(plane::INITIAL_WATCHES),
+        watch_synced: Notify::new(),
         unreadable,
         events,
         this: this.clone(),
@@ -200,19 +193,19 @@ pub async fn run(plane: Client, options: Options) {
     let mut tasks = JoinSet::new();
     tasks.spawn(publish);
     plane::start(&engine, &mut tasks);
-    while engine.unknown.load(Ordering::Acquire) > 0 {
+    while engine.unsynced_watches.load(Ordering::Acquire) > 0 {
         tokio::select! {
-            () = engine.known.notified() => {}
+            () = engine.watch_synced.notified() => {}
             error = panicked(&mut tasks) => {
                 tracing::error!(error = chain(&error), "a task of the engine panicked; the engine ends");
                 return;
             }
         }
     }
-    tracing::info!(plane = engine.plane, "everything of the plane is known");
+    tracing::info!(plane = %engine.plane, "everything of the plane is known");
     ready.store(true, Ordering::Release);
 
-    tasks.spawn(templates::follow_templates(engine.clone()));
+    tasks.spawn(template_kinds::follow_templates(engine.clone()));
     let e = engine.clone();
     let work = move |key| schedule::run(e.clone(), key);
     tasks.spawn(engine.schedule.clone().work("engine-schedule", settings.plane_concurrency, metrics.clone(), work));
@@ -248,11 +241,11 @@ impl Drop for StopMembers {
 }
 
 /// Identity of the plane: the uid of its namespace kube-system. Waits until the plane answers.
-async fn identity(plane: &Client) -> String {
+async fn plane_id(plane: &Client) -> PlaneId {
     let namespaces: Api<Namespace> = Api::all(plane.clone());
     loop {
         match namespaces.get("kube-system").await {
-            Ok(namespace) => return namespace.uid().unwrap_or_default(),
+            Ok(namespace) => return namespace.uid().unwrap_or_default().into(),
             Err(error) => tracing::info!(error = chain(&error), "the plane does not answer yet"),
         }
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -288,7 +281,7 @@ impl Engine {
             self.queue_of(&cluster).add(key);
         }
         for key in requeues.report {
-            self.report.add_after(key, report::GATHER);
+            self.report.add_after(key, report::STATUS_DEBOUNCE);
         }
         for cluster in requeues.clusters {
             self.clusters.add(cluster);
@@ -305,7 +298,7 @@ impl Engine {
 
     /// Whether many objects wait to be sent to members. Users wait for these, rather than for statuses.
     fn is_delivering(&self) -> bool {
-        self.schedule.depth() + self.dispatch_depth.get() > BACKLOG
+        self.schedule.depth() + self.dispatch_depth.get() > IDLE_QUEUE_DEPTH
     }
 
     /// An object of the plane was seen that cannot be read.
@@ -313,10 +306,10 @@ impl Engine {
         self.unreadable.get_or_create(&KindLabel { kind: kind.to_owned() }).inc();
     }
 
-    /// A watch of the plane is complete.
-    fn mirrored(&self) {
-        self.unknown.fetch_sub(1, Ordering::AcqRel);
-        self.known.notify_one();
+    /// The first list of a watch that the engine waits for is complete.
+    fn initial_watch_synced(&self) {
+        self.unsynced_watches.fetch_sub(1, Ordering::AcqRel);
+        self.watch_synced.notify_one();
     }
 
     fn start_member(&self, name: &ClusterName) {
@@ -328,90 +321,16 @@ impl Engine {
         });
     }
 
-    fn stop_member(&self, name: &str) {
+    fn stop_member(&self, name: &ClusterName) {
         self.members().remove(name);
         self.dispatch.lock().remove(name);
     }
 
     /// The address or the credentials of a member may have changed.
-    fn connection_changed(&self, name: &str) {
+    fn connection_changed(&self, name: &ClusterName) {
         if let Some(handle) = self.members().get(name) {
             handle.changed.notify_one();
         }
-    }
-
-    fn set_credential(&self, secret: &str, credential: Option<Credential>) {
-        match credential {
-            Some(credential) => self.credentials.lock().insert(secret.to_owned(), credential),
-            None => self.credentials.lock().remove(secret),
-        };
-        let concerned: Vec<ClusterName> = {
-            let index = self.index();
-            let uses = |cluster: &crate::karmada::Cluster| {
-                cluster.spec.secret_ref.as_ref().is_some_and(|reference| reference.name == secret)
-            };
-            index.clusters.iter().filter(|(_, cluster)| uses(cluster)).map(|(name, _)| name.clone()).collect()
-        };
-        for name in concerned {
-            self.connection_changed(&name);
-        }
-    }
-
-    fn set_refused(&self, cluster: &ClusterName, why: Option<String>) {
-        match why {
-            Some(why) => self.refused.lock().insert(cluster.clone(), why),
-            None => self.refused.lock().remove(cluster),
-        };
-    }
-
-    fn credential_names(&self) -> Vec<String> {
-        self.credentials.lock().keys().cloned().collect()
-    }
-
-    /// How to reach and enter a member, as its Cluster and the Secret that it names say now; an error when the Secret could
-    /// not be read, of which nothing follows.
-    async fn connection(&self, name: &ClusterName) -> Result<Result<Connection, Readiness>, kube::Error> {
-        let reference = self.index().clusters.get(name).and_then(|cluster| cluster.spec.secret_ref.clone());
-        let found = match &reference {
-            Some(reference) if reference.namespace != CLUSTER_NAMESPACE => {
-                let secrets: Api<Secret> = Api::namespaced(self.rest.client().clone(), &reference.namespace);
-                let found = secrets.get_opt(&reference.name).await?;
-                found.and_then(|secret| serde_json::to_value(secret).ok()).map(|secret| plane::credential(&secret))
-            }
-            Some(reference) => self.credentials.lock().get(&reference.name).cloned(),
-            None => None,
-        };
-        Ok(self.connection_with(name, found))
-    }
-
-    /// The same, with what the Secret holds.
-    fn connection_with(&self, name: &ClusterName, found: Option<Credential>) -> Result<Connection, Readiness> {
-        let cluster = self.index().clusters.get(name).cloned();
-        let Some(spec) = cluster.map(|cluster| cluster.spec.clone()) else {
-            return Err(Readiness::unusable("ClusterNotFound", format!("there is no cluster {name}")));
-        };
-        if let Some(why) = self.refused.lock().get(name) {
-            return Err(Readiness::unusable("FieldUnsupported", why.clone()));
-        }
-        let endpoint = spec.api_endpoint.unwrap_or_default();
-        let server: http::Uri = endpoint.parse().map_err(|_| {
-            Readiness::unusable("EndpointInvalid", format!("spec.apiEndpoint {endpoint:?} is not an address"))
-        })?;
-        if server.scheme_str() != Some("https") {
-            let message = format!("spec.apiEndpoint {endpoint:?} must start with https://");
-            return Err(Readiness::unusable("EndpointInvalid", message));
-        }
-        let missing = |message: String| Readiness::unusable("CredentialsMissing", message);
-        let reference = spec.secret_ref.ok_or_else(|| missing("spec.secretRef is not set".to_owned()))?;
-        let (namespace, secret) = (&reference.namespace, &reference.name);
-        let found = found.ok_or_else(|| missing(format!("Secret {namespace}/{secret} does not exist")))?;
-        let token = found.token.ok_or_else(|| missing(format!("Secret {namespace}/{secret} has no key token")))?;
-        Ok(Connection {
-            server,
-            tls_server_name: None,
-            certificate_authority: found.ca,
-            credentials: Credentials::Token(token),
-        })
     }
 
     /// How the plane serves a kind.

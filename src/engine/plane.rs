@@ -3,8 +3,6 @@
 use std::marker::PhantomData;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::Resource;
 use kube::core::ApiResource;
@@ -12,6 +10,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
+use super::Engine;
+use super::connection::credential;
 use super::index::PolicyKey;
 use super::key::{ClusterName, Key};
 use super::mirror::{Mirror, Source};
@@ -19,7 +19,6 @@ use super::model::{Binding, identity, text};
 use super::policy;
 use super::schedule::binding_key;
 use super::watch::{WhenUnserved, mirror_json};
-use super::{Credential, Engine};
 use crate::karmada::compatibility::{Kind, refusal_among};
 use crate::karmada::{
     CLUSTER_NAMESPACE, CLUSTER_POLICY_PERMANENT_ID_LABEL, Cluster, ClusterOverridePolicy, ClusterPropagationPolicy,
@@ -30,7 +29,7 @@ use crate::runtime::guarded::omitted;
 use crate::runtime::status::StatusWriter;
 
 /// Watches that must be complete before anything is decided.
-pub(super) const MIRRORS: usize = 9;
+pub(super) const INITIAL_WATCHES: usize = 9;
 
 /// Starts the watches that always run.
 pub(super) fn start(engine: &Arc<Engine>, tasks: &mut JoinSet<()>) {
@@ -95,7 +94,7 @@ impl<M: Mirror<Object = Value>> Mirror for Awaited<M> {
     fn synced(&mut self) {
         self.mirror.synced();
         if std::mem::take(&mut self.is_awaited) {
-            self.engine.mirrored();
+            self.engine.initial_watch_synced();
         }
     }
 }
@@ -157,7 +156,7 @@ fn warn(events: &StatusWriter, resource: &ApiResource, object: &Value, why: Stri
     let (namespace, name) = (about.namespace.as_deref(), about.name.as_deref());
     tracing::warn!(kind = resource.kind, namespace, name, why, "policy is not understood; nothing follows from it");
     let events = events.clone();
-    tokio::spawn(async move { events.warn_about(&about, policy::UNREADABLE, &why).await });
+    tokio::spawn(async move { events.warn_about(&about, policy::POLICY_UNSUPPORTED, &why).await });
 }
 
 /// Propagation policies of one kind.
@@ -328,15 +327,6 @@ impl Mirror for CredentialSecrets {
     fn delete(&mut self, name: &String, _: Option<&Value>) {
         self.0.set_credential(name, None);
     }
-}
-
-/// What a Secret holds that `karmadactl join` or a MemberClusterJoin wrote.
-pub(super) fn credential(secret: &Value) -> Credential {
-    let get = |key: &str| {
-        let encoded = secret.pointer("/data")?.get(key)?.as_str()?;
-        STANDARD.decode(encoded).ok().filter(|bytes| !bytes.is_empty())
-    };
-    Credential { token: get("token").and_then(|bytes| String::from_utf8(bytes).ok()), ca: get("caBundle") }
 }
 
 #[cfg(test)]

@@ -15,10 +15,10 @@ use crate::machinery::error::{chain, is_conflict};
 use crate::runtime::guarded::omitted;
 
 /// Reason of the event about a policy that cannot be acted on.
-pub(super) const UNREADABLE: &str = "PolicyUnsupported";
+pub(super) const POLICY_UNSUPPORTED: &str = "PolicyUnsupported";
 
 /// How long to wait before a change is tried again.
-const RETRY: Duration = Duration::from_secs(5);
+const RETRY_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What a propagation policy says; or why it must not be acted on. As if the field were not there, its objects would
 /// land in more places.
@@ -125,7 +125,7 @@ pub(super) async fn patch(rest: Rest, resource: ApiResource, object: Value, oper
                 tracing::warn!(kind = resource.kind, namespace, name, error, "policy was not changed; trying again");
             }
         }
-        tokio::time::sleep(RETRY).await;
+        tokio::time::sleep(RETRY_INTERVAL).await;
     }
 }
 

@@ -23,22 +23,22 @@ const DEADLINE: Duration = Duration::from_secs(30);
 
 /// What became of a piece of work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum WorkResult {
     /// It is done.
     Done,
     /// It is to be looked at again after a while, though it did not fail.
-    Again(Duration),
+    RequeueAfter(Duration),
     /// It failed: again, each time later than the last.
     Failed,
     /// It failed for a reason that does not pass quickly: again, but not soon.
     Stuck,
 }
 
-/// The shortest wait after [`Outcome::Stuck`].
-const STUCK: Duration = Duration::from_secs(15);
+/// The shortest wait after [`WorkResult::Stuck`].
+const MIN_STUCK_BACKOFF: Duration = Duration::from_secs(15);
 
 /// Keys that an empty queue has room for.
-const KEPT: usize = 256;
+const RETAINED_CAPACITY: usize = 256;
 
 /// A work queue by key.
 #[derive(Debug)]
@@ -95,15 +95,15 @@ impl<K: Clone + Eq + Hash> State<K> {
 
     /// Gives back what thousands of keys took, when they are done.
     fn shrink(&mut self) {
-        if self.ready.is_empty() && self.ready.capacity() > KEPT {
-            self.ready.shrink_to(KEPT);
-            self.queued.shrink_to(KEPT);
+        if self.ready.is_empty() && self.ready.capacity() > RETAINED_CAPACITY {
+            self.ready.shrink_to(RETAINED_CAPACITY);
+            self.queued.shrink_to(RETAINED_CAPACITY);
         }
-        if self.deadlines.is_empty() && self.deadlines.capacity() > KEPT {
-            self.deadlines.shrink_to(KEPT);
+        if self.deadlines.is_empty() && self.deadlines.capacity() > RETAINED_CAPACITY {
+            self.deadlines.shrink_to(RETAINED_CAPACITY);
         }
-        if self.attempts.is_empty() && self.attempts.capacity() > KEPT {
-            self.attempts.shrink_to(KEPT);
+        if self.attempts.is_empty() && self.attempts.capacity() > RETAINED_CAPACITY {
+            self.attempts.shrink_to(RETAINED_CAPACITY);
         }
     }
 
@@ -192,23 +192,23 @@ impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Queue<K> {
         }
     }
 
-    fn finish(&self, key: K, outcome: Outcome) {
+    fn finish(&self, key: K, result: WorkResult) {
         let mut state = self.lock();
         let again = state.running.remove(&key).flatten();
-        let wait = match outcome {
-            Outcome::Done => {
+        let wait = match result {
+            WorkResult::Done => {
                 state.attempts.remove(&key);
                 None
             }
-            Outcome::Again(after) => {
+            WorkResult::RequeueAfter(after) => {
                 state.attempts.remove(&key);
                 Some(after)
             }
-            Outcome::Failed | Outcome::Stuck => {
+            WorkResult::Failed | WorkResult::Stuck => {
                 let attempts = state.attempts.entry(key.clone()).or_insert(0);
                 let wait = delay(*attempts, rand::random());
                 *attempts = attempts.saturating_add(1);
-                Some(if outcome == Outcome::Stuck { wait.max(STUCK) } else { wait })
+                Some(if result == WorkResult::Stuck { wait.max(MIN_STUCK_BACKOFF) } else { wait })
             }
         };
         let now = Instant::now();
@@ -228,7 +228,7 @@ impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Queue<K> {
     pub async fn work<F, W>(self: Arc<Self>, name: &'static str, concurrency: usize, metrics: Metrics, work: F)
     where
         F: Fn(K) -> W + Clone + Send + Sync + 'static,
-        W: Future<Output = Outcome> + Send + 'static,
+        W: Future<Output = WorkResult> + Send + 'static,
     {
         let mut workers = JoinSet::new();
         for _ in 0..concurrency.max(1) {
@@ -239,25 +239,25 @@ impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Queue<K> {
                     let guard = Running { queue: &queue, key: Some(key.clone()) };
                     let started = std::time::Instant::now();
                     let task = AssertUnwindSafe(async { work(key.clone()).await }).catch_unwind();
-                    let outcome = match tokio::time::timeout(DEADLINE, task).await {
-                        Ok(Ok(outcome)) => outcome,
+                    let result = match tokio::time::timeout(DEADLINE, task).await {
+                        Ok(Ok(result)) => result,
                         Ok(Err(_)) => {
                             metrics.panicked(name);
                             tracing::error!(?key, queue = name, "work panicked");
-                            Outcome::Failed
+                            WorkResult::Failed
                         }
                         Err(_) => {
                             tracing::warn!(?key, queue = name, "work took too long");
-                            Outcome::Failed
+                            WorkResult::Failed
                         }
                     };
-                    let result = match outcome {
-                        Outcome::Done => "success",
-                        Outcome::Again(_) => "requeue_after",
-                        Outcome::Failed | Outcome::Stuck => "error",
+                    let label = match result {
+                        WorkResult::Done => "success",
+                        WorkResult::RequeueAfter(_) => "requeue_after",
+                        WorkResult::Failed | WorkResult::Stuck => "error",
                     };
-                    metrics.reconciled(name, result, started.elapsed());
-                    guard.finish(outcome);
+                    metrics.reconciled(name, label, started.elapsed());
+                    guard.finish(result);
                 }
             });
         }
@@ -280,9 +280,9 @@ struct Running<'a, K: Clone + Eq + Hash + Debug + Send + Sync + 'static> {
 }
 
 impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Running<'_, K> {
-    fn finish(mut self, outcome: Outcome) {
+    fn finish(mut self, result: WorkResult) {
         if let Some(key) = self.key.take() {
-            self.queue.finish(key, outcome);
+            self.queue.finish(key, result);
         }
     }
 }
@@ -290,7 +290,7 @@ impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Running<'_, K> {
 impl<K: Clone + Eq + Hash + Debug + Send + Sync + 'static> Drop for Running<'_, K> {
     fn drop(&mut self) {
         if let Some(key) = self.key.take() {
-            self.queue.finish(key, Outcome::Again(Duration::ZERO));
+            self.queue.finish(key, WorkResult::RequeueAfter(Duration::ZERO));
         }
     }
 }
@@ -320,7 +320,7 @@ mod tests {
         let key = queue.take().await;
         queue.add("a");
         assert!(queue.is_empty(), "not worked on twice at once");
-        queue.finish(key, Outcome::Done);
+        queue.finish(key, WorkResult::Done);
         assert_eq!(queue.take().await, "a");
     }
 
@@ -331,13 +331,13 @@ mod tests {
         for failures in 1..=3 {
             queue.add("a");
             let key = queue.take().await;
-            queue.finish(key, Outcome::Failed);
+            queue.finish(key, WorkResult::Failed);
             let waiting = std::mem::take(&mut queue.lock().waiting);
             assert_eq!((queue.lock().attempts.get("a"), waiting.len()), (Some(&failures), 1));
         }
         queue.add("a");
         let key = queue.take().await;
-        queue.finish(key, Outcome::Done);
+        queue.finish(key, WorkResult::Done);
         assert!(queue.lock().attempts.is_empty() && queue.lock().waiting.is_empty());
     }
 
@@ -348,11 +348,11 @@ mod tests {
         (0..10_000).for_each(|key| queue.add_after(key + 10_000, Duration::from_nanos(1)));
         for _ in 0..20_000 {
             let key = queue.take().await;
-            queue.finish(key, Outcome::Done);
+            queue.finish(key, WorkResult::Done);
         }
         let state = queue.lock();
         for capacity in [state.ready.capacity(), state.queued.capacity(), state.deadlines.capacity()] {
-            assert!(capacity <= 4 * KEPT, "{capacity}");
+            assert!(capacity <= 4 * RETAINED_CAPACITY, "{capacity}");
         }
     }
 

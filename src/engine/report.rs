@@ -10,23 +10,23 @@ use serde_json::{Value, json};
 use super::Engine;
 use super::cluster::{seconds, set_condition};
 use super::index::{Attempt, ReportInputs, TargetState};
-use super::key::{Key, ObjectKey};
+use super::key::{ClusterName, Key, ObjectKey};
 use super::model::{Binding, Template, parse};
-use super::queue::Outcome;
+use super::queue::WorkResult;
 use super::rest::Target;
 use super::schedule::binding_resource;
-use crate::interpret::{self, Health, Share};
+use crate::interpret::{self, Health, StatusItem};
 use crate::karmada::binding::{AggregatedStatusItem, BindingStatus};
 use crate::machinery::error::{chain, is_conflict};
 
 /// How long changes of a template's objects are gathered before they are reported.
-pub const GATHER: Duration = Duration::from_millis(250);
+pub const STATUS_DEBOUNCE: Duration = Duration::from_millis(250);
 
 /// How long a first report waits for clusters that have not answered yet.
-const FIRST_REPORT: Duration = Duration::from_secs(2);
+const FIRST_REPORT_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How long a report gives way to objects that are on their way to members.
-const GIVE_WAY: Duration = Duration::from_secs(6);
+const MAX_REPORT_DELAY: Duration = Duration::from_secs(6);
 
 /// What there is to report about a template.
 #[derive(Debug)]
@@ -51,10 +51,10 @@ pub fn report(inputs: &ReportInputs) -> Option<Report> {
     for target in targets {
         match item(key, &binding.status, target) {
             Item::Known(item) => items.push(item),
-            Item::Awaited => early = *age < FIRST_REPORT,
+            Item::Awaited => early = *age < FIRST_REPORT_DEADLINE,
         }
     }
-    let status = binding_status(binding, decision.refusal.as_deref(), items);
+    let status = binding_status(binding, decision.not_scheduled.as_deref(), items);
     let template = template.as_ref().and_then(|template| template_patch(template, targets, &status));
     Some(Report { binding: (status != binding.status).then_some(status), template, early })
 }
@@ -89,7 +89,7 @@ fn item(key: &ObjectKey, before: &BindingStatus, target: &TargetState) -> Item {
         }),
         // Deleted there a moment ago, and about to be made anew.
         (Some(Attempt::Applied), None) if target.reachable && target.synced => Item::Awaited,
-        _ => match before.aggregated_status.iter().find(|item| *item.cluster_name == **cluster) {
+        _ => match before.aggregated_status.iter().find(|item| *cluster == *item.cluster_name) {
             Some(before) => Item::Known(before.clone()),
             None if target.reachable => Item::Awaited,
             None => Item::Known(failed(format!("waiting for cluster {cluster}, which cannot be reached"))),
@@ -99,7 +99,7 @@ fn item(key: &ObjectKey, before: &BindingStatus, target: &TargetState) -> Item {
 
 fn binding_status(
     binding: &Binding,
-    refusal: Option<&(&'static str, String)>,
+    not_scheduled: Option<&(&'static str, String)>,
     items: Vec<AggregatedStatusItem>,
 ) -> BindingStatus {
     let before = &binding.status;
@@ -109,7 +109,7 @@ fn binding_status(
         status.scheduler_observed_generation = generation;
         status.last_scheduled_time = Some(Time(seconds(Timestamp::now())));
     }
-    match refusal {
+    match not_scheduled {
         None => {
             let message = "Binding has been scheduled successfully.";
             set_condition(status.conditions.make_mut(), "Scheduled", "True", "Success", message);
@@ -144,24 +144,27 @@ fn template_patch(template: &Template, targets: &[TargetState], status: &Binding
     if template.deleting {
         return None;
     }
-    let of = |cluster: &str| status.aggregated_status.iter().find(|item| item.cluster_name == cluster);
-    let shares: Vec<Share<'_>> = targets
+    let of = |cluster: &ClusterName| status.aggregated_status.iter().find(|item| *cluster == *item.cluster_name);
+    let status_items: Vec<StatusItem<'_>> = targets
         .iter()
-        .map(|TargetState { cluster, .. }| Share { cluster, status: of(cluster).and_then(|item| item.status.as_ref()) })
+        .map(|TargetState { cluster, .. }| {
+            let status = of(cluster).and_then(|item| item.status.as_ref());
+            StatusItem { cluster: cluster.as_str(), status }
+        })
         .collect();
-    interpret::aggregate(&template.parsed(), template.generation, &parse(&template.status), &shares)
+    interpret::aggregate(&template.parsed(), template.generation, &parse(&template.status), &status_items)
 }
 
 /// Reports about a template. IO.
-pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
-    if engine.is_delivering() && decided_within(&engine, &key, GIVE_WAY) {
-        return Outcome::Again(GATHER);
+pub(super) async fn run(engine: Arc<Engine>, key: Key) -> WorkResult {
+    if engine.is_delivering() && decided_within(&engine, &key, MAX_REPORT_DELAY) {
+        return WorkResult::RequeueAfter(STATUS_DEBOUNCE);
     }
     let now = engine.now();
-    let Some(inputs) = engine.index().report_inputs(&key, now) else { return Outcome::Done };
-    let Some(report) = report(&inputs) else { return Outcome::Done };
+    let Some(inputs) = engine.index().report_inputs(&key, now) else { return WorkResult::Done };
+    let Some(report) = report(&inputs) else { return WorkResult::Done };
     if report.early {
-        return Outcome::Again(GATHER);
+        return WorkResult::RequeueAfter(STATUS_DEBOUNCE);
     }
     if let Some(status) = report.binding
         && let Err(error) = write_binding(&engine, &key, &status).await
@@ -173,7 +176,7 @@ pub(super) async fn run(engine: Arc<Engine>, key: Key) -> Outcome {
     {
         return failed(&key, &error);
     }
-    Outcome::Done
+    WorkResult::Done
 }
 
 fn decided_within(engine: &Engine, key: &Key, time: Duration) -> bool {
@@ -181,14 +184,14 @@ fn decided_within(engine: &Engine, key: &Key, time: Duration) -> bool {
     engine.index().decision(key).is_some_and(|decision| now.saturating_sub(decision.at) < time)
 }
 
-fn failed(key: &Key, error: &kube::Error) -> Outcome {
+fn failed(key: &Key, error: &kube::Error) -> WorkResult {
     match error {
         // It is gone, or changed since; the watch is about to tell.
-        kube::Error::Api(status) if status.code == 404 => Outcome::Done,
-        error if is_conflict(error) => Outcome::Failed,
+        kube::Error::Api(status) if status.code == 404 => WorkResult::Done,
+        error if is_conflict(error) => WorkResult::Failed,
         error => {
             tracing::warn!(object = %key, error = chain(error), "status was not written; trying again");
-            Outcome::Failed
+            WorkResult::Failed
         }
     }
 }
@@ -202,7 +205,7 @@ async fn write_binding(engine: &Engine, key: &Key, status: &BindingStatus) -> Re
     if status.aggregated_status.is_empty() {
         body["aggregatedStatus"] = Value::Null;
     }
-    let patch = json!({"metadata": {"uid": uid}, "status": body});
+    let patch = json!({"metadata": {"uid": uid.as_str()}, "status": body});
     let object = engine.rest.merge_status(&target, &patch).await?;
     if let Ok(binding) = Binding::of(object) {
         engine.change(|index| index.put_binding(key.clone(), binding, false));
@@ -214,7 +217,7 @@ async fn write_template(engine: &Engine, key: &Key, patch: Value) -> Result<(), 
     let Some(resource) = engine.plane_resource(&key.kind) else { return Ok(()) };
     let Some(uid) = engine.index().template(key).map(|template| template.uid.clone()) else { return Ok(()) };
     let target = Target { resource: &resource, namespace: key.namespace.as_deref(), name: &key.name };
-    let patch = json!({"metadata": {"uid": &*uid}, "status": patch});
+    let patch = json!({"metadata": {"uid": uid.as_str()}, "status": patch});
     let object = engine.rest.merge_status(&target, &patch).await?;
     engine.change(|index| index.put_template(key.clone(), Template::of(object), false));
     Ok(())

@@ -8,14 +8,14 @@ use kube::core::{ApiResource, Status};
 use serde_json::{Value, json};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// What people read of an error.
+use super::key::Uid;
 use crate::runtime::guarded::read_any;
 
 /// Field manager of everything that the engine writes.
-pub const MANAGER: &str = "airdock-engine";
+pub const FIELD_MANAGER: &str = "airdock-engine";
 
 /// First lists of watches of one cluster that are under way at once. Each takes memory, and a connection that stays open for a while.
-const LISTS_AT_ONCE: usize = 4;
+const MAX_CONCURRENT_LISTS: usize = 4;
 
 /// Requests about the objects of one cluster.
 #[derive(Clone)]
@@ -66,11 +66,11 @@ impl Rest {
     /// Requests through a client.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client, lists: Arc::new(Semaphore::new(LISTS_AT_ONCE)) }
+        Self { client, lists: Arc::new(Semaphore::new(MAX_CONCURRENT_LISTS)) }
     }
 
     /// Waits for the turn of a list; it is over when what this returns is dropped.
-    pub async fn list_turn(&self) -> Option<OwnedSemaphorePermit> {
+    pub async fn list_permit(&self) -> Option<OwnedSemaphorePermit> {
         // It is never closed.
         self.lists.clone().acquire_owned().await.ok()
     }
@@ -92,25 +92,25 @@ impl Rest {
 
     /// Creates an object; an existing one is left alone and makes this fail.
     pub async fn create(&self, target: &Target<'_>, object: Vec<u8>) -> Result<Value, kube::Error> {
-        let path = format!("{}?fieldManager={MANAGER}", target.collection());
+        let path = format!("{}?fieldManager={FIELD_MANAGER}", target.collection());
         self.send(Method::POST, &path, Some("application/json"), object).await
     }
 
     /// Replaces an object, provided that it still has the version that is sent.
     pub async fn replace(&self, target: &Target<'_>, object: Vec<u8>) -> Result<Value, kube::Error> {
-        let path = format!("{}?fieldManager={MANAGER}", target.object());
+        let path = format!("{}?fieldManager={FIELD_MANAGER}", target.object());
         self.send(Method::PUT, &path, Some("application/json"), object).await
     }
 
     /// Changes an object by a merge patch.
     pub async fn merge(&self, target: &Target<'_>, patch: &Value) -> Result<Value, kube::Error> {
-        let path = format!("{}?fieldManager={MANAGER}", target.object());
+        let path = format!("{}?fieldManager={FIELD_MANAGER}", target.object());
         self.send(Method::PATCH, &path, Some("application/merge-patch+json"), patch.to_string().into_bytes()).await
     }
 
     /// Changes the status of an object by a merge patch.
     pub async fn merge_status(&self, target: &Target<'_>, patch: &Value) -> Result<Value, kube::Error> {
-        let path = format!("{}/status?fieldManager={MANAGER}", target.object());
+        let path = format!("{}/status?fieldManager={FIELD_MANAGER}", target.object());
         self.send(Method::PATCH, &path, Some("application/merge-patch+json"), patch.to_string().into_bytes()).await
     }
 
@@ -124,7 +124,7 @@ impl Rest {
         // Not a `test`: a version that does not match is then a conflict, not an invalid request.
         let version = resource_version.to_string();
         operations.insert(0, json!({"op": "replace", "path": "/metadata/resourceVersion", "value": version}));
-        let path = format!("{}?fieldManager={MANAGER}", target.object());
+        let path = format!("{}?fieldManager={FIELD_MANAGER}", target.object());
         let body = Value::Array(operations).to_string().into_bytes();
         self.send(Method::PATCH, &path, Some("application/json-patch+json"), body).await
     }
@@ -134,10 +134,10 @@ impl Rest {
     pub async fn delete(
         &self,
         target: &Target<'_>,
-        uid: &str,
+        uid: &Uid,
         version: Option<u64>,
     ) -> Result<Option<Value>, kube::Error> {
-        let mut preconditions = json!({ "uid": uid });
+        let mut preconditions = json!({ "uid": uid.as_str() });
         if let Some(version) = version {
             preconditions["resourceVersion"] = json!(version.to_string());
         }

@@ -1,12 +1,14 @@
 //! What a member offers, and what of it is taken. Nodes and pods are remembered by what counts alone.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
 use serde::Deserialize;
 
+use super::key::Uid;
 use crate::karmada::cluster::{NodeSummary, ResourceSummary};
 use crate::machinery::quantity::milli;
 
@@ -118,51 +120,10 @@ struct Taken {
 #[derive(Debug, Default)]
 pub struct Capacity {
     nodes: HashMap<String, (bool, Amount)>,
-    pods: HashMap<String, Taken>,
+    pods: HashMap<Uid, Taken>,
 }
 
 impl Capacity {
-    /// A node is there, or changed. Tells whether that makes a difference.
-    pub fn put_node(&mut self, node: &Node) -> bool {
-        let ready = node.status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
-        let value = (ready, Amount::of(&node.status.allocatable));
-        self.nodes.insert(node.metadata.name.clone().unwrap_or_default(), value) != Some(value)
-    }
-
-    /// A node is gone. Tells whether that makes a difference.
-    pub fn remove_node(&mut self, name: &str) -> bool {
-        self.nodes.remove(name).is_some()
-    }
-
-    /// Names of the nodes.
-    #[must_use]
-    pub fn node_names(&self) -> Vec<String> {
-        self.nodes.keys().cloned().collect()
-    }
-
-    /// A pod is there, or changed. Tells whether that makes a difference.
-    pub fn put_pod(&mut self, pod: &Pod) -> bool {
-        let uid = pod.metadata.uid.clone().unwrap_or_default();
-        // A pod that is done takes nothing.
-        if matches!(pod.status.phase.as_deref(), Some("Succeeded" | "Failed")) {
-            return self.pods.remove(&uid).is_some();
-        }
-        let on_a_node = pod.spec.node_name.as_deref().is_some_and(|name| !name.is_empty());
-        let taken = Taken { amount: requests(&pod.spec), on_a_node };
-        self.pods.insert(uid, taken) != Some(taken)
-    }
-
-    /// A pod is gone. Tells whether that makes a difference.
-    pub fn remove_pod(&mut self, uid: &str) -> bool {
-        self.pods.remove(uid).is_some()
-    }
-
-    /// Identities of the pods that take something.
-    #[must_use]
-    pub fn pod_uids(&self) -> Vec<String> {
-        self.pods.keys().cloned().collect()
-    }
-
     /// How many nodes there are.
     #[must_use]
     pub fn nodes(&self) -> NodeSummary {
@@ -189,16 +150,70 @@ impl Capacity {
     }
 }
 
-/// Name of a node.
-#[must_use]
-pub fn node_name(node: &Node) -> String {
-    node.metadata.name.clone().unwrap_or_default()
+/// What counts in a member's capacity.
+pub trait Counted: Sized {
+    /// What it is known by.
+    type Key: Eq + Hash + Send;
+
+    /// What it is known by.
+    fn key(&self) -> Self::Key;
+
+    /// Those that count.
+    fn known(capacity: &Capacity) -> Vec<Self::Key>;
+
+    /// It is there, or changed. Tells whether that makes a difference.
+    fn put(&self, capacity: &mut Capacity) -> bool;
+
+    /// It is gone. Tells whether that makes a difference.
+    fn remove(capacity: &mut Capacity, key: &Self::Key) -> bool;
 }
 
-/// Identity of a pod.
-#[must_use]
-pub fn pod_uid(pod: &Pod) -> String {
-    pod.metadata.uid.clone().unwrap_or_default()
+impl Counted for Node {
+    type Key = String;
+
+    fn key(&self) -> String {
+        self.metadata.name.clone().unwrap_or_default()
+    }
+
+    fn known(capacity: &Capacity) -> Vec<String> {
+        capacity.nodes.keys().cloned().collect()
+    }
+
+    fn put(&self, capacity: &mut Capacity) -> bool {
+        let ready = self.status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True");
+        let value = (ready, Amount::of(&self.status.allocatable));
+        capacity.nodes.insert(self.key(), value) != Some(value)
+    }
+
+    fn remove(capacity: &mut Capacity, name: &String) -> bool {
+        capacity.nodes.remove(name).is_some()
+    }
+}
+
+impl Counted for Pod {
+    type Key = Uid;
+
+    fn key(&self) -> Uid {
+        Uid::of(&self.metadata)
+    }
+
+    fn known(capacity: &Capacity) -> Vec<Uid> {
+        capacity.pods.keys().cloned().collect()
+    }
+
+    fn put(&self, capacity: &mut Capacity) -> bool {
+        // A pod that is done takes nothing.
+        if matches!(self.status.phase.as_deref(), Some("Succeeded" | "Failed")) {
+            return Self::remove(capacity, &self.key());
+        }
+        let on_a_node = self.spec.node_name.as_deref().is_some_and(|name| !name.is_empty());
+        let taken = Taken { amount: requests(&self.spec), on_a_node };
+        capacity.pods.insert(self.key(), taken) != Some(taken)
+    }
+
+    fn remove(capacity: &mut Capacity, uid: &Uid) -> bool {
+        capacity.pods.remove(uid).is_some()
+    }
 }
 
 /// What the scheduler reserves for a pod: all containers with the sidecars, or the greediest init container with the
@@ -240,13 +255,13 @@ mod tests {
             "allocatable": {"cpu": "3920m", "memory": "8Gi", "pods": "110", "ephemeral-storage": "1"},
             "conditions": [{"type": "Ready", "status": "True"}]}}))
         .unwrap();
-        assert!(capacity.put_node(&node));
-        assert!(!capacity.put_node(&node), "a heartbeat makes no difference");
-        assert!(capacity.put_pod(&pod("a", Some("n"), "Running", "250m")));
-        assert!(!capacity.put_pod(&pod("a", Some("n"), "Running", "250m")));
-        capacity.put_pod(&pod("b", Some("n"), "Pending", "750m"));
-        capacity.put_pod(&pod("c", None, "Pending", "1"));
-        capacity.put_pod(&pod("d", Some("n"), "Succeeded", "9"));
+        assert!(node.put(&mut capacity));
+        assert!(!node.put(&mut capacity), "a heartbeat makes no difference");
+        assert!(pod("a", Some("n"), "Running", "250m").put(&mut capacity));
+        assert!(!pod("a", Some("n"), "Running", "250m").put(&mut capacity));
+        pod("b", Some("n"), "Pending", "750m").put(&mut capacity);
+        pod("c", None, "Pending", "1").put(&mut capacity);
+        pod("d", Some("n"), "Succeeded", "9").put(&mut capacity);
         let resources = capacity.resources();
         let get = |list: &BTreeMap<String, Quantity>, key: &str| list[key].0.clone();
         assert_eq!(get(&resources.allocatable, "cpu"), "3920m");
@@ -254,7 +269,7 @@ mod tests {
         assert_eq!((get(&resources.allocated, "cpu"), get(&resources.allocated, "pods")), ("1".into(), "2".into()));
         assert_eq!((get(&resources.allocating, "cpu"), get(&resources.allocating, "pods")), ("1".into(), "1".into()));
         assert_eq!(capacity.nodes(), NodeSummary { total_num: 1, ready_num: 1 });
-        assert!(capacity.put_pod(&pod("b", Some("n"), "Failed", "750m")), "what is done gives back what it took");
+        assert!(pod("b", Some("n"), "Failed", "750m").put(&mut capacity), "what is done gives back what it took");
         assert_eq!(get(&capacity.resources().allocated, "cpu"), "250m");
     }
 

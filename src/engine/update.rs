@@ -7,9 +7,9 @@
 
 use serde_json::{Map, Value, json};
 
+use super::marks::ADOPTED_ANNOTATION;
 use super::model::text;
-use super::rest::MANAGER;
-use super::stamp::ADOPTED_ANNOTATION;
+use super::rest::FIELD_MANAGER;
 use crate::machinery::contains::contains;
 
 /// What an update of a live object sends.
@@ -92,7 +92,7 @@ fn entries(object: &Value) -> Vec<&Value> {
 }
 
 fn is_engine(entry: &Value) -> bool {
-    entry.get("manager").and_then(Value::as_str) == Some(MANAGER)
+    entry.get("manager").and_then(Value::as_str) == Some(FIELD_MANAGER)
 }
 
 /// The live object's metadata, with the wanted labels and annotations beside those of others.

@@ -23,8 +23,8 @@ use super::rest::{Rest, is_kind_missing};
 use crate::machinery::error::chain;
 use crate::runtime::guarded::{PAGE, read_any};
 
-/// How long other lists of a cluster wait for one that does not come to its end.
-const LONGEST_TURN: Duration = Duration::from_secs(10);
+/// How long other lists of a cluster wait for one that is not complete.
+const LIST_PERMIT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An object of any kind, as the text that came. A parsed page takes ten times as much memory; each object is parsed by
 /// itself, when its turn has come.
@@ -203,14 +203,14 @@ async fn follow_until<K, E>(
         config = config.labels(labels);
     }
     let mut events = watcher(api, config).default_backoff().boxed();
-    let mut turn = rest.list_turn().await;
-    let turn_ends = Instant::now() + LONGEST_TURN;
+    let mut permit = rest.list_permit().await;
+    let permit_ends = Instant::now() + LIST_PERMIT_TIMEOUT;
     loop {
-        let event = if turn.is_some() {
-            match timeout_at(turn_ends, events.next()).await {
+        let event = if permit.is_some() {
+            match timeout_at(permit_ends, events.next()).await {
                 Ok(event) => event,
                 Err(_) => {
-                    turn = None;
+                    permit = None;
                     continue;
                 }
             }
@@ -218,7 +218,7 @@ async fn follow_until<K, E>(
             events.next().await
         };
         if !matches!(event, Some(Ok(Event::Init | Event::InitApply(_)))) {
-            turn = None;
+            permit = None;
         }
         match event {
             Some(Ok(event)) => drop(on_event(event)),

@@ -7,40 +7,28 @@ use super::{int, list, text};
 
 /// The status of an object in one of the clusters that it is placed in.
 #[derive(Clone, Copy, Debug)]
-pub struct Share<'a> {
+pub struct StatusItem<'a> {
     /// The cluster.
     pub cluster: &'a str,
-    /// What [`super::reflect`] told there; nothing while nothing is known.
+    /// What [`super::reflect`] gave there; nothing while nothing is known.
     pub status: Option<&'a Value>,
 }
 
 /// A merge patch for the template's status, so that it tells what happens in all clusters together; nothing when it
 /// does already, or when its kind has no such status.
 #[must_use]
-pub fn aggregate(object: &Value, generation: i64, status: &Value, shares: &[Share<'_>]) -> Option<Value> {
-    let known: Vec<(&str, &Value)> = shares.iter().filter_map(|share| Some((share.cluster, share.status?))).collect();
+pub fn aggregate(object: &Value, generation: i64, status: &Value, items: &[StatusItem<'_>]) -> Option<Value> {
+    let known: Vec<(&str, &Value)> = items.iter().filter_map(|item| Some((item.cluster, item.status?))).collect();
     let sum = |fields: &[&str]| -> Vec<(String, Value)> {
         let total = |field: &str| known.iter().map(|(_, status)| int(status, &format!("/{field}"))).sum::<i64>();
         fields.iter().map(|field| ((*field).to_owned(), json!(total(field)))).collect()
     };
     let mut wanted: Vec<(String, Value)> = match Kind::of(object)? {
-        Kind::Deployment => {
-            sum(&["replicas", "readyReplicas", "updatedReplicas", "availableReplicas", "unavailableReplicas"])
-        }
-        Kind::ReplicaSet => sum(&["replicas", "readyReplicas", "availableReplicas"]),
-        Kind::StatefulSet => {
-            sum(&["availableReplicas", "currentReplicas", "readyReplicas", "replicas", "updatedReplicas"])
-        }
-        Kind::DaemonSet => sum(&[
-            "currentNumberScheduled",
-            "desiredNumberScheduled",
-            "numberAvailable",
-            "numberMisscheduled",
-            "numberReady",
-            "updatedNumberScheduled",
-            "numberUnavailable",
-        ]),
-        Kind::HorizontalPodAutoscaler => sum(&["currentReplicas", "desiredReplicas"]),
+        kind @ (Kind::Deployment
+        | Kind::ReplicaSet
+        | Kind::StatefulSet
+        | Kind::DaemonSet
+        | Kind::HorizontalPodAutoscaler) => sum(kind.counters()),
         Kind::PodDisruptionBudget => {
             let mut all = sum(&["currentHealthy", "desiredHealthy", "expectedPods", "disruptionsAllowed"]);
             all.push(("disruptedPods".to_owned(), disrupted_pods(&known)));
@@ -49,19 +37,18 @@ pub fn aggregate(object: &Value, generation: i64, status: &Value, shares: &[Shar
         Kind::Service if text(object, "/spec/type") != "LoadBalancer" => return None,
         Kind::Service | Kind::Ingress => vec![("loadBalancer".to_owned(), json!({"ingress": addresses(&known)}))],
         Kind::Job if is_finished(status).is_some() => return None,
-        Kind::Job => job(status, &known, shares.len()),
+        Kind::Job => job(status, &known, items.len()),
         Kind::CronJob => cron_job(&known),
-        Kind::Pod => pod(&known, shares.len()),
+        Kind::Pod => pod(&known, items.len()),
         Kind::PersistentVolume => {
-            vec![phase(&known, shares.len(), &["Failed", "Pending", "Available", "Bound", "Released"])?]
+            vec![phase(&known, items.len(), &["Failed", "Pending", "Available", "Bound", "Released"])?]
         }
         // A claim without a word from anywhere is pending, not bound.
-        Kind::PersistentVolumeClaim => vec![phase(&known, shares.len(), &["Lost", "Pending", "Bound"])?],
+        Kind::PersistentVolumeClaim => vec![phase(&known, items.len(), &["Lost", "Pending", "Bound"])?],
         Kind::ServiceAccount | Kind::Secret | Kind::Namespace => return None,
     };
     if matches!(Kind::of(object)?, Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet | Kind::DaemonSet) {
-        let observed = if known.len() == shares.len() && known.iter().all(|(_, status)| is_current(status, generation))
-        {
+        let observed = if known.len() == items.len() && known.iter().all(|(_, status)| is_current(status, generation)) {
             generation
         } else {
             // What was said of an earlier generation stays true.
@@ -224,41 +211,41 @@ fn phase(known: &[(&str, &Value)], clusters: usize, order: &[&str]) -> Option<(S
 mod tests {
     use super::*;
 
-    fn run(api_version: &str, kind: &str, old: Value, shares: &[Option<Value>]) -> Option<Value> {
+    fn run(api_version: &str, kind: &str, old: Value, items: &[Option<Value>]) -> Option<Value> {
         let object = json!({"apiVersion": api_version, "kind": kind, "spec": {"type": "LoadBalancer"}});
         let names = ["a", "b", "c"];
-        let shares: Vec<Share<'_>> =
-            shares.iter().zip(names).map(|(status, cluster)| Share { cluster, status: status.as_ref() }).collect();
-        aggregate(&object, 2, &old, &shares)
+        let items: Vec<StatusItem<'_>> =
+            items.iter().zip(names).map(|(status, cluster)| StatusItem { cluster, status: status.as_ref() }).collect();
+        aggregate(&object, 2, &old, &items)
     }
 
     /// Applies a merge patch and checks that there is nothing left to do.
-    fn settles(api_version: &str, kind: &str, old: Value, shares: &[Option<Value>]) -> Value {
+    fn settles(api_version: &str, kind: &str, old: Value, items: &[Option<Value>]) -> Value {
         let mut status = old.clone();
-        if let Some(patch) = run(api_version, kind, old, shares) {
+        if let Some(patch) = run(api_version, kind, old, items) {
             json_patch::merge(&mut status, &patch);
         }
-        assert_eq!(run(api_version, kind, status.clone(), shares), None, "not settled: {status}");
+        assert_eq!(run(api_version, kind, status.clone(), items), None, "not settled: {status}");
         status
     }
 
     #[test]
     fn workloads_add_up_and_tell_the_generation() {
-        let share = |template: i64, observed: i64| {
+        let item = |template: i64, observed: i64| {
             Some(
                 json!({"replicas": 2, "readyReplicas": 1, "observedGeneration": observed, "generation": 7, "resourceTemplateGeneration": template}),
             )
         };
         let old = json!({"observedGeneration": 1, "replicas": 9, "conditions": ["kept"]});
         assert_eq!(
-            settles("apps/v1", "Deployment", old.clone(), &[share(2, 7), share(2, 7)]),
+            settles("apps/v1", "Deployment", old.clone(), &[item(2, 7), item(2, 7)]),
             json!({"observedGeneration": 2, "replicas": 4, "readyReplicas": 2, "conditions": ["kept"]})
         );
-        for shares in [vec![share(1, 7), share(2, 7)], vec![share(2, 6), share(2, 7)], vec![None, share(2, 7)]] {
-            assert_eq!(settles("apps/v1", "Deployment", old.clone(), &shares)["observedGeneration"], 1, "{shares:?}");
+        for items in [vec![item(1, 7), item(2, 7)], vec![item(2, 6), item(2, 7)], vec![None, item(2, 7)]] {
+            assert_eq!(settles("apps/v1", "Deployment", old.clone(), &items)["observedGeneration"], 1, "{items:?}");
         }
         for kind in ["ReplicaSet", "StatefulSet"] {
-            assert_eq!(settles("apps/v1", kind, json!({}), &[share(2, 7)])["replicas"], 2);
+            assert_eq!(settles("apps/v1", kind, json!({}), &[item(2, 7)])["replicas"], 2);
         }
         let daemons = Some(
             json!({"desiredNumberScheduled": 3, "numberReady": 3, "observedGeneration": 1, "generation": 1, "resourceTemplateGeneration": 2}),
@@ -269,14 +256,14 @@ mod tests {
 
     #[test]
     fn addresses_are_gathered() {
-        let share = |ip: &str| Some(json!({"loadBalancer": {"ingress": [{"ip": ip}]}}));
+        let item = |ip: &str| Some(json!({"loadBalancer": {"ingress": [{"ip": ip}]}}));
         for (api_version, kind) in [("v1", "Service"), ("networking.k8s.io/v1", "Ingress")] {
             assert_eq!(
                 settles(
                     api_version,
                     kind,
                     json!({"loadBalancer": {}}),
-                    &[share("2.2.2.2"), share("1.1.1.1"), share("1.1.1.1")]
+                    &[item("2.2.2.2"), item("1.1.1.1"), item("1.1.1.1")]
                 ),
                 json!({"loadBalancer": {"ingress": [{"ip": "1.1.1.1"}, {"ip": "2.2.2.2"}]}})
             );
@@ -319,7 +306,7 @@ mod tests {
     #[test]
     fn phases() {
         let phase = |phase: &str| Some(json!({"phase": phase}));
-        for (kind, shares, expected) in [
+        for (kind, items, expected) in [
             ("Pod", vec![phase("Running"), phase("Failed")], "Failed"),
             ("Pod", vec![phase("Running"), None], "Pending"),
             ("Pod", vec![phase("Running"), phase("Succeeded")], "Running"),
@@ -329,7 +316,7 @@ mod tests {
             ("PersistentVolumeClaim", vec![phase("Pending"), phase("Lost")], "Lost"),
             ("PersistentVolumeClaim", vec![None], "Pending"),
         ] {
-            assert_eq!(settles("v1", kind, json!({}), &shares)["phase"], expected, "{kind} {shares:?}");
+            assert_eq!(settles("v1", kind, json!({}), &items)["phase"], expected, "{kind} {items:?}");
         }
     }
 

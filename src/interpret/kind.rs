@@ -50,6 +50,30 @@ impl Kind {
             _ => return None,
         })
     }
+
+    /// The counters in the status of a kind of workload, which add up over clusters.
+    pub(super) fn counters(self) -> &'static [&'static str] {
+        match self {
+            Self::Deployment => {
+                &["replicas", "updatedReplicas", "readyReplicas", "availableReplicas", "unavailableReplicas"]
+            }
+            Self::ReplicaSet => &["replicas", "readyReplicas", "availableReplicas"],
+            Self::StatefulSet => {
+                &["availableReplicas", "currentReplicas", "readyReplicas", "replicas", "updatedReplicas"]
+            }
+            Self::DaemonSet => &[
+                "currentNumberScheduled",
+                "desiredNumberScheduled",
+                "numberAvailable",
+                "numberMisscheduled",
+                "numberReady",
+                "updatedNumberScheduled",
+                "numberUnavailable",
+            ],
+            Self::HorizontalPodAutoscaler => &["currentReplicas", "desiredReplicas"],
+            _ => &[],
+        }
+    }
 }
 
 /// JSON pointer to the pod spec within an object, if its kind has one.

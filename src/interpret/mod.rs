@@ -12,7 +12,7 @@ mod reflect;
 mod replicas;
 mod retain;
 
-pub use aggregate::{Share, aggregate};
+pub use aggregate::{StatusItem, aggregate};
 pub use health::{Health, has_health_rule, health};
 pub use kind::{Kind, pod_spec_pointer};
 pub use prune::{prune, without_state};

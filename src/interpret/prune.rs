@@ -9,7 +9,7 @@ use super::{list, text};
 const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
 
 /// Metadata of a template that is remembered: overrides see it, and most of it is pruned after them.
-const REMEMBERED: [&str; 8] =
+const KEPT_METADATA: [&str; 8] =
     ["name", "namespace", "uid", "labels", "annotations", "ownerReferences", "finalizers", "creationTimestamp"];
 
 /// Fields of `spec` that an API server fills in unless somebody sets them.
@@ -41,7 +41,7 @@ pub fn without_state(mut object: Value) -> Value {
         json!([{"fieldsV1": {"f:spec": spec}}])
     });
     if let Some(metadata) = object.get_mut("metadata").and_then(Value::as_object_mut) {
-        metadata.retain(|key, _| REMEMBERED.contains(&key.as_str()));
+        metadata.retain(|key, _| KEPT_METADATA.contains(&key.as_str()));
         if let Some(owned) = owned {
             metadata.insert("managedFields".to_owned(), owned);
         }

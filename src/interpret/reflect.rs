@@ -1,4 +1,4 @@
-//! The part of a live object's status that the plane is told.
+//! The part of a live object's status that is reflected in the plane.
 
 use serde_json::{Map, Value, json};
 
@@ -18,7 +18,7 @@ const MAX_NOTE: usize = 512;
 /// How deep a status may be nested that is reported. It must remain readable within a binding.
 const MAX_LEVELS: usize = 64;
 
-/// The part of a live object's status that the plane is told; nothing while there is none.
+/// The part of a live object's status that is reflected in the plane; nothing while there is none.
 ///
 /// What changes without meaning (heartbeats, probe times) is left out, so that nothing is written because of it. Kinds
 /// that are not known report their whole status.
@@ -30,58 +30,36 @@ pub fn reflect(object: &Value) -> Option<Value> {
         let problem = problem.as_str().unwrap_or("the status cannot be read");
         return Some(json!({OMITTED: shorten(problem, MAX_NOTE)}));
     }
-    let fields: &[&str] = match Kind::of(object) {
-        Some(Kind::Deployment) => &[
-            "replicas",
-            "updatedReplicas",
-            "readyReplicas",
-            "availableReplicas",
-            "unavailableReplicas",
-            "observedGeneration",
-        ],
-        Some(Kind::ReplicaSet) => &["replicas", "readyReplicas", "availableReplicas", "observedGeneration"],
-        Some(Kind::StatefulSet) => &[
-            "availableReplicas",
-            "currentReplicas",
-            "readyReplicas",
-            "replicas",
-            "updatedReplicas",
-            "observedGeneration",
-        ],
-        Some(Kind::DaemonSet) => &[
-            "currentNumberScheduled",
-            "desiredNumberScheduled",
-            "numberAvailable",
-            "numberMisscheduled",
-            "numberReady",
-            "updatedNumberScheduled",
-            "numberUnavailable",
-            "observedGeneration",
-        ],
+    let kind = Kind::of(object);
+    let is_workload = matches!(kind, Some(Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet | Kind::DaemonSet));
+    let fields: &[&str] = match kind {
+        _ if is_workload => &["observedGeneration"],
         Some(Kind::Job) => &["active", "succeeded", "failed", "conditions", "startTime", "completionTime"],
         Some(Kind::PodDisruptionBudget) => {
             &["disruptionsAllowed", "expectedPods", "desiredHealthy", "currentHealthy", "disruptedPods"]
         }
-        Some(Kind::HorizontalPodAutoscaler) => &["currentReplicas", "desiredReplicas"],
+        Some(Kind::HorizontalPodAutoscaler) => &[],
         Some(Kind::Service) if text(object, "/spec/type") != "LoadBalancer" => return None,
         Some(Kind::Service) => &["loadBalancer"],
         _ => return Some(limited(Value::Object(status.clone()))),
     };
-    let mut told: Map<String, Value> = fields
+    let counters = kind.map(Kind::counters).unwrap_or_default();
+    let mut reflected: Map<String, Value> = counters
         .iter()
+        .chain(fields)
         .filter_map(|field| Some(((*field).to_owned(), status.get(*field).filter(|value| !is_zero(value))?.clone())))
         .collect();
-    if matches!(Kind::of(object), Some(Kind::Deployment | Kind::ReplicaSet | Kind::StatefulSet | Kind::DaemonSet)) {
+    if is_workload {
         let annotations = object.pointer("/metadata/annotations");
         let template = annotations.and_then(|all| all.get(TEMPLATE_GENERATION_ANNOTATION)).and_then(Value::as_str);
         if let Some(template) = template.and_then(|text| text.parse::<i64>().ok()) {
-            told.insert("resourceTemplateGeneration".to_owned(), json!(template));
+            reflected.insert("resourceTemplateGeneration".to_owned(), json!(template));
         }
         if let Some(generation) = object.pointer("/metadata/generation").and_then(Value::as_i64) {
-            told.insert("generation".to_owned(), json!(generation));
+            reflected.insert("generation".to_owned(), json!(generation));
         }
     }
-    (!told.is_empty()).then(|| limited(Value::Object(told)))
+    (!reflected.is_empty()).then(|| limited(Value::Object(reflected)))
 }
 
 /// A status, or a note in its place that it is too large: it is stored in the plane once for each cluster.
@@ -154,12 +132,12 @@ mod tests {
             ("Thing", json!({"a": nested(MAX_LEVELS)}), "is nested 65 levels deep"),
             ("Job", json!({OMITTED: "is nested 200 levels deep"}), "is nested 200 levels deep"),
         ] {
-            let told = of(kind, status);
-            assert!(told[OMITTED].as_str().unwrap().contains(problem), "{told}");
+            let reflected = of(kind, status);
+            assert!(reflected[OMITTED].as_str().unwrap().contains(problem), "{reflected}");
         }
         for note in [json!("x".repeat(MAX_STATUS)), nested(MAX_LEVELS), json!({"a": "x".repeat(MAX_STATUS)})] {
-            let told = of("Thing", json!({OMITTED: note}));
-            assert!(told[OMITTED].as_str().unwrap().len() <= MAX_NOTE, "{told}");
+            let reflected = of("Thing", json!({OMITTED: note}));
+            assert!(reflected[OMITTED].as_str().unwrap().len() <= MAX_NOTE, "{reflected}");
         }
         let fits = json!({"a": nested(MAX_LEVELS - 1)});
         assert_eq!(of("Thing", fits.clone()), fits);

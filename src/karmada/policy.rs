@@ -1,6 +1,7 @@
 //! `policy.karmada.io/v1alpha1`: which objects go to which members, and what differs there.
 
 mod overriding;
+mod reference;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::{CustomResource, KubeSchema};
@@ -12,6 +13,7 @@ pub use overriding::{
     FieldPatchOperation, ImageComponent, ImageOverrider, ImagePredicate, LabelAnnotationOverrider, OverridePolicy,
     OverridePolicySpec, OverrideRule, OverrideSpec, OverriderOperator, Overriders, PlaintextOverrider,
 };
+pub use reference::{PolicyRef, PolicySpec};
 
 /// Propagates objects of its own namespace.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]

@@ -1,5 +1,11 @@
 //! The API server's rules for names and labels, to tell people which field breaks them. Pure.
 
+/// The group of an API version; empty for the core group.
+#[must_use]
+pub fn group(api_version: &str) -> &str {
+    api_version.rsplit_once('/').map_or("", |(group, _)| group)
+}
+
 /// Whether `text` may be the value of a label.
 #[must_use]
 pub fn is_label_value(text: &str) -> bool {

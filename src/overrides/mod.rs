@@ -17,50 +17,12 @@ use serde_json::Value;
 pub use image::{ImageReference, ImageReferenceError};
 
 use crate::interpret::{Kind, pod_spec_pointer};
-use crate::karmada::policy::{ClusterOverridePolicy, OverridePolicy, OverrideSpec, Overriders};
+use crate::karmada::policy::{OverrideSpec, Overriders, PolicyRef};
 use crate::limits::MAX_BYTES;
 use crate::placement::{ClusterView, affinity_matches, selected_by};
 
 /// An override policy of either kind.
-#[derive(Clone, Copy, Debug)]
-pub struct Override<'a> {
-    /// Its namespace; nothing for a ClusterOverridePolicy.
-    pub namespace: Option<&'a str>,
-    /// Its name.
-    pub name: &'a str,
-    /// What it says.
-    pub spec: &'a OverrideSpec,
-}
-
-impl<'a> From<&'a OverridePolicy> for Override<'a> {
-    fn from(policy: &'a OverridePolicy) -> Self {
-        Self {
-            namespace: Some(policy.metadata.namespace.as_deref().unwrap_or_default()),
-            name: policy.metadata.name.as_deref().unwrap_or_default(),
-            spec: &policy.spec.overriding,
-        }
-    }
-}
-
-impl<'a> From<&'a ClusterOverridePolicy> for Override<'a> {
-    fn from(policy: &'a ClusterOverridePolicy) -> Self {
-        Self {
-            namespace: None,
-            name: policy.metadata.name.as_deref().unwrap_or_default(),
-            spec: &policy.spec.overriding,
-        }
-    }
-}
-
-/// Kind and name.
-impl std::fmt::Display for Override<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.namespace {
-            Some(namespace) => write!(f, "OverridePolicy {namespace}/{}", self.name),
-            None => write!(f, "ClusterOverridePolicy {}", self.name),
-        }
-    }
-}
+pub type Override<'a> = PolicyRef<'a, OverrideSpec>;
 
 impl<'a> Override<'a> {
     /// The rules for a cluster, each with its path in the policy's spec.

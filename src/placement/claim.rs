@@ -3,38 +3,10 @@
 use serde_json::Value;
 
 use super::selector::rank;
-use crate::karmada::policy::{ClusterPropagationPolicy, PropagationPolicy, PropagationSpec};
+use crate::karmada::policy::{PolicyRef, PropagationSpec};
 
-/// A policy of either kind.
-#[derive(Clone, Copy, Debug)]
-pub struct Policy<'a> {
-    /// Its namespace; nothing for a ClusterPropagationPolicy.
-    pub namespace: Option<&'a str>,
-    /// Its name.
-    pub name: &'a str,
-    /// What it says.
-    pub spec: &'a PropagationSpec,
-}
-
-impl<'a> From<&'a PropagationPolicy> for Policy<'a> {
-    fn from(policy: &'a PropagationPolicy) -> Self {
-        Self {
-            namespace: Some(policy.metadata.namespace.as_deref().unwrap_or_default()),
-            name: policy.metadata.name.as_deref().unwrap_or_default(),
-            spec: &policy.spec.propagation,
-        }
-    }
-}
-
-impl<'a> From<&'a ClusterPropagationPolicy> for Policy<'a> {
-    fn from(policy: &'a ClusterPropagationPolicy) -> Self {
-        Self {
-            namespace: None,
-            name: policy.metadata.name.as_deref().unwrap_or_default(),
-            spec: &policy.spec.propagation,
-        }
-    }
-}
+/// A propagation policy of either kind.
+pub type Policy<'a> = PolicyRef<'a, PropagationSpec>;
 
 /// The policy that an object belongs to.
 pub type Claim<'a> = Policy<'a>;

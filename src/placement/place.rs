@@ -1,7 +1,7 @@
 //! From a placement to clusters with replicas.
 
 use super::cluster::ClusterView;
-use super::outcome::{Excluded, Placed, Refusal};
+use super::result::{Excluded, FitError, Placed};
 use super::selector::affinity_matches;
 use super::taints::untolerated;
 use super::weights::divide;
@@ -65,7 +65,7 @@ impl<'a> From<&'a BindingSpec> for Previous<'a> {
 pub fn place<'c>(
     request: &Request<'_>,
     clusters: impl IntoIterator<Item = &'c ClusterView>,
-) -> Result<Placed, Refusal> {
+) -> Result<Placed, FitError> {
     let clusters: Vec<&ClusterView> = clusters.into_iter().collect();
     if is_settled(request, &clusters) {
         return Ok(stay(request, &clusters));
@@ -80,7 +80,7 @@ pub fn place<'c>(
     }
     fitting.sort_by(|a, b| a.name.cmp(&b.name));
     if fitting.is_empty() {
-        return Err(Refusal::NoClusterFit(excluded));
+        return Err(FitError::NoClusterFit(excluded));
     }
     let targets: Vec<TargetCluster> = match divided_replicas(request) {
         Some(replicas) => {
@@ -158,7 +158,7 @@ fn misfit(request: &Request<'_>, cluster: &ClusterView) -> Option<String> {
         .map(|taint| format!("had the untolerated taint {{{taint}}}"))
 }
 
-/// Whether a change of one cluster may lead to other clusters than those of a binding, or to another refusal; without a
+/// Whether a change of one cluster may lead to other clusters than those of a binding, or to another [`FitError`]; without a
 /// view the cluster is not there. Whoever is to leave its clusters is for others to find.
 #[must_use]
 pub fn is_reached(
@@ -171,7 +171,7 @@ pub fn is_reached(
     let why_not = |view: Option<&ClusterView>| view.map(|view| misfit(&request, view));
     let fits = |why_not: &Option<Option<String>>| matches!(why_not, Some(None));
     let (before, after) = (why_not(before), why_not(after));
-    // A refusal names every cluster, and why it does not fit.
+    // The error names every cluster, and why it does not fit.
     fits(&before) != fits(&after) || (is_refused && before != after)
 }
 

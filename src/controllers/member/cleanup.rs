@@ -21,7 +21,7 @@ use super::plan::{self, PlaneMark, WORK_NAMESPACE_ANNOTATION};
 use super::remaining::Remaining;
 use super::write::MemberWrite;
 use crate::api::member::MemberClusterJoin;
-use crate::engine::unstamp;
+use crate::engine::unmark;
 use crate::karmada::CLUSTER_NAMESPACE;
 use crate::machinery::error::{is_conflict, is_not_found};
 use crate::runtime::contents::{Contents, contents};
@@ -156,7 +156,7 @@ async fn is_vacant(member_client: &MemberClient, mark: &PlaneMark, namespace: &s
 
 /// Takes the plane's marks off a namespace, which stays with what others have put into it.
 async fn unmark_namespace(member_client: &MemberClient, namespace: &OwnedObject) -> Result<(), Error> {
-    let mut patch = unstamp(&namespace.uid);
+    let mut patch = unmark(&namespace.uid);
     for annotation in [WORK_NAMESPACE_ANNOTATION, "work.karmada.io/name"] {
         patch["metadata"]["annotations"][annotation] = Value::Null;
     }

@@ -26,7 +26,7 @@ impl BoundObjects {
         }
     }
 
-    fn remove(&mut self, cluster: &str, key: &Key) {
+    fn remove(&mut self, cluster: &ClusterName, key: &Key) {
         let Some(kinds) = self.0.get_mut(cluster) else { return };
         let Some(keys) = kinds.get_mut(&key.kind) else { return };
         keys.remove(key);
@@ -39,23 +39,23 @@ impl BoundObjects {
     }
 
     /// Whether the binding of an object names a cluster.
-    pub(super) fn contains(&self, cluster: &str, key: &Key) -> bool {
+    pub(super) fn contains(&self, cluster: &ClusterName, key: &Key) -> bool {
         let keys = self.0.get(cluster).and_then(|kinds| kinds.get(&key.kind));
         keys.is_some_and(|keys| keys.contains(key))
     }
 
     /// The kinds of a cluster's objects.
-    pub(super) fn kinds(&self, cluster: &str) -> impl Iterator<Item = &Arc<KindKey>> {
+    pub(super) fn kinds(&self, cluster: &ClusterName) -> impl Iterator<Item = &Arc<KindKey>> {
         self.0.get(cluster).into_iter().flat_map(BTreeMap::keys)
     }
 
     /// A cluster's objects.
-    pub(super) fn keys(&self, cluster: &str) -> impl Iterator<Item = &Key> {
+    pub(super) fn keys(&self, cluster: &ClusterName) -> impl Iterator<Item = &Key> {
         self.0.get(cluster).into_iter().flat_map(BTreeMap::values).flatten()
     }
 
     /// A cluster's objects of one kind.
-    pub(super) fn keys_of(&self, cluster: &str, kind: &Arc<KindKey>) -> impl Iterator<Item = &Key> {
+    pub(super) fn keys_of(&self, cluster: &ClusterName, kind: &Arc<KindKey>) -> impl Iterator<Item = &Key> {
         self.0.get(cluster).and_then(|kinds| kinds.get(kind)).into_iter().flatten()
     }
 }

@@ -128,7 +128,7 @@ impl Index {
         let binding = self.bindings.get(key)?;
         let decision = self.decisions.get(key)?;
         let mut targets: Vec<TargetState> =
-            binding.spec.clusters.iter().map(|target| self.target_state(&target.name, key)).collect();
+            binding.spec.clusters.iter().map(|target| self.target_state(target.name.as_str().into(), key)).collect();
         targets.sort_unstable_by(|a, b| a.cluster.cmp(&b.cluster));
         Some(ReportInputs {
             key: key.clone(),
@@ -140,10 +140,10 @@ impl Index {
         })
     }
 
-    fn target_state(&self, cluster: &str, key: &ObjectKey) -> TargetState {
-        let member = self.members.get(cluster);
+    fn target_state(&self, cluster: ClusterName, key: &ObjectKey) -> TargetState {
+        let member = self.members.get(&cluster);
         TargetState {
-            cluster: cluster.into(),
+            cluster,
             reachable: member.is_some_and(|member| member.reachable),
             synced: member.is_some_and(|member| member.synced.contains(&key.kind)),
             unserved: member.is_some_and(|member| member.unserved.contains(&key.kind)),

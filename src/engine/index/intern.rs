@@ -42,7 +42,7 @@ impl Copies {
 }
 
 /// Values that are held by nobody else are dropped when there are twice as many as after the last time, and this many.
-const SWEEP_AT_LEAST: usize = 64;
+const MIN_SWEEP_SIZE: usize = 64;
 
 /// One copy of each value that was given, for as long as somebody holds it.
 #[derive(Debug)]
@@ -53,7 +53,7 @@ pub(super) struct Interner<T> {
 
 impl<T> Default for Interner<T> {
     fn default() -> Self {
-        Self { by_hash: HashMap::new(), sweep_at: SWEEP_AT_LEAST }
+        Self { by_hash: HashMap::new(), sweep_at: MIN_SWEEP_SIZE }
     }
 }
 
@@ -69,7 +69,7 @@ impl<T: Serialize + PartialEq> Interner<T> {
         if self.by_hash.len() >= self.sweep_at {
             self.by_hash.retain(|_, value| value.holders() > 1);
             self.by_hash.shrink_to_fit();
-            self.sweep_at = SWEEP_AT_LEAST.max(2 * self.by_hash.len());
+            self.sweep_at = MIN_SWEEP_SIZE.max(2 * self.by_hash.len());
         }
     }
 }
@@ -90,7 +90,7 @@ impl Texts {
                 self.known.insert(text.clone());
             }
         }
-        if self.known.len() >= self.sweep_at.max(SWEEP_AT_LEAST) {
+        if self.known.len() >= self.sweep_at.max(MIN_SWEEP_SIZE) {
             self.known.retain(|text| Arc::strong_count(text) > 1);
             self.known.shrink_to_fit();
             self.sweep_at = 2 * self.known.len();
@@ -113,7 +113,7 @@ mod tests {
         for n in 2..1000 {
             interner.intern(&mut shared(n));
         }
-        assert!(interner.by_hash.len() <= SWEEP_AT_LEAST, "{} are kept for nobody", interner.by_hash.len());
+        assert!(interner.by_hash.len() <= MIN_SWEEP_SIZE, "{} are kept for nobody", interner.by_hash.len());
         let mut third = shared(1);
         interner.intern(&mut third);
         assert!(third.is_same(&first));
@@ -129,7 +129,7 @@ mod tests {
         for n in 0..1000 {
             texts.intern(&mut n.to_string().into());
         }
-        assert!(texts.known.len() <= SWEEP_AT_LEAST, "{} are kept for nobody", texts.known.len());
+        assert!(texts.known.len() <= MIN_SWEEP_SIZE, "{} are kept for nobody", texts.known.len());
         assert!(texts.known.contains("a"));
     }
 }

@@ -5,15 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::key::{ClusterName, Key, KindKey, ObjectKey};
-use super::super::model::Live;
+use super::super::model::LiveObject;
 use super::{Attempt, DeletedObject, Index, Repair, Requeues};
 
 /// Repairs with less than this between them count as a fight over the object, which is slowed down.
-const REPAIRS_IN_A_ROW: Duration = Duration::from_secs(60);
+const REPAIR_WINDOW: Duration = Duration::from_secs(60);
 
 impl Index {
     /// A managed object of a member is there, or changed.
-    pub fn put_live(&mut self, cluster: &ClusterName, key: &Key, mut live: Live, relist: bool) -> Requeues {
+    pub fn put_live(&mut self, cluster: &ClusterName, key: &Key, mut live: LiveObject, relist: bool) -> Requeues {
         let key = &self.shared_key(key.clone());
         let mut requeues = Requeues::default();
         if !relist && self.tombstones.covers(&live.uid, live.version) {
@@ -49,7 +49,7 @@ impl Index {
     }
 
     /// Texts that are the plane's or its template's are not kept once more.
-    fn share(&mut self, key: &Key, live: &mut Live) {
+    fn share(&mut self, key: &Key, live: &mut LiveObject) {
         if let Some(plane) = live.plane.as_mut().filter(|plane| **plane == self.plane) {
             *plane = self.plane.clone();
         }
@@ -76,7 +76,7 @@ impl Index {
     }
 
     /// An object was written, and this is what came back.
-    pub fn applied(&mut self, cluster: &ClusterName, key: &Key, mut live: Live, wanted: u64) -> Requeues {
+    pub fn applied(&mut self, cluster: &ClusterName, key: &Key, mut live: LiveObject, wanted: u64) -> Requeues {
         if self.tombstones.covers(&live.uid, live.version) {
             return Requeues { dispatch: vec![(cluster.clone(), key.clone())], ..Requeues::default() };
         }
@@ -99,9 +99,9 @@ impl Index {
     }
 
     /// A managed object of a member is gone (or lost its label); with its uid and version if the watch reported it.
-    pub fn remove_live(&mut self, cluster: &ClusterName, key: &Key, deleted: DeletedObject<'_>) -> Requeues {
+    pub fn remove_live(&mut self, cluster: &ClusterName, key: &Key, deleted: DeletedObject) -> Requeues {
         let known = self.members.get(cluster).and_then(|member| member.live.get(key));
-        if self.tombstones.insert_for(known.map(|live| &*live.uid), deleted) {
+        if self.tombstones.insert_for(known.map(|live| &live.uid), deleted) {
             return Requeues::default();
         }
         let member = self.member_mut(cluster);
@@ -137,7 +137,7 @@ impl Index {
 
     /// The managed objects of a kind in a member that are known.
     #[must_use]
-    pub fn live_keys(&self, cluster: &str, kind: &KindKey) -> Vec<Key> {
+    pub fn live_keys(&self, cluster: &ClusterName, kind: &KindKey) -> Vec<Key> {
         let live = self.members.get(cluster).into_iter().flat_map(|member| member.live.keys());
         live.filter(|key| *key.kind == *kind).cloned().collect()
     }
@@ -217,7 +217,7 @@ impl Index {
     /// Whether a binding's status says how its object fares in a cluster.
     fn is_reported(&self, cluster: &ClusterName, key: &Key) -> bool {
         let status = self.bindings.get(key).map(|binding| &binding.status);
-        status.is_some_and(|status| status.aggregated_status.iter().any(|item| *item.cluster_name == **cluster))
+        status.is_some_and(|status| status.aggregated_status.iter().any(|item| *cluster == *item.cluster_name))
     }
 
     /// An object of a member was updated. Returns whether that was a repair: the wanted state is the one that it held
@@ -229,7 +229,7 @@ impl Index {
             return false;
         }
         let before = member.repairs.get(key).filter(|repair| repair.wanted == wanted);
-        let in_a_row = before.filter(|repair| now.saturating_sub(repair.at) < REPAIRS_IN_A_ROW);
+        let in_a_row = before.filter(|repair| now.saturating_sub(repair.at) < REPAIR_WINDOW);
         let count = in_a_row.map_or(1, |repair| repair.count + 1);
         member.repairs.insert(key.clone(), Repair { wanted, count, at: now });
         true

@@ -6,6 +6,7 @@ mod bound;
 mod inputs;
 mod intern;
 mod members;
+mod membership;
 mod plane;
 mod policies;
 #[cfg(test)]
@@ -16,13 +17,12 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::key::{ClusterName, Key, KindKey, ObjectKey};
+use super::key::{ClusterName, Key, KindKey, ObjectKey, PlaneId};
 use super::marks::Marks;
-use super::model::{Binding, Live, Template};
+use super::model::{Binding, LiveObject, Template};
 use crate::karmada::cluster::Cluster;
 use crate::karmada::names::is_skipped_kind;
 use crate::karmada::policy::{OverrideSpec, PropagationSpec};
-use crate::placement::ClusterView;
 
 /// Namespace (nothing for the cluster-scoped kinds) and name of a policy.
 pub type PolicyKey = (Option<String>, String);
@@ -32,7 +32,7 @@ use self::bound::BoundObjects;
 pub use self::inputs::{BoundOtherwise, ReportInputs, ScheduleInputs, TargetState, Views};
 use self::intern::Copies;
 use self::policies::PolicySet;
-pub use self::policies::{UnreadablePolicy, as_override, as_policy};
+pub use self::policies::{UnreadablePolicy, policy_ref};
 pub use self::tombstones::DeletedObject;
 use self::tombstones::Tombstones;
 pub use crate::karmada::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
@@ -69,7 +69,7 @@ pub struct Decision {
     /// Whether it is claimed, and not on its way out; nothing while that is not known.
     pub wanted: Option<bool>,
     /// Why it goes nowhere.
-    pub refusal: Option<Box<(&'static str, String)>>,
+    pub not_scheduled: Option<Box<(&'static str, String)>>,
     /// When that was first decided, counted from the engine's start.
     pub at: Duration,
     /// Hash of the template that it was decided about.
@@ -89,7 +89,7 @@ pub struct Namespace {
 #[derive(Debug, Default)]
 pub struct Member {
     /// Managed objects there.
-    pub live: HashMap<Key, Arc<Live>>,
+    pub live: HashMap<Key, Arc<LiveObject>>,
     /// Kinds whose objects are all known.
     pub synced: HashSet<Arc<KindKey>>,
     /// Kinds that it is certain not to serve: it has no objects of theirs.
@@ -119,7 +119,7 @@ impl Member {
 #[derive(Debug, Default)]
 pub struct Index {
     /// Identity of the plane.
-    pub plane: Arc<str>,
+    pub plane: PlaneId,
     /// Clusters of the plane.
     pub clusters: BTreeMap<ClusterName, Arc<Cluster>>,
     /// The same as placement sees them; copied when a cluster changes, as decisions under way look at it.
@@ -147,8 +147,8 @@ pub struct Index {
 impl Index {
     /// An index of a plane that nothing is known of yet.
     #[must_use]
-    pub fn of(plane: &str) -> Self {
-        Self { plane: plane.into(), ..Self::default() }
+    pub fn of(plane: PlaneId) -> Self {
+        Self { plane, ..Self::default() }
     }
 
     /// The copy of an object's key that its template or its binding has, and of its kind that others have.
@@ -187,7 +187,7 @@ impl Index {
 
     /// A member.
     #[must_use]
-    pub fn member(&self, cluster: &str) -> Option<&Member> {
+    pub fn member(&self, cluster: &ClusterName) -> Option<&Member> {
         self.members.get(cluster)
     }
 
@@ -233,30 +233,6 @@ impl Index {
         keys.filter_map(|key| self.bindings.get_key_value(&key))
     }
 
-    /// Whether a cluster may contain an object; nothing while that is not known.
-    #[must_use]
-    pub fn may_contain(&self, cluster: &ClusterName, key: &Key) -> Option<bool> {
-        let Some(view) = self.views.get(cluster) else { return Some(false) };
-        let Some(member) = self.members.get(cluster) else { return self.given_up(cluster, view) };
-        if member.in_flight.contains(key) {
-            return Some(true);
-        }
-        if member.reachable && member.unserved.contains(&key.kind) {
-            return Some(false);
-        }
-        if !member.reachable || !member.synced.contains(&key.kind) {
-            return self.given_up(cluster, view);
-        }
-        Some(member.live.get(key).is_some_and(|live| self.remains(cluster, member, key, live)))
-    }
-
-    /// Whether an object of a member still has to be removed before the member may leave. A forced unjoin asks for each
-    /// removal once, and does not wait for finalizers there or for what the member refuses.
-    fn remains(&self, cluster: &ClusterName, member: &Member, key: &Key, live: &Live) -> bool {
-        let is_tried = || live.deleting || matches!(member.attempts.get(key), Some(Attempt::NotRemoved(_)));
-        self.is_ours(live, key) && !(self.is_given_up(cluster) && is_tried())
-    }
-
     /// Clusters that are known to contain a managed object of this key.
     fn clusters_with(&self, key: &Key) -> impl Iterator<Item = ClusterName> + '_ {
         let key = key.clone();
@@ -264,36 +240,11 @@ impl Index {
         members.map(|(cluster, _)| cluster.clone())
     }
 
-    fn given_up(&self, cluster: &ClusterName, view: &ClusterView) -> Option<bool> {
-        (view.leaving && self.is_forced(cluster)).then_some(false)
-    }
-
-    fn is_given_up(&self, cluster: &ClusterName) -> bool {
-        self.views.get(cluster).is_some_and(|view| self.given_up(cluster, view).is_some())
-    }
-
-    /// Whether a cluster that leaves is not waited for: what cannot be removed there stays.
-    #[must_use]
-    pub fn is_forced(&self, cluster: &str) -> bool {
-        self.cluster_annotation(cluster, FORCE_UNJOIN_ANNOTATION) == Some("true")
-    }
-
-    /// Whether applications stay in a cluster that leaves.
-    #[must_use]
-    pub fn is_orphaning(&self, cluster: &str) -> bool {
-        self.cluster_annotation(cluster, UNJOIN_POLICY_ANNOTATION) == Some("Orphan")
-    }
-
-    fn cluster_annotation(&self, cluster: &str, name: &str) -> Option<&str> {
-        let annotations = self.clusters.get(cluster)?.metadata.annotations.as_ref()?;
-        annotations.get(name).map(String::as_str)
-    }
-
     /// Whether the engine may delete an object: it carries this plane's mark, which speaks of it and was not copied from
     /// another; or no plane's, and the uid of the binding's template. The binding's name alone proves nothing: another
     /// Karmada that the member belongs to may have one of the same name.
     #[must_use]
-    pub fn is_ours(&self, live: &Live, key: &ObjectKey) -> bool {
+    pub fn is_ours(&self, live: &LiveObject, key: &ObjectKey) -> bool {
         match &live.plane {
             Some(plane) if *plane != self.plane => false,
             Some(_) => match live.marks {
@@ -304,7 +255,9 @@ impl Index {
             },
             None => {
                 let bound = self.bindings.get(key).and_then(|binding| binding.spec.resource.uid.as_deref());
-                bound.is_some_and(|uid| !uid.is_empty() && live.template.as_deref() == Some(uid))
+                bound.is_some_and(|uid| {
+                    !uid.is_empty() && live.template.as_ref().is_some_and(|template| *template == *uid)
+                })
             }
         }
     }
@@ -333,56 +286,6 @@ impl Index {
     /// Bindings whose objects may be in a cluster.
     pub fn bindings_in<'a>(&'a self, cluster: &'a ClusterName) -> impl Iterator<Item = &'a Key> {
         self.bound.keys(cluster)
-    }
-
-    /// Whether the next step of a binding waits until a cluster is known not to contain the object.
-    #[must_use]
-    pub fn is_awaited(&self, cluster: &ClusterName, key: &Key) -> bool {
-        self.bindings.get(key).is_some_and(|binding| {
-            binding.removing.contains(cluster) || (binding.deleting && self.bound.contains(cluster, key))
-        })
-    }
-
-    /// Bindings in a cluster that wait until it is known not to contain their objects.
-    fn awaited_keys(&self, cluster: &ClusterName) -> Vec<Key> {
-        self.bound.keys(cluster).filter(|key| self.is_awaited(cluster, key)).cloned().collect()
-    }
-
-    /// What keeps a cluster that leaves from being clean, for people; nothing when that is not known, or is nothing.
-    #[must_use]
-    pub fn awaited_in(&self, cluster: &ClusterName) -> Option<String> {
-        let live = self.members.get(cluster).into_iter().flat_map(|member| &member.live);
-        let ours = live.filter(|(key, live)| self.is_ours(live, key)).map(|(key, _)| key);
-        let all: BTreeSet<&Key> = self.bindings_in(cluster).chain(ours).collect();
-        let shown: Vec<String> = all.iter().take(5).map(ToString::to_string).collect();
-        let more = match all.len().saturating_sub(shown.len()) {
-            0 => String::new(),
-            more => format!(" and {more} more"),
-        };
-        (!shown.is_empty()).then(|| format!("{}{more}", shown.join(", ")))
-    }
-
-    /// Whether nothing of this plane is left in a cluster that leaves; nothing while that is not known.
-    #[must_use]
-    pub fn is_clean(&self, cluster: &ClusterName) -> Option<bool> {
-        if self.bindings_in(cluster).next().is_some() {
-            return Some(false);
-        }
-        let reachable = self.members.get(cluster).is_some_and(|member| member.reachable);
-        if !reachable {
-            // A member that was never reached contains nothing.
-            let never = self
-                .clusters
-                .get(cluster)
-                .is_some_and(|c| c.status.as_ref().is_none_or(|status| status.kubernetes_version.is_none()));
-            return (never || self.is_forced(cluster)).then_some(true);
-        }
-        let member = self.members.get(cluster)?;
-        let is_known = |kind: &Arc<KindKey>| member.synced.contains(kind) || member.unserved.contains(kind);
-        if !self.is_forced(cluster) && !self.member_kinds(cluster).iter().all(is_known) {
-            return None;
-        }
-        Some(!member.live.iter().any(|(key, live)| self.remains(cluster, member, key, live)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use super::super::key::{ClusterName, Key, KindKey, ObjectKey};
+use super::super::key::{ClusterName, Key, KindKey, ObjectKey, Uid};
 use super::super::model::{Binding, Template, text};
 use super::{Decision, DeletedObject, Index, Namespace, Requeues};
 use crate::karmada::SKIP_AUTO_PROPAGATION_LABEL;
@@ -15,20 +15,21 @@ use crate::karmada::names::is_reserved_namespace;
 use crate::placement::{self, ClusterView};
 
 /// Uid and version of a cluster.
-fn identity(cluster: &Cluster) -> (&str, u64) {
+fn identity(cluster: &Cluster) -> (Uid, u64) {
     let version = cluster.metadata.resource_version.as_deref().and_then(|version| version.parse().ok());
-    (cluster.metadata.uid.as_deref().unwrap_or_default(), version.unwrap_or(0))
+    (Uid::of(&cluster.metadata), version.unwrap_or(0))
 }
 
 impl Index {
     /// A cluster is there, or changed. `relist` accepts an older version: the plane may have been restored.
     pub fn put_cluster(&mut self, cluster: Cluster, relist: bool) -> Requeues {
-        let name = ClusterName::from(cluster.metadata.name.clone().unwrap_or_default());
+        let name = ClusterName::of(&cluster);
         // The answer to a status may be read after the watch reported a taint, or of the cluster's end.
         if !relist {
             let (uid, version) = identity(&cluster);
             let known = self.clusters.get(&name).map(|known| identity(known));
-            if known.is_some_and(|known| known.0 == uid && version <= known.1) || self.tombstones.covers(uid, version) {
+            if known.is_some_and(|known| known.0 == uid && version <= known.1) || self.tombstones.covers(&uid, version)
+            {
                 return Requeues::default();
             }
         }
@@ -63,24 +64,23 @@ impl Index {
         let is_reached = |key: &Key, binding: &Binding| {
             let Some(decision) = self.decisions.get(key) else { return true };
             (leaves && self.bound.contains(name, key))
-                || placement::is_reached(&binding.spec, before, after, decision.refusal.is_some())
+                || placement::is_reached(&binding.spec, before, after, decision.not_scheduled.is_some())
         };
         let bindings = self.bindings.iter();
         bindings.filter(|(key, binding)| is_reached(key, binding)).map(|(key, _)| key.clone()).collect()
     }
 
     /// A cluster is gone; with its uid and version if the watch reported it.
-    pub fn remove_cluster(&mut self, name: &str, deleted: DeletedObject<'_>) -> Requeues {
+    pub fn remove_cluster(&mut self, name: &ClusterName, deleted: DeletedObject) -> Requeues {
         let known = self.clusters.get(name).map(|known| identity(known).0);
-        if self.tombstones.insert_for(known, deleted) {
+        if self.tombstones.insert_for(known.as_ref(), deleted) {
             return Requeues::default();
         }
         self.clusters.remove(name);
         let before = Arc::make_mut(&mut self.views).remove(name);
         self.members.remove(name);
-        let name = ClusterName::from(name);
-        let schedule = self.reached_by(&name, before.as_deref(), None);
-        Requeues { schedule, clusters: vec![name], ..Requeues::default() }
+        let schedule = self.reached_by(name, before.as_deref(), None);
+        Requeues { schedule, clusters: vec![name.clone()], ..Requeues::default() }
     }
 
     /// Everything in a member is to be looked at.
@@ -161,8 +161,8 @@ impl Index {
     }
 
     /// A template is gone; with its uid and version if the watch reported it.
-    pub fn remove_template(&mut self, key: &Key, deleted: DeletedObject<'_>) -> Requeues {
-        if self.tombstones.insert_for(self.templates.get(key).map(|known| &*known.uid), deleted) {
+    pub fn remove_template(&mut self, key: &Key, deleted: DeletedObject) -> Requeues {
+        if self.tombstones.insert_for(self.templates.get(key).map(|known| &known.uid), deleted) {
             return Requeues::default();
         }
         self.templates.remove(key);
@@ -275,8 +275,8 @@ impl Index {
     }
 
     /// A binding is gone; with its uid and version if the watch reported it.
-    pub fn remove_binding(&mut self, key: &Key, deleted: DeletedObject<'_>) -> Requeues {
-        if self.tombstones.insert_for(self.bindings.get(key).map(|known| known.uid.as_str()), deleted) {
+    pub fn remove_binding(&mut self, key: &Key, deleted: DeletedObject) -> Requeues {
+        if self.tombstones.insert_for(self.bindings.get(key).map(|known| &known.uid), deleted) {
             return Requeues::default();
         }
         // By another version of its kind, the object may have waited for the name.
@@ -316,12 +316,12 @@ impl Index {
         key: &Key,
         content: Option<u64>,
         wanted: Option<bool>,
-        refusal: Option<(&'static str, String)>,
+        not_scheduled: Option<(&'static str, String)>,
         now: Duration,
     ) -> Requeues {
         let before = self.decisions.get(key);
         let at = before.map_or(now, |known| known.at);
-        let changed = before.is_none_or(|known| known.refusal.as_deref() != refusal.as_ref());
+        let changed = before.is_none_or(|known| known.not_scheduled.as_deref() != not_scheduled.as_ref());
         let report = if changed { vec![key.clone()] } else { Vec::new() };
         let is_same = before.is_some_and(|known| known.wanted == wanted && known.content == content);
         let binding = self.bindings.get(key);
@@ -332,7 +332,8 @@ impl Index {
         };
         // Of what is gone altogether nothing is to be remembered.
         if binding.is_some() || self.templates.contains_key(key) {
-            self.decisions.insert(key.clone(), Decision { wanted, refusal: refusal.map(Box::new), at, content });
+            self.decisions
+                .insert(key.clone(), Decision { wanted, not_scheduled: not_scheduled.map(Box::new), at, content });
         } else {
             self.decisions.remove(key);
         }

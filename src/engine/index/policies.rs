@@ -7,9 +7,7 @@ use super::super::key::{Key, KindKey, ObjectKey};
 use super::super::model::Binding;
 use super::{Index, PolicyKey, Requeues};
 use crate::karmada::names::{is_reserved_namespace, is_skipped_kind};
-use crate::karmada::policy::{OverrideSpec, PropagationSpec, ResourceSelector};
-use crate::overrides::Override;
-use crate::placement::Policy;
+use crate::karmada::policy::{OverrideSpec, PolicyRef, PropagationSpec, ResourceSelector};
 
 /// Whether a policy may claim an object at all.
 fn is_claimable(key: &ObjectKey) -> bool {
@@ -42,7 +40,7 @@ pub struct UnreadablePolicy {
 /// What selects objects by kind, and maybe more.
 pub(super) trait SelectsKinds {
     /// Whether all kinds are selected where none is named.
-    const NONE_IS_ALL: bool;
+    const EMPTY_SELECTS_ALL: bool;
 
     /// The selectors.
     fn selectors(&self) -> &[ResourceSelector];
@@ -50,13 +48,13 @@ pub(super) trait SelectsKinds {
     /// Whether objects of a kind may be selected.
     fn selects(&self, kind: &KindKey) -> bool {
         let selectors = self.selectors();
-        (Self::NONE_IS_ALL && selectors.is_empty())
+        (Self::EMPTY_SELECTS_ALL && selectors.is_empty())
             || selectors.iter().any(|selector| selector.api_version == kind.api_version && selector.kind == kind.kind)
     }
 }
 
 impl SelectsKinds for PropagationSpec {
-    const NONE_IS_ALL: bool = false;
+    const EMPTY_SELECTS_ALL: bool = false;
 
     fn selectors(&self) -> &[ResourceSelector] {
         &self.resource_selectors
@@ -64,7 +62,7 @@ impl SelectsKinds for PropagationSpec {
 }
 
 impl SelectsKinds for OverrideSpec {
-    const NONE_IS_ALL: bool = true;
+    const EMPTY_SELECTS_ALL: bool = true;
 
     fn selectors(&self) -> &[ResourceSelector] {
         &self.resource_selectors
@@ -104,7 +102,7 @@ impl<S: SelectsKinds> PolicySet<S> {
                 let kind = KindKey::new(&selector.api_version, &selector.kind);
                 self.by_kind.entry(kind).or_default().insert(key.clone());
             }
-            if S::NONE_IS_ALL && spec.selectors().is_empty() {
+            if S::EMPTY_SELECTS_ALL && spec.selectors().is_empty() {
                 self.of_all_kinds.insert(key.clone());
             }
             self.specs.insert(key.clone(), spec);
@@ -256,14 +254,8 @@ impl Index {
     }
 }
 
-/// A propagation policy as the pure functions take it.
+/// A policy as the pure functions take it.
 #[must_use]
-pub fn as_policy((key, spec): &(PolicyKey, Arc<PropagationSpec>)) -> Policy<'_> {
-    Policy { namespace: key.0.as_deref(), name: &key.1, spec }
-}
-
-/// An override policy as the pure functions take it.
-#[must_use]
-pub fn as_override((key, spec): &(PolicyKey, Arc<OverrideSpec>)) -> Override<'_> {
-    Override { namespace: key.0.as_deref(), name: &key.1, spec }
+pub fn policy_ref<S>((key, spec): &(PolicyKey, Arc<S>)) -> PolicyRef<'_, S> {
+    PolicyRef { namespace: key.0.as_deref(), name: &key.1, spec }
 }

@@ -20,7 +20,7 @@ fn pod_fields(fields: &Value) -> Value {
 fn ours() -> Value {
     let env = json!({".": {}, "k:{\"name\":\"A\"}": {".": {}, "f:name": {}, "f:value": {}}});
     let fields = json!({"f:containers": {"k:{\"name\":\"c\"}": {".": {}, "f:name": {}, "f:image": {}, "f:args": {}, "f:env": env}}});
-    entry(MANAGER, &pod_fields(&fields))
+    entry(FIELD_MANAGER, &pod_fields(&fields))
 }
 
 fn container(changes: Value) -> Value {
@@ -135,7 +135,7 @@ fn what_the_template_lost_goes() {
         "metadata": {"resourceVersion": "7", "finalizers": ["f"], "ownerReferences": [{"uid": "o"}],
             "labels": {"ours": "1", "lost": "1", "theirs": "1"}, "annotations": {ADOPTED_ANNOTATION: "true", "theirs": "1"},
             "managedFields": [
-                {"manager": MANAGER, "operation": "Update", "fieldsV1": {"f:data": {"f:a": {}, "f:b": {}},
+                {"manager": FIELD_MANAGER, "operation": "Update", "fieldsV1": {"f:data": {"f:a": {}, "f:b": {}},
                     "f:metadata": {"f:labels": {"f:ours": {}, "f:lost": {}},
                         "f:annotations": {format!("f:{ADOPTED_ANNOTATION}"): {}}}}},
                 {"manager": "kubectl", "operation": "Update", "apiVersion": "v1beta1", "fieldsV1": {"f:data": {"f:c": {}}}}]}});
@@ -155,7 +155,7 @@ fn who_set_what() {
     let object = |entry: Value| json!({"apiVersion": "apps/v1", "metadata": {"managedFields": [entry]}});
     for (name, changes, expected) in [
         ("a field", json!({}), true),
-        ("the engine", json!({"manager": MANAGER}), false),
+        ("the engine", json!({"manager": FIELD_MANAGER}), false),
         ("a controller's status", json!({"subresource": "status"}), false),
         ("metadata", json!({"fieldsV1": {"f:metadata": {}, "f:status": {}}}), false),
         ("another version", json!({"apiVersion": "apps/v2"}), false),
@@ -174,13 +174,13 @@ fn an_apply_becomes_an_update() {
         update(&live, &json!({"data": {}})).object["metadata"].get("managedFields").cloned()
     };
     let kubectl = entry("kubectl", "Apply", json!({"f:x": {}}));
-    assert_eq!(managers(json!([kubectl, entry(MANAGER, "Update", json!({}))])), None);
+    assert_eq!(managers(json!([kubectl, entry(FIELD_MANAGER, "Update", json!({}))])), None);
     assert_eq!(
         managers(json!([
-            entry(MANAGER, "Apply", json!({"f:spec": {"f:a": {}}})),
-            entry(MANAGER, "Update", json!({"f:spec": {"f:b": {}}, "f:data": {}})),
+            entry(FIELD_MANAGER, "Apply", json!({"f:spec": {"f:a": {}}})),
+            entry(FIELD_MANAGER, "Update", json!({"f:spec": {"f:b": {}}, "f:data": {}})),
             kubectl,
         ])),
-        Some(json!([kubectl, entry(MANAGER, "Update", json!({"f:spec": {"f:a": {}, "f:b": {}}, "f:data": {}}))]))
+        Some(json!([kubectl, entry(FIELD_MANAGER, "Update", json!({"f:spec": {"f:a": {}, "f:b": {}}, "f:data": {}}))]))
     );
 }

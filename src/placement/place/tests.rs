@@ -14,7 +14,7 @@ fn placed(
     placement: &Value,
     clusters: &[ClusterView],
     previous: &[&str],
-) -> Result<Placed, Refusal> {
+) -> Result<Placed, FitError> {
     let placement: Placement = from_value(placement.clone()).unwrap();
     let previous: Vec<_> = previous.iter().map(|name| target(name, None)).collect();
     let request = Request {
@@ -67,7 +67,7 @@ fn what_a_change_does_not_reach_stays_as_it_is() {
     ];
     let outcome = |spec: &BindingSpec, views: &[&ClusterView]| {
         let placed = place(&Request::of(spec, Previous::from(spec)), views.iter().copied());
-        placed.map(|placed| placed.targets).map_err(|refusal| refusal.to_string())
+        placed.map(|placed| placed.targets).map_err(|error| error.to_string())
     };
     let (mut reached, mut unreached) = (0, 0);
     for (placement, others) in placements.iter().flat_map(|placement| [(placement, vec![]), (placement, vec![&other])])
@@ -146,10 +146,10 @@ fn says_why_each_cluster_is_out() {
     }];
     clusters[1].health = Health::NotReady;
     clusters[2].leaving = true;
-    let refusal = placed(None, &json!({}), &clusters, &[]).unwrap_err();
-    assert_eq!(refusal.reason(), "NoClusterFit");
+    let error = placed(None, &json!({}), &clusters, &[]).unwrap_err();
+    assert_eq!(error.reason(), "NoClusterFit");
     assert_eq!(
-        refusal.to_string(),
+        error.to_string(),
         "0/3 clusters are available: 1 did not serve apps/v1 Deployment (c); \
          1 had the untolerated taint {cluster.karmada.io/not-ready:NoSchedule} (a); 1 is leaving (b)"
     );

@@ -9,14 +9,14 @@ fn orphans_of_this_plane_are_removed_and_those_of_others_are_not() {
     assert!(matches!(desired_state(&index, &a, &orphan), DesiredState::Remove { .. }));
     assert!(index.is_ours(&live("l", "1", PLANE), &bound));
     assert!(!index.is_ours(&live("l", "1", "another"), &bound));
-    let copy = Live::of(marked("orphan", "l", "1", PLANE));
+    let copy = LiveObject::of(marked("orphan", "l", "1", PLANE));
     assert!(!index.is_ours(&copy, &orphan), "somebody restored an object under another name");
     // Another Karmada sets no mark, but may have a binding of this very name.
     assert!(!index.is_ours(&unmarked("theirs"), &orphan) && !index.is_ours(&unmarked("theirs"), &bound));
     assert!(!index.is_ours(&unmarked("t"), &orphan));
     assert!(index.is_ours(&unmarked("t"), &bound), "only the mark was taken off");
     let namespace = |annotations: Value| {
-        Live::of(
+        LiveObject::of(
             json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "old", "annotations": annotations}}),
         )
     };
@@ -27,7 +27,7 @@ fn orphans_of_this_plane_are_removed_and_those_of_others_are_not() {
     index.put_namespace(json!({"metadata": {"name": "old", "uid": "n", "resourceVersion": "1"}}));
     assert!(index.is_ours(&unnamed, &old), "the plane has it");
     // Nothing is decided about a cluster that is not there.
-    index.remove_cluster("a", None);
+    index.remove_cluster(&name("a"), None);
     assert!(matches!(desired_state(&index, &a, &orphan), DesiredState::Keep));
 }
 
@@ -67,7 +67,7 @@ fn who_may_be_taken_over() {
         let annotations = object["metadata"]["annotations"].as_object_mut().unwrap();
         annotations.insert("resourcebinding.karmada.io/name".to_owned(), json!("y-configmap"));
         annotations.insert("resourcetemplate.karmada.io/uid".to_owned(), json!("y"));
-        Live::of(object)
+        LiveObject::of(object)
     };
     let mut plain = live("l", "1", PLANE);
     plain.template = None;
@@ -83,19 +83,19 @@ fn who_may_be_taken_over() {
         (plain.clone(), true, Some("managed by another control plane")),
         (plain, false, Some("not managed")),
     ] {
-        let answer = check_adoption(&live, labelled, PLANE, &ours, "a");
+        let answer = check_adoption(&live, labelled, &PLANE.into(), &ours, &name("a"));
         assert_eq!(answer.is_err(), words.is_some(), "{answer:?}");
         assert!(words.is_none_or(|words| answer.unwrap_err().contains(words)));
     }
     // A namespace that another plane brought is no less its own.
     index.put_namespace(json!({"metadata": {"name": "shop", "uid": "n", "resourceVersion": "1"}}));
     let namespace = manifest(&index, &ObjectKey::of_namespace("shop"));
-    assert!(check_adoption(&unmarked("theirs"), true, PLANE, &namespace, "a").is_err());
-    assert!(check_adoption(&unmarked("n"), true, PLANE, &namespace, "a").is_ok());
+    assert!(check_adoption(&unmarked("theirs"), true, &PLANE.into(), &namespace, &name("a")).is_err());
+    assert!(check_adoption(&unmarked("n"), true, &PLANE.into(), &namespace, &name("a")).is_ok());
     let overwrite = Some(policy(json!({"conflictResolution": "Overwrite"})));
     index.set_policy((Some("shop".into()), "p".into()), overwrite);
     carry_out(&mut index, &key, 11);
-    assert!(check_adoption(&unmarked("theirs"), true, PLANE, &manifest(&index, &key), "a").is_ok());
+    assert!(check_adoption(&unmarked("theirs"), true, &PLANE.into(), &manifest(&index, &key), &name("a")).is_ok());
 }
 
 #[test]
@@ -114,12 +114,12 @@ fn fields_that_a_template_lost_are_missed_after_a_restart() {
     let before = manifest(json!({"kept": "1", "lost": "1"}));
     let mut object = before.value.clone();
     object["metadata"]["annotations"]["theirs"] = json!("1");
-    let found = Live::of(object.clone());
+    let found = LiveObject::of(object.clone());
     assert!(holds(&found, &before));
     assert!(holds(&found, &manifest(json!({"kept": "1", "lost": "1"}))), "another process says the same");
     assert!(!holds(&found, &manifest(json!({"kept": "1"}))));
     object["metadata"]["annotations"].as_object_mut().unwrap().remove("airdock.dev/manifest");
-    assert!(!holds(&Live::of(object), &before), "whatever came without a stamp is applied once");
+    assert!(!holds(&LiveObject::of(object), &before), "whatever came without a fingerprint is applied once");
 }
 
 #[test]
@@ -133,9 +133,9 @@ fn a_namespace_that_was_there_before_is_never_deleted() {
     let found = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop", "uid": "l", "resourceVersion": "1"}});
     for (adoption, stays) in [(Adoption::Own, false), (Adoption::Overwrite, true)] {
         let written = update_of(&found, &manifest, true, adoption).object;
-        assert_eq!(is_preserved(&Live::of(written.clone()), &key, false), stays, "{adoption:?}");
+        assert_eq!(is_preserved(&LiveObject::of(written.clone()), &key, false), stays, "{adoption:?}");
         // Later updates do not forget it.
         let again = update_of(&written, &manifest, true, Adoption::Own).object;
-        assert_eq!(is_preserved(&Live::of(again), &key, false), stays, "{adoption:?}");
+        assert_eq!(is_preserved(&LiveObject::of(again), &key, false), stays, "{adoption:?}");
     }
 }

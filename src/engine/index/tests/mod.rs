@@ -2,14 +2,16 @@ use serde_json::{Value, from_value, json};
 
 use super::super::desired::{Adoption, DesiredState, check_adoption, desired_state, holds, is_preserved, update_of};
 use super::super::key::KindKey;
-use super::super::model::{BINDING_FINALIZER, Binding, Live, Owners, Template};
+use super::super::marks::ADOPTED_ANNOTATION;
+use super::super::model::binding::Owners;
+use super::super::model::{BINDING_FINALIZER, Binding, LiveObject, Template};
 use super::super::schedule::{Step, plan};
-use super::super::stamp::ADOPTED_ANNOTATION;
 use super::*;
 use crate::placement;
 
 mod adoption;
 mod lifecycle;
+mod removal;
 mod requeues;
 mod versions;
 
@@ -36,14 +38,26 @@ fn template(name: &str, uid: &str, version: &str) -> Template {
         "metadata": {"name": name, "namespace": "shop", "uid": uid, "resourceVersion": version}}))
 }
 
+/// The template with another label, other finalizers or on its way out.
+fn changed(metadata: &Value, data: &str) -> Template {
+    let mut object = json!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"k": data},
+        "metadata": {"name": "x", "namespace": "shop", "uid": "t", "resourceVersion": "1"}});
+    object["metadata"].as_object_mut().unwrap().extend(metadata.as_object().unwrap().clone());
+    Template::of(object)
+}
+
+fn deleted_with(finalizer: &str) -> Template {
+    changed(&json!({"deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": [finalizer]}), "1")
+}
+
 fn policy(spec: Value) -> PropagationSpec {
     let mut all = json!({"resourceSelectors": [{"apiVersion": "v1", "kind": "ConfigMap"}]});
     all.as_object_mut().unwrap().extend(spec.as_object().unwrap().clone());
     from_value(all).unwrap()
 }
 
-fn live(uid: &str, version: &str, plane: &str) -> Live {
-    Live::of(marked("x", uid, version, plane))
+fn live(uid: &str, version: &str, plane: &str) -> LiveObject {
+    LiveObject::of(marked("x", uid, version, plane))
 }
 
 /// An object in a member as a plane leaves it that has the ConfigMap `x`.
@@ -55,8 +69,8 @@ fn marked(name: &str, uid: &str, version: &str, plane: &str) -> Value {
 }
 
 /// An object in a member as another Karmada leaves it.
-fn unmarked(template: &str) -> Live {
-    Live::of(json!({"metadata": {"name": "x", "uid": "l", "resourceVersion": "1",
+fn unmarked(template: &str) -> LiveObject {
+    LiveObject::of(json!({"metadata": {"name": "x", "uid": "l", "resourceVersion": "1",
         "labels": {"karmada.io/managed": "true"}, "annotations": {"resourcetemplate.karmada.io/uid": template,
             "resourcebinding.karmada.io/namespace": "shop", "resourcebinding.karmada.io/name": "x-configmap"}}}))
 }
@@ -69,12 +83,12 @@ fn name(text: &str) -> ClusterName {
 fn carry_out(index: &mut Index, key: &Key, version: u64) -> Step {
     let inputs = index.schedule_inputs(key);
     let plan = plan(&inputs);
-    if plan.wanted.is_some() || plan.refusal.is_some() {
+    if plan.wanted.is_some() || plan.not_scheduled.is_some() {
         index.decided(
             key,
             inputs.template.as_deref().map(Template::content),
             plan.wanted,
-            plan.refusal.clone(),
+            plan.not_scheduled.clone(),
             Duration::ZERO,
         );
     }
@@ -95,7 +109,7 @@ fn carry_out(index: &mut Index, key: &Key, version: u64) -> Step {
         Step::Change { operations, .. } => {
             let other = inputs.bound_otherwise.as_ref().map(|other| &*other.binding);
             let binding = index.binding(key).or(other).unwrap();
-            let mut object = json!({"metadata": {"uid": binding.uid, "finalizers": *binding.finalizers, "annotations": *binding.annotations,
+            let mut object = json!({"metadata": {"uid": binding.uid.as_str(), "finalizers": *binding.finalizers, "annotations": *binding.annotations,
                 "labels": *binding.labels, "ownerReferences": binding.owner_references()}, "spec": *binding.spec, "status": binding.status});
             if binding.deleting {
                 object["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
@@ -108,7 +122,7 @@ fn carry_out(index: &mut Index, key: &Key, version: u64) -> Step {
     let binding = Binding::of(object).unwrap();
     if binding.deleting && binding.finalizers.is_empty() {
         let uid = binding.uid.clone();
-        index.remove_binding(key, Some((&uid, version)));
+        index.remove_binding(key, Some((uid, version)));
     } else {
         index.put_binding(key.clone(), binding, false);
     }
@@ -117,7 +131,7 @@ fn carry_out(index: &mut Index, key: &Key, version: u64) -> Step {
 
 /// A plane with three members, all known, and one ConfigMap that goes to all of them.
 fn converged() -> (Index, Key) {
-    let mut index = Index::of(PLANE);
+    let mut index = Index::of(PLANE.into());
     let key = key("x");
     for cluster_name in ["a", "b", "c"] {
         index.put_cluster(cluster(cluster_name, "True"), false);
@@ -144,7 +158,7 @@ fn a_binding_is_made_once() {
 
 #[test]
 fn what_is_not_known_is_not_touched() {
-    let mut index = Index::of(PLANE);
+    let mut index = Index::of(PLANE.into());
     let (mut full, key) = converged();
     let binding = full.binding(&key).unwrap().clone();
     for name in ["a", "b", "c"] {
@@ -165,17 +179,17 @@ fn what_is_not_known_is_not_touched() {
 fn late_answers_do_not_bring_back_what_is_gone() {
     let (mut index, key) = converged();
     // The answer to a status write arrives after the template is gone.
-    index.remove_template(&key, Some(("t", 50)));
+    index.remove_template(&key, Some(("t".into(), 50)));
     index.put_template(key.clone(), template("x", "t", "49"), false);
     assert!(index.template(&key).is_none());
     // Another one of its name is not meant, and late events of the first do not end the second.
     index.put_template(key.clone(), template("x", "t2", "51"), false);
-    index.remove_template(&key, Some(("t", 50)));
-    assert_eq!(&*index.template(&key).unwrap().uid, "t2");
+    index.remove_template(&key, Some(("t".into(), 50)));
+    assert_eq!(index.template(&key).unwrap().uid.as_str(), "t2");
     // An object that lost its label is back when the label is: the same uid, a later version.
     let a = name("a");
     index.put_live(&a, &key, live("l", "5", PLANE), false);
-    index.remove_live(&a, &key, Some(("l", 6)));
+    index.remove_live(&a, &key, Some(("l".into(), 6)));
     index.applied(&a, &key, live("l", "5", PLANE), 1);
     assert!(!index.member(&a).unwrap().live.contains_key(&key));
     index.put_live(&a, &key, live("l", "7", PLANE), false);
@@ -213,8 +227,8 @@ fn a_late_answer_undoes_nothing_of_a_cluster() {
         assert!(index.views[&a].leaving, "it stays again");
     }
     // Events of one that had the name before do not concern this one.
-    assert_eq!(index.remove_cluster("a", Some(("before", 9))), Requeues::default());
-    assert!(!index.remove_cluster("a", Some(("a", 6))).schedule.is_empty());
+    assert_eq!(index.remove_cluster(&name("a"), Some(("before".into(), 9))), Requeues::default());
+    assert!(!index.remove_cluster(&name("a"), Some(("a".into(), 6))).schedule.is_empty());
     index.put_cluster(at_version(cluster("a", "True"), 5), false);
     assert!(!index.views.contains_key(&a), "it is back");
     let mut other = at_version(cluster("a", "True"), 3);
@@ -282,7 +296,7 @@ fn objects_nobody_may_claim() {
             ObjectKey { kind: KindKey::new("v1", "ConfigMap"), namespace: Some(namespace.into()), name: name.into() };
         let object =
             json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": name, "namespace": namespace}});
-        placement::claim(&object, index.policies_of(&key).iter().map(as_policy), None).is_some()
+        placement::claim(&object, index.policies_of(&key).iter().map(policy_ref), None).is_some()
     };
     assert!(claimed(&index, "shop", "mine"));
     assert!(!claimed(&index, "shop", "kube-root-ca.crt"));
@@ -309,7 +323,7 @@ fn a_decision_is_not_disturbed_by_what_happens_meanwhile() {
     let inputs = index.schedule_inputs(&key);
     index.put_cluster(cluster("d", "True"), false);
     index.put_template(key.clone(), template("x", "t", "2"), false);
-    index.remove_cluster("a", None);
+    index.remove_cluster(&name("a"), None);
     assert!(matches!(plan(&inputs).step, Step::Nothing), "decided on what was known at one moment");
     assert_eq!(inputs.template.unwrap().version, 1);
     let views: Vec<_> = index.schedule_inputs(&key).views.keys().cloned().collect();
@@ -318,7 +332,7 @@ fn a_decision_is_not_disturbed_by_what_happens_meanwhile() {
 
 #[test]
 fn policies_are_found_by_kind_and_namespace() {
-    let mut index = Index::of(PLANE);
+    let mut index = Index::of(PLANE.into());
     let of_kind = |kind: &str| policy(json!({"resourceSelectors": [{"apiVersion": "v1", "kind": kind}]}));
     let keys = [
         (Some("shop"), "mine", "ConfigMap"),

@@ -29,7 +29,7 @@ fn a_change_of_a_cluster_reaches_those_who_may_move() {
     let elsewhere = add(&mut index, "elsewhere", &json!({"clusterAffinity": {"clusterNames": ["b"]}}));
     let by_label = json!({"clusterAffinity": {"labelSelector": {"matchLabels": {"tier": "edge"}}}});
     let refused = add(&mut index, "refused", &by_label);
-    assert!(index.decision(&refused).unwrap().refusal.is_some());
+    assert!(index.decision(&refused).unwrap().not_scheduled.is_some());
     let scheduled = |requeues: Requeues| -> BTreeSet<Key> {
         assert!(requeues.dispatch.is_empty() && requeues.report.is_empty() && !requeues.kinds);
         requeues.schedule.into_iter().collect()
@@ -40,20 +40,20 @@ fn a_change_of_a_cluster_reaches_those_who_may_move() {
     assert_eq!(scheduled(put(&mut index, 4, "True", Some("core"))), [].into());
     assert_eq!(scheduled(put(&mut index, 5, "True", Some("edge"))), [refused.clone()].into());
     assert!(matches!(carry_out(&mut index, &refused, 30), Step::Change { .. }));
-    assert!(index.binding(&refused).unwrap().targets("a"));
+    assert!(index.binding(&refused).unwrap().targets(&name("a")));
     assert_eq!(scheduled(put(&mut index, 6, "True", None)), [refused.clone()].into());
     // What came while the cluster was not ready waits for it.
     put(&mut index, 7, "False", None);
     let late = add(&mut index, "late", &json!({}));
     assert_eq!(scheduled(put(&mut index, 8, "True", None)), [late.clone()].into());
-    // Another cluster is for those who go everywhere; the refusal of others counts it.
+    // Another cluster is for those who go everywhere; the message of others counts it.
     carry_out(&mut index, &refused, 40);
-    assert!(index.decision(&refused).unwrap().refusal.is_some());
+    assert!(index.decision(&refused).unwrap().not_scheduled.is_some());
     let joined = index.put_cluster(cluster("d", "True"), false);
     let joined: BTreeSet<Key> = joined.schedule.into_iter().collect();
     assert_eq!(joined, [everywhere.clone(), late.clone(), refused.clone()].into());
     // One that goes is for those who are in it.
-    let gone: BTreeSet<Key> = index.remove_cluster("b", None).schedule.into_iter().collect();
+    let gone: BTreeSet<Key> = index.remove_cluster(&name("b"), None).schedule.into_iter().collect();
     assert!(gone.contains(&elsewhere) && gone.contains(&everywhere) && gone.contains(&refused));
     // What waits for the cluster no longer does; and nothing was decided of the other one yet.
     index.decisions.remove(&elsewhere);
@@ -119,7 +119,7 @@ fn a_list_that_says_nothing_new_costs_nothing() {
     assert_eq!(index.applied(&a, &key, live("k", "4", PLANE), 7).report, [key.clone(), key.clone()]);
     index.remove_live(&a, &key, None);
     assert_eq!(index.applied(&a, &key, live("l", "5", PLANE), 7).report, std::slice::from_ref(&key), "made anew");
-    let relist = |index: &mut Index, object: Live| {
+    let relist = |index: &mut Index, object: LiveObject| {
         index.set_reachable(&a, false);
         index.set_reachable(&a, true);
         let mut listed = index.put_live(&a, &key, object, true);
@@ -217,7 +217,7 @@ fn what_many_hold_alike_is_kept_once() {
     let member = index.member(&a).unwrap();
     let status = |key: &Key| member.live[key].status.clone().unwrap();
     assert!(Arc::ptr_eq(&status(&key), &status(&other)));
-    assert!(Arc::ptr_eq(member.live[&key].plane.as_ref().unwrap(), &index.plane));
+    assert!(std::ptr::eq(member.live[&key].plane.as_ref().unwrap().as_str(), index.plane.as_str()));
     let (template, _) = index.templates.get_key_value(&key).unwrap();
     let (bound, _) = index.bindings.get_key_value(&key).unwrap();
     let (held, _) = member.live.get_key_value(&key).unwrap();

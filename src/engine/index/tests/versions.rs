@@ -23,7 +23,7 @@ fn policy_key() -> PolicyKey {
 
 /// Bound as v1beta1, with the object in cluster a.
 fn bound_as_v1beta1() -> Index {
-    let mut index = Index::of(PLANE);
+    let mut index = Index::of(PLANE.into());
     for name in ["a", "b"] {
         index.put_cluster(cluster(name, "True"), false);
     }

@@ -25,13 +25,13 @@ pub struct Excluded {
 
 /// Why something was placed nowhere.
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum FitError {
     /// No cluster fits.
     #[error("0/{} clusters are available: {}", .0.len(), Grouped(.0))]
     NoClusterFit(Vec<Excluded>),
 }
 
-impl Refusal {
+impl FitError {
     /// Reason of the `Scheduled` condition.
     #[must_use]
     pub fn reason(&self) -> &'static str {

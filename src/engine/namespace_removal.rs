@@ -11,50 +11,49 @@ use kube::core::ApiResource;
 
 use super::Engine;
 use super::key::Key;
-use super::marks::Marks;
-use super::member::Session;
-use super::model::Live;
-use super::stamp::PLANE_ANNOTATION;
+use super::marks::{Marks, PLANE_ANNOTATION};
+use super::model::LiveObject;
+use super::session::Session;
 use crate::karmada::Cluster;
 use crate::runtime::contents::{Contents, contents};
 
 /// How long a namespace may be in use before it is taken to be needed: controllers need a moment to remove what they made.
-const PATIENCE: Duration = Duration::from_secs(10);
+const IN_USE_GRACE_PERIOD: Duration = Duration::from_secs(10);
 
-/// How soon it is looked at again meanwhile.
-const RECHECK: Duration = Duration::from_secs(1);
+/// How soon it is checked again meanwhile.
+const IN_USE_RECHECK: Duration = Duration::from_secs(1);
 
 /// Reason of the event about a namespace that stays.
 const NAMESPACE_KEPT: &str = "NamespaceKept";
 
 /// Whether a namespace may be deleted.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Vacancy {
+pub(super) enum NamespaceRemoval {
     /// It goes, or stays, whatever is in it.
-    NotAsked,
+    NotChecked,
     /// Nothing of anybody else is in it.
-    Vacant,
+    Allowed,
     /// Something was in it for some time, and what.
-    Occupied(String),
-    /// Something is in it; it is looked at again after a while.
-    Wait(Duration),
+    InUse(String),
+    /// Something is in it; it is checked again after a while.
+    RecheckAfter(Duration),
 }
 
-/// Looks whether a namespace that is to go may be deleted. IO, no writes.
-pub(super) async fn look(
+/// Checks whether a namespace that is to go may be deleted. IO, no writes.
+pub(super) async fn check(
     engine: &Engine,
     session: &Session,
     key: &Key,
-    live: &Live,
+    live: &LiveObject,
     preserve: bool,
-) -> Result<Vacancy, kube::Error> {
+) -> Result<NamespaceRemoval, kube::Error> {
     let leaves = engine.index().views.get(&session.cluster).is_some_and(|view| view.leaving);
     if preserve || !key.kind.is_namespace() || !(live.created_for_applications || leaves) {
-        return Ok(Vacancy::NotAsked);
+        return Ok(NamespaceRemoval::NotChecked);
     }
     let is_own = |resource: &ApiResource, object: &ObjectMeta| {
-        object.annotations.as_ref().and_then(|all| all.get(PLANE_ANNOTATION)) == Some(&engine.plane)
-            && Marks::of(&resource.kind, object) == Marks::Own
+        let plane = object.annotations.as_ref().and_then(|all| all.get(PLANE_ANNOTATION));
+        plane.is_some_and(|plane| engine.plane == **plane) && Marks::of(&resource.kind, object) == Marks::Own
     };
     let found = contents(session.rest.client(), &key.name, is_own).await?;
     // Those that are bound are about to be removed, or to lose the marks because they are to stay.
@@ -63,12 +62,12 @@ pub(super) async fn look(
         index.bindings_in(&session.cluster).any(|bound| bound.namespace.as_deref() == Some(key.name.as_str()))
     };
     let is_timed = is_timed(&found, is_bound);
-    let occupied_for = if is_timed { session.occupied_for(key) } else { Duration::ZERO };
-    let vacancy = vacancy(found, is_bound, occupied_for);
-    if !is_timed || !matches!(vacancy, Vacancy::Wait(_)) {
-        session.forget_occupied(key);
+    let in_use_for = if is_timed { session.in_use_for(key) } else { Duration::ZERO };
+    let removal = removal(found, is_bound, in_use_for);
+    if !is_timed || !matches!(removal, NamespaceRemoval::RecheckAfter(_)) {
+        session.forget_in_use(key);
     }
-    Ok(vacancy)
+    Ok(removal)
 }
 
 /// Whether the time counts for which a namespace has been in use: only once no binding names objects in it. What the plane
@@ -79,19 +78,21 @@ fn is_timed(found: &Contents, is_bound: bool) -> bool {
 
 /// What follows from what is in a namespace, whether bindings name objects in it, and how long it has been in use
 /// since none does. Pure.
-fn vacancy(found: Contents, is_bound: bool, occupied_for: Duration) -> Vacancy {
+fn removal(found: Contents, is_bound: bool, in_use_for: Duration) -> NamespaceRemoval {
     match found {
-        Contents::Empty => Vacancy::Vacant,
-        Contents::Own(_) if is_bound => Vacancy::Wait(RECHECK),
-        Contents::Own(_) => Vacancy::Vacant,
-        Contents::Holds(_) | Contents::Unknown(_) if is_bound || occupied_for < PATIENCE => Vacancy::Wait(RECHECK),
-        Contents::Holds(object) => Vacancy::Occupied(format!("it holds {object}, which is not the plane's")),
-        Contents::Unknown(why) => Vacancy::Occupied(why),
+        Contents::Empty => NamespaceRemoval::Allowed,
+        Contents::Own(_) if is_bound => NamespaceRemoval::RecheckAfter(IN_USE_RECHECK),
+        Contents::Own(_) => NamespaceRemoval::Allowed,
+        Contents::Holds(_) | Contents::Unknown(_) if is_bound || in_use_for < IN_USE_GRACE_PERIOD => {
+            NamespaceRemoval::RecheckAfter(IN_USE_RECHECK)
+        }
+        Contents::Holds(object) => NamespaceRemoval::InUse(format!("it holds {object}, which is not the plane's")),
+        Contents::Unknown(why) => NamespaceRemoval::InUse(why),
     }
 }
 
-/// Tells of a namespace that stays in a member.
-pub(super) async fn tell(engine: &Engine, session: &Session, key: &Key, why: &str) {
+/// Publishes an event about a namespace that stays in a member. IO.
+pub(super) async fn publish_kept(engine: &Engine, session: &Session, key: &Key, why: &str) {
     let cluster = &session.cluster;
     let uid = engine.index().clusters.get(cluster).and_then(|cluster| cluster.metadata.uid.clone());
     let about = ObjectReference {
@@ -117,18 +118,26 @@ mod tests {
         let unknown = || Contents::Unknown("x cannot be listed".into());
         for found in [holds(), unknown()] {
             assert!(is_timed(&found, false) && !is_timed(&found, true), "{found:?}");
-            assert_eq!(vacancy(found, false, Duration::from_secs(3)), Vacancy::Wait(RECHECK));
+            assert_eq!(removal(found, false, Duration::from_secs(3)), NamespaceRemoval::RecheckAfter(IN_USE_RECHECK));
         }
         for found in [holds(), unknown()] {
-            assert_eq!(vacancy(found, true, PATIENCE), Vacancy::Wait(RECHECK), "what is bound is still being removed");
+            assert_eq!(
+                removal(found, true, IN_USE_GRACE_PERIOD),
+                NamespaceRemoval::RecheckAfter(IN_USE_RECHECK),
+                "what is bound is still being removed"
+            );
         }
-        assert_eq!(vacancy(Contents::Empty, false, Duration::ZERO), Vacancy::Vacant);
+        assert_eq!(removal(Contents::Empty, false, Duration::ZERO), NamespaceRemoval::Allowed);
         let own = || Contents::Own("ConfigMap shop/settings".into());
         assert!(!is_timed(&own(), false) && !is_timed(&Contents::Empty, false));
-        assert_eq!(vacancy(own(), true, PATIENCE), Vacancy::Wait(RECHECK), "it may be one that is to stay");
-        assert_eq!(vacancy(own(), false, Duration::ZERO), Vacancy::Vacant, "nothing stands for it any more");
-        let words = |found| match vacancy(found, false, PATIENCE) {
-            Vacancy::Occupied(why) => why,
+        assert_eq!(
+            removal(own(), true, IN_USE_GRACE_PERIOD),
+            NamespaceRemoval::RecheckAfter(IN_USE_RECHECK),
+            "it may be one that is to stay"
+        );
+        assert_eq!(removal(own(), false, Duration::ZERO), NamespaceRemoval::Allowed, "nothing stands for it any more");
+        let words = |found| match removal(found, false, IN_USE_GRACE_PERIOD) {
+            NamespaceRemoval::InUse(why) => why,
             other => format!("{other:?}"),
         };
         assert!(words(holds()).contains("ConfigMap shop/theirs") && words(unknown()).contains("cannot be listed"));

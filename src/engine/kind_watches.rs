@@ -11,7 +11,7 @@ use super::key::KindKey;
 use crate::machinery::error::chain;
 
 /// How long a kind is watched after its last use.
-pub const LINGER: Duration = Duration::from_secs(60);
+pub const UNUSED_WATCH_GRACE_PERIOD: Duration = Duration::from_secs(60);
 
 /// Watches by kind. They end with this.
 #[derive(Debug, Default)]
@@ -44,7 +44,11 @@ impl KindWatches {
         for kind in self.running.keys().filter(|kind| !wanted.contains(*kind)) {
             self.unused.entry(kind.clone()).or_insert(now);
         }
-        let ended: Vec<_> = self.unused.extract_if(|_, since| now - *since >= LINGER).map(|(kind, _)| kind).collect();
+        let ended: Vec<_> = self
+            .unused
+            .extract_if(|_, since| now - *since >= UNUSED_WATCH_GRACE_PERIOD)
+            .map(|(kind, _)| kind)
+            .collect();
         for watch in ended.iter().filter_map(|kind| self.running.remove(kind)) {
             watch.abort();
         }
@@ -103,9 +107,9 @@ mod tests {
         assert!(watches.end_unused(&both, start).is_empty() && !watches.has_unused());
         assert!(watches.end_unused(&one, start).is_empty() && watches.has_unused());
         // Wanted again in between: the time counts anew.
-        assert!(watches.end_unused(&both, start + LINGER).is_empty() && !watches.has_unused());
-        assert!(watches.end_unused(&one, start + LINGER).is_empty());
-        assert_eq!(watches.end_unused(&one, start + 2 * LINGER), std::slice::from_ref(&unused));
+        assert!(watches.end_unused(&both, start + UNUSED_WATCH_GRACE_PERIOD).is_empty() && !watches.has_unused());
+        assert!(watches.end_unused(&one, start + UNUSED_WATCH_GRACE_PERIOD).is_empty());
+        assert_eq!(watches.end_unused(&one, start + 2 * UNUSED_WATCH_GRACE_PERIOD), std::slice::from_ref(&unused));
         assert!(watches.contains(&used) && !watches.contains(&unused) && !watches.has_unused());
         assert_eq!(watches.ended().await, None, "nobody needs to be told");
     }
