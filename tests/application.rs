@@ -15,7 +15,7 @@ use airdock::karmada::{OverridePolicy, PropagationPolicy, ResourceBinding};
 use airdock::machinery::conditions::find;
 use harness::crash::{FaultInjector, Moment};
 use harness::operator::Operator;
-use harness::{ApiServer, Etcd, eventually, objects};
+use harness::{ApiServer, Etcd, eventually, objects, servers};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace};
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -39,10 +39,7 @@ async fn env() -> (MutexGuard<'static, TestEnv>, Client) {
 }
 
 async fn begin() -> TestEnv {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let etcd = Etcd::start();
-    let mut host = ApiServer::start(&etcd, "host");
-    host.ready().await;
+    let (etcd, [host]) = servers(["host"]).await;
     let client = host.client();
     let crds = [airdock::cli::crds::definitions(), airdock::karmada::definitions()].concat();
     objects::define(&client, &crds).await;
@@ -132,18 +129,6 @@ async fn bind(client: &Client, namespace: &str, kind: &str, name: &str) {
     api.patch_status(&binding, &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
 }
 
-async fn until_ready(api: &Api<MultiCloudApp>, name: &str, status: &str, words: &str) -> MultiCloudApp {
-    eventually(name, SOON, async || {
-        let app = api.get(name).await.unwrap();
-        let known = app.status.clone().unwrap_or_default();
-        let ready = find(&known.conditions, "Ready");
-        let is_so = known.observed_generation == app.metadata.generation
-            && ready.is_some_and(|ready| ready.status == status && ready.message.contains(words));
-        if is_so { Ok(app) } else { Err(format!("not Ready={status} with {words:?} but {known:?}")) }
-    })
-    .await
-}
-
 async fn names<K>(client: &Client, namespace: &str) -> BTreeSet<String>
 where
     K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>
@@ -180,7 +165,7 @@ async fn an_application_reaches_its_plane_and_is_kept_there() {
     let more = json!({"namespace": "shop", "differences": differences});
     put(&apps, application("story", "shop", json!([deployment("nginx"), config("one"), config("two")]), more.clone()))
         .await;
-    let waiting = until_ready(&apps, "shop", "Unknown", "waiting for the plane to place Deployment web").await;
+    let waiting = objects::until_app(&apps, "shop", "Unknown", "waiting for the plane to place Deployment web").await;
     assert_eq!(waiting.finalizers(), [app::FINALIZER]);
     assert_eq!(waiting.status.unwrap().inventory.len(), 5, "three templates and two policies");
     let live = web.get("web").await.unwrap();
@@ -189,7 +174,7 @@ async fn an_application_reaches_its_plane_and_is_kept_there() {
     for (kind, name) in [("Deployment", "web"), ("ConfigMap", "one"), ("ConfigMap", "two")] {
         bind(&client, "shop", kind, name).await;
     }
-    let status = until_ready(&apps, "shop", "True", "runs in eu, us").await.status.unwrap();
+    let status = objects::until_app(&apps, "shop", "True", "runs in eu, us").await.status.unwrap();
     assert_eq!((status.clusters_ready.as_deref(), status.replicas_ready.as_deref()), (Some("2/2"), Some("4/4")));
 
     // What is as it should be is not written, whatever happens around it.
@@ -233,7 +218,7 @@ async fn an_application_reaches_its_plane_and_is_kept_there() {
     apps.delete("shop", &DeleteParams::default()).await.unwrap();
     until_gone(&web, "web").await;
     until_gone(&configs, "one").await;
-    let deleting = until_ready(&apps, "shop", "Unknown", "is removed from eu, us").await;
+    let deleting = objects::until_app(&apps, "shop", "Unknown", "is removed from eu, us").await;
     assert!(deleting.metadata.deletion_timestamp.is_some());
     assert!(policy(&client, "shop").await.is_some(), "the policy stays until the members are clean");
     let bindings = Api::<ResourceBinding>::namespaced(client.clone(), "shop");
@@ -259,46 +244,51 @@ async fn what_cannot_be_carried_out_is_named_and_recovers() {
 
     let role = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "x"}});
     put(&apps, refused("scope", role)).await;
-    let stalled = until_ready(&apps, "scope", "False", "ClusterRole is cluster-scoped").await;
+    let stalled = objects::until_app(&apps, "scope", "False", "ClusterRole is cluster-scoped").await;
     assert!(find(&stalled.status.unwrap().conditions, "Stalled").is_some());
     put(&apps, refused("scope", config("fine"))).await;
-    until_ready(&apps, "scope", "Unknown", "waiting for the plane to place ConfigMap fine").await;
+    objects::until_app(&apps, "scope", "Unknown", "waiting for the plane to place ConfigMap fine").await;
 
     // A kind that the plane does not know, until it does.
     let widget = json!({"apiVersion": "example.org/v1", "kind": "Widget", "metadata": {"name": "x"}});
     put(&apps, refused("kind", widget)).await;
-    until_ready(&apps, "kind", "False", "kind Widget of example.org/v1 is not served by the plane").await;
+    objects::until_app(&apps, "kind", "False", "kind Widget of example.org/v1 is not served by the plane").await;
 
     // What somebody else has is not taken.
     let configs = Api::<ConfigMap>::namespaced(client.clone(), "wrong");
     put(&configs, config("theirs")).await;
     put(&apps, refused("taken", config("theirs"))).await;
-    until_ready(&apps, "taken", "False", "ConfigMap theirs exists in namespace wrong of the plane").await;
+    objects::until_app(&apps, "taken", "False", "ConfigMap theirs exists in namespace wrong of the plane").await;
     put(&apps, refused("claimed", config("fine"))).await;
-    until_ready(&apps, "claimed", "False", "ConfigMap fine in namespace wrong belongs to MultiCloudApp wrong/scope")
-        .await;
+    objects::until_app(
+        &apps,
+        "claimed",
+        "False",
+        "ConfigMap fine in namespace wrong belongs to MultiCloudApp wrong/scope",
+    )
+    .await;
     assert!(configs.get("theirs").await.unwrap().labels().is_empty());
 
     // Instances that are not there, or do not consent.
     let mut lost = refused("lost", config("lost"));
     lost["spec"]["instanceRef"] = json!({"name": "nowhere"});
     put(&apps, lost).await;
-    until_ready(&apps, "lost", "False", "there is no KarmadaInstance wrong/nowhere").await;
+    objects::until_app(&apps, "lost", "False", "there is no KarmadaInstance wrong/nowhere").await;
     let mut uninvited = refused("uninvited", config("uninvited"));
     uninvited["spec"]["instanceRef"] = json!({"name": "house", "namespace": "landlord"});
     put(&apps, uninvited).await;
-    until_ready(&apps, "uninvited", "False", "lists namespace wrong in spec.tenancy.allowedNamespaces").await;
+    objects::until_app(&apps, "uninvited", "False", "lists namespace wrong in spec.tenancy.allowedNamespaces").await;
     let tenants = Api::<MultiCloudApp>::namespaced(client.clone(), "tenant");
     let mut tenant = application("tenant", "tenant", json!([config("a")]), json!({"namespace": "elsewhere"}));
     tenant["spec"]["instanceRef"] = json!({"name": "house", "namespace": "landlord"});
     put(&tenants, tenant.clone()).await;
-    until_ready(&tenants, "tenant", "False", "elsewhere is not this object's namespace tenant").await;
+    objects::until_app(&tenants, "tenant", "False", "elsewhere is not this object's namespace tenant").await;
     tenants.delete("tenant", &DeleteParams::default()).await.unwrap();
     // A refused app can be deleted.
     until_gone(&tenants, "tenant").await;
     tenant["spec"].as_object_mut().unwrap().remove("namespace");
     put(&tenants, tenant).await;
-    until_ready(&tenants, "tenant", "Unknown", "waiting for the plane to place ConfigMap a").await;
+    objects::until_app(&tenants, "tenant", "Unknown", "waiting for the plane to place ConfigMap a").await;
 
     // The API server checks what it can by itself.
     let mut invalid = refused("invalid", config("x"));
@@ -364,8 +354,8 @@ async fn of_two_applications_that_want_an_object_one_has_it_and_the_other_inheri
         })
         .await;
         bind(&client, "rivals", "ConfigMap", &shared).await;
-        until_ready(&apps, &winner.name_any(), "True", "runs in eu, us").await;
-        until_ready(&apps, &loser.name_any(), "False", "belongs to").await;
+        objects::until_app(&apps, &winner.name_any(), "True", "runs in eu, us").await;
+        objects::until_app(&apps, &loser.name_any(), "False", "belongs to").await;
         let before = configs.get(&shared).await.unwrap();
         assert_eq!(owner(&before), winner.uid());
         assert_eq!(before.data.clone().unwrap()["of"], winner.name_any());
@@ -382,7 +372,7 @@ async fn of_two_applications_that_want_an_object_one_has_it_and_the_other_inheri
         // The owner goes; what it had stays, and is the other's.
         apps.delete(&winner.name_any(), &DeleteParams::default()).await.unwrap();
         until_gone(&apps, &winner.name_any()).await;
-        until_ready(&apps, &loser.name_any(), "True", "runs in eu, us").await;
+        objects::until_app(&apps, &loser.name_any(), "True", "runs in eu, us").await;
         let after = configs.get(&shared).await.unwrap();
         assert_eq!((after.uid(), owner(&after)), (before.uid(), loser.uid()), "handed over in place");
         let data = after.data.unwrap();
@@ -406,7 +396,7 @@ async fn a_forged_mark_takes_nothing_from_its_owner() {
     let configs = Api::<ConfigMap>::namespaced(client.clone(), "forged");
     for name in ["one", "two"] {
         put(&apps, application("forged", name, json!([config(name)]), json!({}))).await;
-        until_ready(&apps, name, "Unknown", "waiting for the plane to place").await;
+        objects::until_app(&apps, name, "Unknown", "waiting for the plane to place").await;
     }
     let two = apps.get("two").await.unwrap().uid();
     let forged = json!({"metadata": {"annotations": {"airdock.dev/owner-uid": two}}});
@@ -417,7 +407,7 @@ async fn a_forged_mark_takes_nothing_from_its_owner() {
         if owner(&found) == one { Ok(()) } else { Err(format!("{found:?}")) }
     })
     .await;
-    until_ready(&apps, "one", "Unknown", "waiting for the plane to place").await;
+    objects::until_app(&apps, "one", "Unknown", "waiting for the plane to place").await;
     apps.delete("one", &DeleteParams::default()).await.unwrap();
     until_gone(&apps, "one").await;
     until_gone(&configs, "one").await;
@@ -435,12 +425,12 @@ async fn an_heir_removes_what_it_does_not_want_any_more() {
     let configs = Api::<ConfigMap>::namespaced(client.clone(), "heirs");
     let of = |name: &str, more: Value| application("heirs", name, json!([config("shared")]), more);
     put(&apps, of("owner", json!({}))).await;
-    until_ready(&apps, "owner", "Unknown", "waiting for the plane to place").await;
+    objects::until_app(&apps, "owner", "Unknown", "waiting for the plane to place").await;
     put(&apps, of("heir", json!({}))).await;
-    until_ready(&apps, "heir", "False", "belongs to MultiCloudApp heirs/owner").await;
+    objects::until_app(&apps, "heir", "False", "belongs to MultiCloudApp heirs/owner").await;
     // It is handed over while the heir does nothing, and then nobody looks.
     put(&apps, of("heir", json!({"suspend": true}))).await;
-    until_ready(&apps, "heir", "False", "").await;
+    objects::until_app(&apps, "heir", "False", "").await;
     apps.delete("owner", &DeleteParams::default()).await.unwrap();
     until_gone(&apps, "owner").await;
     let heir = apps.get("heir").await.unwrap();
@@ -449,7 +439,7 @@ async fn an_heir_removes_what_it_does_not_want_any_more() {
     put(&apps, application("heirs", "heir", json!([config("own")]), json!({"suspend": false}))).await;
     let second = operator(&env.host, &Arc::new(FaultInjector::never()));
     until_gone(&configs, "shared").await;
-    until_ready(&apps, "heir", "Unknown", "waiting for the plane to place ConfigMap own").await;
+    objects::until_app(&apps, "heir", "Unknown", "waiting for the plane to place ConfigMap own").await;
     assert_eq!(apps.get("heir").await.unwrap().status.unwrap().inventory.len(), 2);
     second.kill();
 }
@@ -464,15 +454,15 @@ async fn what_selects_nothing_is_named_beside_what_runs() {
         application("typos", "shop", json!([config("one")]), json!({"placement": {"regions": regions}}))
     };
     put(&apps, placed(json!(["europe", "amerika"]))).await;
-    until_ready(&apps, "shop", "Unknown", "waiting for the plane").await;
+    objects::until_app(&apps, "shop", "Unknown", "waiting for the plane").await;
     bind(&client, "typos", "ConfigMap", "one").await;
-    let status = until_ready(&apps, "shop", "True", "runs in").await.status.unwrap();
+    let status = objects::until_app(&apps, "shop", "True", "runs in").await.status.unwrap();
     let matched = find(&status.conditions, "SelectorsMatched").unwrap();
     assert_eq!((matched.status.as_str(), matched.reason.as_str()), ("False", "NothingSelected"));
     let words = "spec.placement.regions[1]: \"amerika\" (is \"america\" meant?)";
     assert!(matched.message.contains(words), "{}", matched.message);
     put(&apps, placed(json!(["europe", "america"]))).await;
-    let status = until_ready(&apps, "shop", "True", "runs in").await.status.unwrap();
+    let status = objects::until_app(&apps, "shop", "True", "runs in").await.status.unwrap();
     assert!(find(&status.conditions, "SelectorsMatched").is_none());
     operator.kill();
 }
@@ -497,9 +487,9 @@ async fn an_application_that_cannot_be_read_stops_nobody() {
     let operator = operator(&env.host, &crash);
     let apps = Api::<MultiCloudApp>::namespaced(client.clone(), "deep");
     put(&apps, application("deep", "good", json!([config("one")]), json!({}))).await;
-    until_ready(&apps, "good", "Unknown", "waiting for the plane to place ConfigMap one").await;
+    objects::until_app(&apps, "good", "Unknown", "waiting for the plane to place ConfigMap one").await;
     bind(&client, "deep", "ConfigMap", "one").await;
-    until_ready(&apps, "good", "True", "runs in eu, us").await;
+    objects::until_app(&apps, "good", "True", "runs in eu, us").await;
 
     let bad = eventually("the bad one is told so", SOON, async || {
         let text = send(http::Method::GET, "/bad", String::new()).await;
@@ -518,7 +508,7 @@ async fn an_application_that_cannot_be_read_stops_nobody() {
     // Corrected, it is carried out, and nothing is left of the complaint.
     let spec = application("deep", "bad", json!([config("two")]), json!({}))["spec"].clone();
     send_merge(&client, "bad", &json!({"spec": spec})).await;
-    let waiting = until_ready(&apps, "bad", "Unknown", "waiting for the plane to place ConfigMap two").await;
+    let waiting = objects::until_app(&apps, "bad", "Unknown", "waiting for the plane to place ConfigMap two").await;
     assert!(find(&waiting.status.unwrap().conditions, "Stalled").is_none());
     operator.kill();
     for name in ["good", "bad"] {
@@ -542,7 +532,7 @@ async fn a_namespace_goes_with_the_last_application_that_it_was_made_for() {
     };
     let install = async |name: &str, namespace: &str| {
         put(&apps, into(name, namespace)).await;
-        until_ready(&apps, name, "Unknown", "waiting for the plane to place").await;
+        objects::until_app(&apps, name, "Unknown", "waiting for the plane to place").await;
     };
     let uninstall = async |name: &str| {
         apps.delete(name, &DeleteParams::default()).await.unwrap();
@@ -569,9 +559,9 @@ async fn a_namespace_goes_with_the_last_application_that_it_was_made_for() {
 
     // Applied again at once, it waits for the old namespace and no longer.
     put(&apps, into("four", "left-shop")).await;
-    until_ready(&apps, "four", "False", "namespace left-shop of the plane is being deleted").await;
+    objects::until_app(&apps, "four", "False", "namespace left-shop of the plane is being deleted").await;
     objects::finalize_namespace(&client, "left-shop").await;
-    until_ready(&apps, "four", "Unknown", "waiting for the plane to place").await;
+    objects::until_app(&apps, "four", "Unknown", "waiting for the plane to place").await;
 
     // One that somebody else made stays.
     objects::namespace(&client, "their-shop").await;
@@ -609,7 +599,7 @@ async fn an_application_that_became_unreadable_is_removed_with_all_that_it_has()
     let configs = Api::<ConfigMap>::namespaced(client.clone(), "sunk");
     for (name, is_replaced) in [("patched", false), ("replaced", true)] {
         put(&apps, application("sunk", name, json!([config(name)]), json!({}))).await;
-        let app = until_ready(&apps, name, "Unknown", "waiting for the plane to place").await;
+        let app = objects::until_app(&apps, name, "Unknown", "waiting for the plane to place").await;
         let components = format!(r#"[{{"name":"all","manifests":[{}]}}]"#, deep_manifest());
         let path = format!("/{name}");
         if is_replaced {
@@ -669,7 +659,7 @@ async fn killed_at_any_write_it_ends_the_same() {
             let crash = Arc::new(FaultInjector::at(k, moment));
             let first = operator(&env.host, &crash);
             put(&apps, application(&team, "shop", manifests.clone(), more.clone())).await;
-            let installed = async { until_ready(&apps, "shop", "Unknown", "waiting for the plane").await };
+            let installed = async { objects::until_app(&apps, "shop", "Unknown", "waiting for the plane").await };
             tokio::select! {
                 () = crash.happened() => reached = true,
                 _ = installed => {}
@@ -683,7 +673,7 @@ async fn killed_at_any_write_it_ends_the_same() {
                 if found == BTreeSet::from(["two".to_owned()]) { Ok(()) } else { Err(format!("{found:?}")) }
             })
             .await;
-            until_ready(&apps, "shop", "Unknown", "waiting for the plane to place Deployment web").await;
+            objects::until_app(&apps, "shop", "Unknown", "waiting for the plane to place Deployment web").await;
             eventually("the policy names what is there", SOON, async || {
                 let found = selectors(&client, &shop).await;
                 if found == 2 { Ok(()) } else { Err(format!("{found} selectors")) }

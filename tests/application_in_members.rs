@@ -12,12 +12,10 @@ use std::time::Duration;
 use airdock::api::MultiCloudApp;
 use airdock::controllers::app;
 use airdock::engine;
-use airdock::karmada::CLUSTER_NAMESPACE;
-use airdock::machinery::conditions::find;
 use airdock::runtime::metrics::Metrics;
 use harness::crash::FaultInjector;
 use harness::operator::Operator;
-use harness::{ADMIN, ApiServer, Etcd, eventually, objects};
+use harness::{ApiServer, eventually, objects, servers};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Client;
@@ -32,27 +30,8 @@ async fn fleet(host: &ApiServer, members: &[ApiServer]) {
     let crds = [airdock::cli::crds::definitions(), airdock::karmada::definitions()].concat();
     objects::define(&client, &crds).await;
     objects::ready_instance(&client, "team", "fleet", json!({}), &host.kubeconfig()).await;
-    objects::namespace(&client, CLUSTER_NAMESPACE).await;
     for member in members {
-        objects::apply(
-            &client,
-            json!({
-                "apiVersion": "v1", "kind": "Secret", "metadata": {"name": member.name, "namespace": CLUSTER_NAMESPACE},
-                "data": {"token": objects::encoded(ADMIN), "caBundle": objects::encoded(&member.ca)},
-            }),
-        )
-        .await;
-        objects::apply(
-            &client,
-            json!({
-                "apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster", "metadata": {"name": member.name},
-                "spec": {
-                    "syncMode": "Push", "apiEndpoint": member.url(), "region": member.name,
-                    "secretRef": {"namespace": CLUSTER_NAMESPACE, "name": member.name},
-                },
-            }),
-        )
-        .await;
+        objects::join(&client, &member.name, &member.url(), &member.ca, &member.name).await;
     }
 }
 
@@ -135,28 +114,10 @@ async fn all_ready(member: &Client) {
     api.patch_status("web", &PatchParams::default(), &Patch::Merge(&status)).await.unwrap();
 }
 
-async fn until_ready(apps: &Api<MultiCloudApp>, status: &str, words: &str) -> MultiCloudApp {
-    eventually("the app's status", SOON, async || {
-        let app = apps.get("shop").await.map_err(|error| error.to_string())?;
-        let known = app.status.clone().unwrap_or_default();
-        let ready = find(&known.conditions, "Ready");
-        let is_so = known.observed_generation == app.metadata.generation
-            && ready.is_some_and(|ready| ready.status == status && ready.message.contains(words));
-        if is_so { Ok(app) } else { Err(format!("not Ready={status} with {words:?} but {known:?}")) }
-    })
-    .await
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_application_goes_into_its_members_and_comes_back() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let etcd = Etcd::start();
-    let mut host = ApiServer::start(&etcd, "host");
-    let mut members = [ApiServer::start(&etcd, "eu"), ApiServer::start(&etcd, "us")];
-    host.ready().await;
-    for member in &mut members {
-        member.ready().await;
-    }
+    let (_etcd, [host, eu, us]) = servers(["host", "eu", "us"]).await;
+    let members = [eu, us];
     let (eu, us) = (members[0].client(), members[1].client());
     fleet(&host, &members).await;
     let _operator = start(&host);
@@ -172,10 +133,10 @@ async fn an_application_goes_into_its_members_and_comes_back() {
     until_seen(&eu, json!(["eu.example/mirror/busybox", "eu.example/mirror/library/nginx:1", 1, "A=3 B=2", "blue"]))
         .await;
     until_seen(&us, json!(["busybox", "docker.io/library/nginx:1", 4, "A=1 B=2", "red"])).await;
-    until_ready(&apps, "False", "Deployment web: 0 of ").await;
+    objects::until_app(&apps, "shop", "False", "Deployment web: 0 of ").await;
     all_ready(&eu).await;
     all_ready(&us).await;
-    let status = until_ready(&apps, "True", "runs in eu, us").await.status.unwrap();
+    let status = objects::until_app(&apps, "shop", "True", "runs in eu, us").await.status.unwrap();
     assert_eq!((status.clusters_ready.as_deref(), status.replicas_ready.as_deref()), (Some("2/2"), Some("5/5")));
 
     // The replicas are divided, and nothing differs any more.

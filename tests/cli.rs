@@ -41,7 +41,11 @@ fn exit_codes_tell_what_became_of_it() {
     let nobody = nobody.to_str().unwrap();
     for (arguments, code, words) in [
         (["plan", "-f", APP, "--clusters", MEMBERS].as_slice(), 0, ""),
-        (&["plan", "-f", APP, "--clusters", nobody], 1, "would run in no cluster"),
+        (
+            &["plan", "-f", APP, "--clusters", nobody],
+            1,
+            "has no member of KarmadaInstance quickstart/fleet) would run in no cluster",
+        ),
         (&["plan", "-f", INSTANCE, "--clusters", MEMBERS], 1, "there is no MultiCloudApp"),
         (&["plan", "-f", APP], 2, "--clusters"),
         (&["render", "-f", INSTANCE], 0, ""),

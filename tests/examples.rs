@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
 use harness::files::{documents, root, tool};
-use harness::{ApiServer, Etcd, Folder};
+use harness::{ApiServer, Etcd, Folder, servers};
 use serde_json::Value;
 
 /// Kinds of others, which a bare API server does not know. Everything else must be known to it.
@@ -28,9 +28,7 @@ struct Cluster {
 
 impl Cluster {
     async fn start() -> Self {
-        let etcd = Etcd::start();
-        let mut server = ApiServer::start(&etcd, "examples");
-        server.ready().await;
+        let (etcd, [server]) = servers(["examples"]).await;
         let folder = Folder::new("kubectl");
         let kubeconfig = folder.path().join("kubeconfig");
         fs::write(&kubeconfig, server.kubeconfig()).unwrap();

@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use harness::{ApiServer, Etcd, Folder, eventually, files};
+use harness::{Folder, eventually, files, servers};
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams};
@@ -52,9 +52,7 @@ async fn state(secrets: &Api<Secret>) -> Option<String> {
 
 #[tokio::test]
 async fn an_installation_that_was_killed_completes_when_it_is_run_again() {
-    let etcd = Etcd::start();
-    let mut host = ApiServer::start(&etcd, "host");
-    host.ready().await;
+    let (_etcd, [host]) = servers(["host"]).await;
     let folder = Folder::new("install");
     std::fs::write(folder.path().join("kubeconfig"), host.kubeconfig()).unwrap();
     let secrets = Api::<Secret>::namespaced(host.client(), NAMESPACE);

@@ -14,7 +14,7 @@ use airdock::chart::Manifest;
 use airdock::instance;
 use airdock::karmada::compatibility::{self, Field, Kind, Neutral, Shape, Support};
 use airdock::karmada::{self, POLICY_FINALIZERS};
-use harness::{ApiServer, Etcd, eventually, objects};
+use harness::{ApiServer, Etcd, eventually, objects, servers};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
 use kube::{Client, Resource as _};
@@ -33,10 +33,7 @@ struct Plane {
 
 impl Plane {
     async fn start(definitions: &[CustomResourceDefinition]) -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let etcd = Etcd::start();
-        let mut server = ApiServer::start(&etcd, "compact");
-        server.ready().await;
+        let (etcd, [server]) = servers(["compact"]).await;
         let client = server.client();
         objects::define(&client, definitions).await;
         objects::namespace(&client, "shop").await;

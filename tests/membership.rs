@@ -14,7 +14,7 @@ use airdock::controllers::member::{self, plan, validate::LocalEndpoints};
 use airdock::karmada::{CLUSTER_NAMESPACE, Cluster};
 use harness::crash::{FaultInjector, Moment};
 use harness::operator::Operator;
-use harness::{ApiServer, Etcd, eventually, objects};
+use harness::{ApiServer, eventually, objects, servers};
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, Secret, ServiceAccount};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::Api;
@@ -23,17 +23,30 @@ use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(30);
 
-/// Does what the member's token controller would do.
-async fn issue_tokens(member: &Client, join: &MemberClusterJoin) {
-    for name in [plan::identity_name(join), plan::impersonator_token_name(join)] {
-        eventually(&format!("Secret {name}"), SOON, async || {
-            let found = objects::get(member, "v1", "Secret", CLUSTER_NAMESPACE, &name).await;
-            found.map(|_| ()).ok_or_else(|| "is not there".to_owned())
-        })
-        .await;
-        let data = json!({"token": objects::encoded("token"), "ca.crt": objects::encoded("ca")});
-        objects::merge(member, "v1", "Secret", CLUSTER_NAMESPACE, &name, json!({ "data": data })).await;
-    }
+/// The member `one` of the instance `fleet`, joined by the kubeconfig of a Secret.
+fn join(secret: &str, when_deleted: &str) -> Value {
+    json!({
+        "apiVersion": "airdock.dev/v1alpha1", "kind": "MemberClusterJoin", "metadata": {"name": "one", "namespace": "team"},
+        "spec": {
+            "instanceRef": {"name": "fleet"}, "clusterName": "one", "kubeconfigSecretRef": {"name": secret},
+            "deletion": {"policy": when_deleted},
+        },
+    })
+}
+
+async fn until_registered(clusters: &Api<Cluster>) {
+    eventually("the member is registered", SOON, async || {
+        clusters.get_opt("one").await.unwrap().map(|_| ()).ok_or_else(|| "no Cluster".to_owned())
+    })
+    .await;
+}
+
+async fn until_left(joins: &Api<MemberClusterJoin>, what: &str) {
+    eventually(what, SOON, async || match joins.get_opt("one").await.unwrap() {
+        None => Ok(()),
+        Some(join) => Err(format!("{:?}", join.status)),
+    })
+    .await;
 }
 
 /// Annotations by which a plane's objects in members are told.
@@ -78,12 +91,7 @@ async fn what_upstreams_components_made_in_a_member_goes_with_its_namespace() {
 
 /// The operator dies in the midst: what it knew of the member is in the Secret alone, which is being deleted, too.
 async fn goes_with_its_namespace(instance: Value, mark: Mark, foreign: &Value) {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let etcd = Etcd::start();
-    let mut servers = ["host", "plane", "member"].map(|name| ApiServer::start(&etcd, name));
-    for server in &mut servers {
-        server.ready().await;
-    }
+    let (_etcd, servers) = servers(["host", "plane", "member"]).await;
     let [host_server, plane_server, member_server] = &servers;
     let (host, plane, member) = (host_server.client(), plane_server.client(), member_server.client());
     objects::define(&host, &airdock::cli::crds::definitions()).await;
@@ -92,25 +100,12 @@ async fn goes_with_its_namespace(instance: Value, mark: Mark, foreign: &Value) {
     objects::kubeconfig_secret(&host, "team", "one", json!({}), &member_server.kubeconfig()).await;
 
     let first = operator(host_server, &Arc::new(FaultInjector::never()));
-    objects::apply(
-        &host,
-        json!({
-            "apiVersion": "airdock.dev/v1alpha1", "kind": "MemberClusterJoin",
-            "metadata": {"name": "one", "namespace": "team"},
-            "spec": {
-                "instanceRef": {"name": "fleet"}, "clusterName": "one", "kubeconfigSecretRef": {"name": "one"},
-            },
-        }),
-    )
-    .await;
+    objects::apply(&host, join("one", "Unjoin")).await;
     let joins = Api::<MemberClusterJoin>::namespaced(host.clone(), "team");
     let join = joins.get("one").await.unwrap();
     objects::issue_tokens(&member, &join).await;
     let clusters = Api::<Cluster>::all(plane.clone());
-    eventually("the member is registered", SOON, async || {
-        clusters.get_opt("one").await.unwrap().map(|_| ()).ok_or_else(|| "no Cluster".to_owned())
-    })
-    .await;
+    until_registered(&clusters).await;
 
     let id = Api::<Namespace>::all(plane).get("kube-system").await.unwrap().uid().unwrap();
     objects::namespace(&member, "shop").await;
@@ -148,11 +143,7 @@ async fn goes_with_its_namespace(instance: Value, mark: Mark, foreign: &Value) {
     first.kill();
     let second = operator(host_server, &Arc::new(FaultInjector::never()));
     objects::merge(&member, "v1", "ConfigMap", "shop", "held", json!({"metadata": {"finalizers": null}})).await;
-    eventually("the membership is gone", SOON, async || match joins.get_opt("one").await.unwrap() {
-        None => Ok(()),
-        Some(join) => Err(format!("{:?}", join.status)),
-    })
-    .await;
+    until_left(&joins, "the membership is gone").await;
     assert!(maps.get_opt("held").await.unwrap().is_none());
     assert!(maps.get_opt("theirs").await.unwrap().is_some(), "another plane's object stays");
     assert!(maps.get_opt("restored").await.unwrap().is_some(), "a copy stays that somebody made there");
@@ -164,12 +155,7 @@ async fn goes_with_its_namespace(instance: Value, mark: Mark, foreign: &Value) {
 /// Whoever replaces a kubeconfig by deleting and creating it waits for nobody.
 #[tokio::test]
 async fn a_kubeconfig_that_is_deleted_alone_goes_at_once() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let etcd = Etcd::start();
-    let mut servers = ["host", "member"].map(|name| ApiServer::start(&etcd, name));
-    for server in &mut servers {
-        server.ready().await;
-    }
+    let (_etcd, servers) = servers(["host", "member"]).await;
     let [host_server, member_server] = &servers;
     let host = host_server.client();
     let crds = [airdock::cli::crds::definitions(), airdock::karmada::definitions()].concat();
@@ -179,12 +165,6 @@ async fn a_kubeconfig_that_is_deleted_alone_goes_at_once() {
         objects::kubeconfig_secret(&host, "team", secret, json!({}), &member_server.kubeconfig()).await;
     }
     let operator = operator(host_server, &Arc::new(FaultInjector::never()));
-    let join = |secret: &str| {
-        json!({
-            "apiVersion": "airdock.dev/v1alpha1", "kind": "MemberClusterJoin", "metadata": {"name": "one", "namespace": "team"},
-            "spec": {"instanceRef": {"name": "fleet"}, "clusterName": "one", "kubeconfigSecretRef": {"name": secret}},
-        })
-    };
     let secrets = Api::<Secret>::namespaced(host.clone(), "team");
     let until_held = async |name: &str, want: bool| {
         eventually(&format!("Secret {name} held: {want}"), SOON, async || {
@@ -193,12 +173,12 @@ async fn a_kubeconfig_that_is_deleted_alone_goes_at_once() {
         })
         .await;
     };
-    objects::apply(&host, join("one")).await;
+    objects::apply(&host, join("one", "Unjoin")).await;
     until_held("one", true).await;
     // Another one is named, and the first is free.
     let joins = Api::<MemberClusterJoin>::namespaced(host.clone(), "team");
-    issue_tokens(&member_server.client(), &joins.get("one").await.unwrap()).await;
-    objects::apply(&host, join("two")).await;
+    objects::issue_tokens(&member_server.client(), &joins.get("one").await.unwrap()).await;
+    objects::apply(&host, join("two", "Unjoin")).await;
     until_held("two", true).await;
     until_held("one", false).await;
     // It is deleted, and nothing else is.
@@ -214,12 +194,7 @@ async fn a_kubeconfig_that_is_deleted_alone_goes_at_once() {
 /// A `Work` that carries what nobody here can read is told to leave its objects as any other.
 #[tokio::test]
 async fn a_work_that_cannot_be_read_keeps_its_objects_where_they_are_to_stay() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let etcd = Etcd::start();
-    let mut servers = ["host", "member"].map(|name| ApiServer::start(&etcd, name));
-    for server in &mut servers {
-        server.ready().await;
-    }
+    let (_etcd, servers) = servers(["host", "member"]).await;
     let [host_server, member_server] = &servers;
     let (host, member) = (host_server.client(), member_server.client());
     let work: CustomResourceDefinition = serde_json::from_value(json!({
@@ -239,21 +214,11 @@ async fn a_work_that_cannot_be_read_keeps_its_objects_where_they_are_to_stay() {
     objects::ready_instance(&host, "team", "fleet", spec, &host_server.kubeconfig()).await;
     objects::kubeconfig_secret(&host, "team", "one", json!({}), &member_server.kubeconfig()).await;
     let operator = operator(host_server, &Arc::new(FaultInjector::never()));
-    let object = json!({
-        "apiVersion": "airdock.dev/v1alpha1", "kind": "MemberClusterJoin", "metadata": {"name": "one", "namespace": "team"},
-        "spec": {
-            "instanceRef": {"name": "fleet"}, "clusterName": "one", "kubeconfigSecretRef": {"name": "one"},
-            "deletion": {"policy": "Orphan"},
-        },
-    });
-    objects::apply(&host, object).await;
+    objects::apply(&host, join("one", "Orphan")).await;
     let joins = Api::<MemberClusterJoin>::namespaced(host.clone(), "team");
-    issue_tokens(&member, &joins.get("one").await.unwrap()).await;
+    objects::issue_tokens(&member, &joins.get("one").await.unwrap()).await;
     let clusters = Api::<Cluster>::all(host.clone());
-    eventually("the member is registered", SOON, async || {
-        clusters.get_opt("one").await.unwrap().map(|_| ()).ok_or_else(|| "no Cluster".to_owned())
-    })
-    .await;
+    until_registered(&clusters).await;
     objects::namespace(&host, "karmada-es-one").await;
     let path = "/apis/work.karmada.io/v1alpha1/namespaces/karmada-es-one/works";
     let nested = format!("{}1{}", r#"{"a":"#.repeat(200), "}".repeat(200));
@@ -264,11 +229,7 @@ async fn a_work_that_cannot_be_read_keeps_its_objects_where_they_are_to_stay() {
     let request = http::Request::post(path).header("content-type", "application/json");
     host.request_text(request.body(body.into_bytes()).unwrap()).await.unwrap();
     objects::delete(&host, "airdock.dev/v1alpha1", "MemberClusterJoin", "team", "one").await;
-    eventually("the membership is gone", SOON, async || match joins.get_opt("one").await.unwrap() {
-        None => Ok(()),
-        Some(join) => Err(format!("{:?}", join.status)),
-    })
-    .await;
+    until_left(&joins, "the membership is gone").await;
     let request = http::Request::get(format!("{path}/deep")).body(Vec::new()).unwrap();
     let work = host.request_text(request).await.unwrap();
     assert!(work.contains(r#""preserveResourcesOnDeletion":true"#), "it would take its objects along");
@@ -279,12 +240,7 @@ async fn a_work_that_cannot_be_read_keeps_its_objects_where_they_are_to_stay() {
 /// another go on: nothing is left in member, plane and host, and nothing hangs.
 #[tokio::test]
 async fn killed_at_any_write_a_member_is_left_the_same() {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let etcd = Etcd::start();
-    let mut servers = ["host", "member"].map(|name| ApiServer::start(&etcd, name));
-    for server in &mut servers {
-        server.ready().await;
-    }
+    let (_etcd, servers) = servers(["host", "member"]).await;
     let [host_server, member_server] = &servers;
     let (host, member) = (host_server.client(), member_server.client());
     let crds = [airdock::cli::crds::definitions(), airdock::karmada::definitions()].concat();
@@ -297,41 +253,23 @@ async fn killed_at_any_write_a_member_is_left_the_same() {
     loop {
         k += 1;
         let first = operator(host_server, &Arc::new(FaultInjector::never()));
-        objects::apply(
-            &host,
-            json!({
-                "apiVersion": "airdock.dev/v1alpha1", "kind": "MemberClusterJoin", "metadata": {"name": "one", "namespace": "team"},
-                "spec": {"instanceRef": {"name": "fleet"}, "clusterName": "one", "kubeconfigSecretRef": {"name": "one"}},
-            }),
-        )
-        .await;
+        objects::apply(&host, join("one", "Unjoin")).await;
         let join = joins.get("one").await.unwrap();
-        issue_tokens(&member, &join).await;
-        eventually("the member is registered", SOON, async || {
-            clusters.get_opt("one").await.unwrap().map(|_| ()).ok_or_else(|| "no Cluster".to_owned())
-        })
-        .await;
+        objects::issue_tokens(&member, &join).await;
+        until_registered(&clusters).await;
         first.kill();
 
-        let until_left = async || {
-            eventually(&format!("the membership is gone, killed at write {k}"), SOON, async || {
-                match joins.get_opt("one").await.unwrap() {
-                    None => Ok(()),
-                    Some(join) => Err(format!("{:?}", join.status)),
-                }
-            })
-            .await;
-        };
+        let until_gone = async || until_left(&joins, &format!("the membership is gone, killed at write {k}")).await;
         let crash = Arc::new(FaultInjector::at(k, if k % 2 == 0 { Moment::After } else { Moment::Before }));
         let second = operator(host_server, &crash);
         objects::delete(&host, "airdock.dev/v1alpha1", "MemberClusterJoin", "team", "one").await;
         let reached = tokio::select! {
             () = crash.happened() => true,
-            () = until_left() => false,
+            () = until_gone() => false,
         };
         second.kill();
         let third = operator(host_server, &Arc::new(FaultInjector::never()));
-        until_left().await;
+        until_gone().await;
         third.kill();
 
         let name = plan::identity_name(&join);

@@ -21,7 +21,7 @@ use airdock::karmada::{CLUSTER_NAMESPACE, Cluster, OverridePolicy, PropagationPo
 use airdock::runtime::planes::InstanceKey;
 use harness::crash::FaultInjector;
 use harness::operator::Operator;
-use harness::{ApiServer, Etcd, eventually, objects};
+use harness::{eventually, objects, servers};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Namespace, ServiceAccount};
 use kube::api::{Api, DeleteParams};
@@ -209,11 +209,7 @@ async fn kept(plane: &Client) -> Vec<String> {
 
 #[tokio::test]
 async fn an_application_and_a_membership_of_an_earlier_build_are_taken_over_in_place() {
-    let etcd = Etcd::start();
-    let mut servers = ["host", "plane", "member"].map(|name| ApiServer::start(&etcd, name));
-    for server in &mut servers {
-        server.ready().await;
-    }
+    let (_etcd, servers) = servers(["host", "plane", "member"]).await;
     let [host_server, plane_server, member_server] = &servers;
     let (host, plane, member) = (host_server.client(), plane_server.client(), member_server.client());
     objects::define(&host, &airdock::cli::crds::definitions()).await;

@@ -21,7 +21,7 @@ use airdock::runtime::metrics::Metrics;
 use airdock::runtime::planes::ServiceAccess;
 use futures::future::BoxFuture;
 use harness::operator::Operator;
-use harness::{ADMIN, ApiServer, Etcd, OTHER_ADMIN, eventually, installation, objects};
+use harness::{ADMIN, ApiServer, Etcd, OTHER_ADMIN, eventually, installation, objects, servers};
 use http::Method;
 use k8s_openapi::api::core::v1::ConfigMap;
 use k8s_openapi::api::rbac::v1::RoleBinding;
@@ -70,11 +70,7 @@ struct TestEnv {
 
 impl TestEnv {
     async fn start() -> Self {
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let etcd = Etcd::start();
-        let (mut host, mut plane) = (ApiServer::start(&etcd, "host"), ApiServer::start(&etcd, "plane"));
-        host.ready().await;
-        plane.ready().await;
+        let (etcd, [host, plane]) = servers(["host", "plane"]).await;
         objects::define(&host.client(), &airdock::cli::crds::definitions()).await;
         objects::define(&plane.client(), &airdock::karmada::definitions()).await;
         let cluster = json!({

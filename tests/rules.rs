@@ -6,31 +6,12 @@
 
 mod harness;
 
-use std::time::Duration;
-
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::Client;
 use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParams, PostParams};
 use kube::core::GroupVersionKind;
-use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
-use harness::{ApiServer, Etcd, eventually};
-
-/// Airdock's kinds, served.
-async fn define(client: &Client) {
-    let api: Api<CustomResourceDefinition> = Api::all(client.clone());
-    for crd in airdock::cli::crds::definitions() {
-        api.create(&PostParams::default(), &crd).await.unwrap();
-        let name = crd.name_any();
-        eventually(&name, Duration::from_secs(20), async || {
-            let status = api.get(&name).await.unwrap().status.unwrap_or_default();
-            let mut conditions = status.conditions.iter().flatten();
-            let established = conditions.any(|c| c.type_ == "Established" && c.status == "True");
-            if established { Ok(()) } else { Err("not served yet".to_owned()) }
-        })
-        .await;
-    }
-}
+use harness::{objects, servers};
 
 fn api(client: &Client, kind: &str) -> Api<DynamicObject> {
     let resource = ApiResource::from_gvk(&GroupVersionKind::gvk("airdock.dev", "v1alpha1", kind));
@@ -151,11 +132,9 @@ fn expect(what: &str, refused: Option<&str>, result: Result<DynamicObject, kube:
 
 #[tokio::test]
 async fn the_api_server_refuses_what_the_rules_say() {
-    let etcd = Etcd::start();
-    let mut server = ApiServer::start(&etcd, "rules");
-    server.ready().await;
+    let (_etcd, [server]) = servers(["rules"]).await;
     let client = server.client();
-    define(&client).await;
+    objects::define(&client, &airdock::cli::crds::definitions()).await;
     made(&client).await;
     changed(&client).await;
 }

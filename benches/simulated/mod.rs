@@ -19,13 +19,13 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use futures::{StreamExt, stream};
 use kube::Client;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use serde_json::{Value, json};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use crate::harness::certificates::{self, ServerCertificate};
 use airdock::karmada::MANAGED_LABEL;
 use airdock::runtime::client::is_write;
 use store::{Change, ObjectName, PatchKind, Refusal, Store};
@@ -61,18 +61,12 @@ impl Profile {
         let mut groups: Value = serde_json::from_str(&text("/apis", aggregated).await).unwrap();
         let items = groups["items"].as_array_mut().unwrap();
         items.retain(|group| !group["metadata"]["name"].as_str().unwrap_or_default().ends_with("karmada.io"));
-        let ca_key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = params.clone().self_signed(&ca_key).unwrap().pem();
-        let issuer = Issuer::new(params, ca_key);
-        let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned()]).unwrap().signed_by(&key, &issuer).unwrap();
+        let ServerCertificate { ca, certificate, key } = certificates::issue(&["127.0.0.1"]);
         Self {
             version: text("/version", "application/json").await.into(),
             core: text("/api", aggregated).await.into(),
             groups: groups.to_string().into(),
-            certificate: leaf.der().clone(),
+            certificate: certificate.der().clone(),
             key: key.serialize_der(),
             ca,
         }

@@ -8,7 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use crate::failure::{During, Failure, Result};
+use anyhow::{Context, Result, anyhow};
+
+use crate::failure::Advice;
 
 /// The lab's group, below each hierarchy's root.
 const GROUP: &str = "airdock-lab";
@@ -31,7 +33,7 @@ pub fn root_of(node: &str) -> String {
 
 /// Finds the hierarchies in the mount table, or says what is missing.
 pub fn detect() -> Result<Hierarchies> {
-    let mounts = fs::read_to_string("/proc/self/mounts").during("reading the mount table")?;
+    let mounts = fs::read_to_string("/proc/self/mounts").context("reading the mount table")?;
     choose(&mounts)
 }
 
@@ -61,7 +63,7 @@ fn choose(mounts: &str) -> Result<Hierarchies> {
     // A v2 mount beside v1 controllers ("hybrid") has no controllers of its own.
     match v2 {
         Some(at) if v1.is_empty() => Ok(Hierarchies::V2(at)),
-        _ => Err(Failure::new(format!("the control groups {} are not all mounted", NEEDED.join(", ")))
+        _ => Err(anyhow!("the control groups {} are not all mounted", NEEDED.join(", "))
             .remedy("mount -t cgroup2 none /sys/fs/cgroup, or run the lab where they are")),
     }
 }
@@ -78,15 +80,15 @@ pub fn ensure(node: &str) -> Result<()> {
         Hierarchies::V2(root) => {
             let group = root.join(GROUP);
             let leaf = group.join(node);
-            fs::create_dir_all(&leaf).during(format!("making the control group {}", leaf.display()))?;
+            fs::create_dir_all(&leaf).with_context(|| format!("making the control group {}", leaf.display()))?;
             for parent in [root, group] {
                 let control = parent.join("cgroup.subtree_control");
                 let available = fs::read_to_string(parent.join("cgroup.controllers")).unwrap_or_default();
                 for controller in ["cpuset", "cpu", "io", "memory", "pids", "hugetlb"] {
                     if available.split_whitespace().any(|c| c == controller) {
                         fs::write(&control, format!("+{controller}"))
-                            .during(format!("passing the {controller} controller on in {}", control.display()))
-                            .map_err(|f| f.remedy("in a container, start it with its own cgroup namespace (--cgroupns=private) and an init process in a child group"))?;
+                            .with_context(|| format!("passing the {controller} controller on in {}", control.display()))
+                            .remedy("in a container, start it with its own cgroup namespace (--cgroupns=private) and an init process in a child group")?;
                     }
                 }
             }
@@ -96,15 +98,15 @@ pub fn ensure(node: &str) -> Result<()> {
 }
 
 fn make_v1(parent: &Path, group: &Path) -> Result<()> {
-    fs::create_dir_all(group).during(format!("making the control group {}", group.display()))?;
+    fs::create_dir_all(group).with_context(|| format!("making the control group {}", group.display()))?;
     // A new cpuset is empty and holds no process until it names CPUs and memory.
     for file in ["cpuset.cpus", "cpuset.mems"] {
         let (from, to) = (parent.join(file), group.join(file));
         if let Ok(have) = fs::read_to_string(&to)
             && have.trim().is_empty()
         {
-            let inherited = fs::read_to_string(&from).during(format!("reading {}", from.display()))?;
-            fs::write(&to, inherited.trim()).during(format!("writing {}", to.display()))?;
+            let inherited = fs::read_to_string(&from).with_context(|| format!("reading {}", from.display()))?;
+            fs::write(&to, inherited.trim()).with_context(|| format!("writing {}", to.display()))?;
         }
     }
     Ok(())
@@ -144,7 +146,8 @@ pub fn remove() -> Result<()> {
         while group.exists() {
             let mut failed = Ok(());
             walk(&group, &mut |dir| {
-                let removed = fs::remove_dir(dir).during(format!("removing the control group {}", dir.display()));
+                let removed =
+                    fs::remove_dir(dir).with_context(|| format!("removing the control group {}", dir.display()));
                 if failed.is_ok() && dir.exists() {
                     failed = removed;
                 }
@@ -193,7 +196,7 @@ cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0
     #[test]
     fn missing_controllers_are_named() {
         for mounts in ["", "cgroup /sys/fs/cgroup/cpu cgroup rw,cpu 0 0\ncgroup2 /u cgroup2 rw 0 0\n"] {
-            let report = choose(mounts).unwrap_err().to_string();
+            let report = crate::failure::report(&choose(mounts).unwrap_err());
             assert!(report.contains("cpu, memory, pids") && report.contains("to do:"), "{report}");
         }
     }

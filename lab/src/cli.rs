@@ -2,11 +2,12 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context, Result, anyhow};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::cluster::state::{Host, State};
 use crate::cluster::{down, up};
-use crate::failure::{During, Failure, Result};
+use crate::failure::Advice;
 use crate::image::{ImageFile, ImageSpec, catalogue, libraries, load, normalize};
 use crate::layout::Layout;
 use crate::member::{Place, Size};
@@ -212,7 +213,9 @@ impl Image {
         let state = State::require(layout)?;
         let _shared = layout.lock(false)?;
         let program = match &self {
-            Image::Airdock { bin } => Some(std::path::absolute(bin).during(format!("resolving {}", bin.display()))?),
+            Image::Airdock { bin } => {
+                Some(std::path::absolute(bin).with_context(|| format!("resolving {}", bin.display()))?)
+            }
             Image::Load { .. } => None,
         };
         let spec = self.spec()?;
@@ -235,9 +238,9 @@ impl Image {
                     files.extend(libraries::of(&files)?);
                 }
                 let variable = |text: &String| {
-                    let (name, value) = text.split_once('=').ok_or_else(|| {
-                        Failure::new(format!("{text:?} is no variable")).remedy("give variables as NAME=VALUE")
-                    })?;
+                    let (name, value) = text
+                        .split_once('=')
+                        .ok_or_else(|| anyhow!("{text:?} is no variable").remedy("give variables as NAME=VALUE"))?;
                     Ok((name.to_owned(), value.to_owned()))
                 };
                 let env = env.iter().map(variable).collect::<Result<_>>()?;

@@ -3,7 +3,7 @@
 use std::ffi::OsStr;
 use std::process::{Command, Stdio};
 
-use crate::failure::{During, Failure, Result};
+use anyhow::{Context, Result, anyhow};
 
 /// Runs a program, returns what it printed, and fails with its complaint.
 pub fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<String> {
@@ -12,12 +12,12 @@ pub fn run<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<String> {
         format!("{program} {}", args.join(" "))
     };
     let command = Command::new(program).args(args).stdin(Stdio::null()).output();
-    let output = command.during(format!("running {}", shown()))?;
+    let output = command.with_context(|| format!("running {}", shown()))?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).into_owned());
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
-    Err(Failure::new(format!("{} ended with {}: {}", shown(), output.status, complaint.trim())))
+    Err(anyhow!("{} ended with {}: {}", shown(), output.status, complaint.trim()))
 }
 
 /// As [`run`], on a thread where waiting is allowed.
@@ -29,7 +29,7 @@ pub async fn run_async<S: AsRef<OsStr>>(program: &str, args: &[S]) -> Result<Str
 
 /// Runs blocking work without holding up the other steps.
 pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.during("waiting for a step")?
+    tokio::task::spawn_blocking(work).await.context("waiting for a step")?
 }
 
 /// Where a program is, looking in the system's own folders too, which a plain

@@ -1,91 +1,98 @@
 //! What a person is told when a step fails: what was tried, why it failed,
 //! where the log is and what to do next.
 
-use std::error::Error as StdError;
-use std::fmt;
 use std::path::{Path, PathBuf};
 
-/// The outcome of every step of the lab.
-pub type Result<T> = std::result::Result<T, Failure>;
+use anyhow::{Error, Result};
 
-/// A failed step. Its `Display` is the whole report, cause first.
+/// Where the details of a failure are.
 #[derive(Debug, thiserror::Error)]
-pub struct Failure {
-    what: String,
-    #[source]
-    source: Option<Box<dyn StdError + Send + Sync>>,
-    log: Option<PathBuf>,
-    remedy: Option<String>,
-}
+#[error("log: {}", .0.display())]
+struct Log(PathBuf);
 
-impl Failure {
-    /// A failure that has no underlying error.
-    pub fn new(what: impl Into<String>) -> Self {
-        Self { what: what.into(), source: None, log: None, remedy: None }
-    }
+/// What to do about a failure.
+#[derive(Debug, thiserror::Error)]
+#[error("to do: {0}")]
+struct Remedy(String);
 
+/// Adds to an error what helps the reader besides the cause. The step closest
+/// to the cause knows best: what it gave is kept.
+pub trait Advice {
     /// Names the log that holds the details.
     #[must_use]
-    pub fn log(mut self, path: &Path) -> Self {
-        self.log.get_or_insert_with(|| path.to_path_buf());
-        self
-    }
+    fn log(self, path: &Path) -> Self;
 
     /// Says what to do about it.
     #[must_use]
-    pub fn remedy(mut self, text: impl Into<String>) -> Self {
-        self.remedy.get_or_insert_with(|| text.into());
-        self
+    fn remedy(self, text: impl Into<String>) -> Self;
+}
+
+impl Advice for Error {
+    fn log(self, path: &Path) -> Self {
+        if self.is::<Log>() { self } else { self.context(Log(path.to_path_buf())) }
+    }
+
+    fn remedy(self, text: impl Into<String>) -> Self {
+        if self.is::<Remedy>() { self } else { self.context(Remedy(text.into())) }
     }
 }
 
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.what)?;
-        let mut cause = StdError::source(self);
-        while let Some(error) = cause {
-            // kube nests the same text several times; once is enough.
-            let text = error.to_string();
-            if !self.what.contains(&text) {
-                write!(f, ": {text}")?;
-            }
-            cause = error.source();
-        }
-        if let Some(log) = &self.log {
-            write!(f, "\n  log: {}", log.display())?;
-        }
-        if let Some(remedy) = &self.remedy {
-            write!(f, "\n  to do: {remedy}")?;
-        }
-        Ok(())
+impl<T> Advice for Result<T> {
+    fn log(self, path: &Path) -> Self {
+        self.map_err(|error| error.log(path))
+    }
+
+    fn remedy(self, text: impl Into<String>) -> Self {
+        self.map_err(|error| error.remedy(text))
     }
 }
 
-/// Turns any error into a [`Failure`] that says what was being done.
-pub trait During<T> {
-    /// `what` completes "failed: …", for example "writing /etc/hosts".
-    fn during(self, what: impl Into<String>) -> Result<T>;
-}
-
-impl<T, E: Into<Box<dyn StdError + Send + Sync>>> During<T> for std::result::Result<T, E> {
-    fn during(self, what: impl Into<String>) -> Result<T> {
-        self.map_err(|error| Failure { what: what.into(), source: Some(error.into()), log: None, remedy: None })
+/// The whole report of a failure: its causes on one line, then log and remedy.
+pub fn report(error: &Error) -> String {
+    let advice: Vec<String> =
+        [error.downcast_ref::<Log>().map(Log::to_string), error.downcast_ref::<Remedy>().map(Remedy::to_string)]
+            .into_iter()
+            .flatten()
+            .collect();
+    let mut causes = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        // kube's errors repeat the text of their source.
+        if advice.contains(&cause) || causes.contains(&cause) {
+            continue;
+        }
+        if !causes.is_empty() {
+            causes.push_str(": ");
+        }
+        causes.push_str(&cause);
     }
+    advice.into_iter().fold(causes, |report, line| format!("{report}\n  {line}"))
 }
 
 #[cfg(test)]
 mod tests {
+    use anyhow::{Context, anyhow};
+
     use super::*;
 
     #[test]
     fn the_report_has_cause_log_and_remedy() {
         let failed: std::result::Result<(), _> = Err(std::io::Error::other("disk full"));
-        let report = failed
-            .during("writing the pid file")
-            .unwrap_err()
-            .log(Path::new("/x/etcd.log"))
-            .remedy("free some space")
-            .to_string();
-        assert_eq!(report, "writing the pid file: disk full\n  log: /x/etcd.log\n  to do: free some space");
+        let failed = failed.context("writing the pid file").log(Path::new("/x/etcd.log")).remedy("free some space");
+        assert_eq!(
+            report(&failed.context("starting etcd").unwrap_err()),
+            "starting etcd: writing the pid file: disk full\n  log: /x/etcd.log\n  to do: free some space"
+        );
+    }
+
+    #[test]
+    fn the_innermost_advice_stays() {
+        let error = anyhow!("no route").remedy("add one").context("joining").remedy("try again");
+        assert_eq!(report(&error), "joining: no route\n  to do: add one");
+    }
+
+    #[test]
+    fn a_repeated_cause_is_printed_once() {
+        let error = anyhow!("not found").context("reading Service x: not found");
+        assert_eq!(report(&error), "reading Service x: not found");
     }
 }

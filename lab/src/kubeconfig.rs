@@ -1,11 +1,11 @@
 //! Kubeconfigs: written for the lab's own clusters, rewritten so that those
 //! which others made for use inside a cluster work from the machine.
 
+use anyhow::{Context, Result, bail};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::failure::{During, Failure, Result};
 use crate::pki::Pair;
 
 /// A kubeconfig with everything inlined.
@@ -24,7 +24,7 @@ pub fn inline(cluster: &str, server: &str, ca: &str, client: &Pair) -> Result<St
         "contexts": [{"name": cluster, "context": {"cluster": cluster, "user": "admin"}}],
         "current-context": cluster,
     });
-    serde_saphyr::to_string(&config).during("writing a kubeconfig")
+    serde_saphyr::to_string(&config).context("writing a kubeconfig")
 }
 
 /// The Service behind a server URL such as `https://NAME.NAMESPACE.svc:5443`.
@@ -60,9 +60,9 @@ pub struct Kubeconfig(Value);
 impl Kubeconfig {
     /// Parses YAML or JSON.
     pub fn parse(text: &str) -> Result<Self> {
-        let value: Value = serde_saphyr::from_str(text).during("reading a kubeconfig")?;
+        let value: Value = serde_saphyr::from_str(text).context("reading a kubeconfig")?;
         if value.get("clusters").and_then(Value::as_array).is_none_or(Vec::is_empty) {
-            return Err(Failure::new("the kubeconfig names no cluster"));
+            bail!("the kubeconfig names no cluster");
         }
         Ok(Self(value))
     }
@@ -95,7 +95,7 @@ impl Kubeconfig {
 
     /// As YAML.
     pub fn to_yaml(&self) -> Result<String> {
-        serde_saphyr::to_string(&self.0).during("writing a kubeconfig")
+        serde_saphyr::to_string(&self.0).context("writing a kubeconfig")
     }
 }
 

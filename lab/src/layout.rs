@@ -3,7 +3,9 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use crate::failure::{During, Failure, Result};
+use anyhow::{Context, Result, anyhow};
+
+use crate::failure::Advice;
 
 /// Sockets and containerd's short-lived state; gone after a reboot.
 pub const RUN: &str = "/run/airdock-lab";
@@ -19,9 +21,9 @@ pub struct Layout {
 impl Layout {
     /// The folder as an absolute path; it need not exist.
     pub fn new(dir: &Path) -> Result<Self> {
-        let root = std::path::absolute(dir).during(format!("resolving {}", dir.display()))?;
+        let root = std::path::absolute(dir).with_context(|| format!("resolving {}", dir.display()))?;
         if root.as_os_str().len() > LONGEST_FOLDER {
-            return Err(Failure::new(format!("{} is too long a path for the sockets beneath it", root.display()))
+            return Err(anyhow!("{} is too long a path for the sockets beneath it", root.display())
                 .remedy(format!("choose a folder of at most {LONGEST_FOLDER} characters with --dir")));
         }
         Ok(Self { root })
@@ -118,24 +120,19 @@ impl Layout {
     pub fn lock(&self, alone: bool) -> Result<File> {
         make_dir(&self.root)?;
         let path = self.root.join("lock");
-        let file = File::create(&path).during(format!("opening {}", path.display()))?;
+        let file = File::create(&path).with_context(|| format!("opening {}", path.display()))?;
         let taken = if alone { file.lock() } else { file.lock_shared() };
-        taken.during(format!("locking {}", path.display()))?;
+        taken.with_context(|| format!("locking {}", path.display()))?;
         Ok(file)
     }
 }
 
 /// `mkdir -p` with a message.
 pub fn make_dir(dir: &Path) -> Result<()> {
-    fs::create_dir_all(dir).map_err(|error| {
-        let denied = error.kind() == std::io::ErrorKind::PermissionDenied;
-        let failed = Err::<(), _>(error).during(format!("making {}", dir.display()));
-        match failed {
-            Err(failure) if denied => failure.remedy("run as root, or choose another folder with --dir"),
-            Err(failure) => failure,
-            Ok(()) => Failure::new("unreachable"),
-        }
-    })
+    let made = fs::create_dir_all(dir);
+    let denied = made.as_ref().is_err_and(|error| error.kind() == std::io::ErrorKind::PermissionDenied);
+    let made = made.with_context(|| format!("making {}", dir.display()));
+    if denied { made.remedy("run as root, or choose another folder with --dir") } else { made }
 }
 
 /// Writes a file whole or not at all, so that a kill in between leaves the old
@@ -162,7 +159,7 @@ pub fn write(path: &Path, content: &[u8], secret: bool) -> Result<()> {
         .open(&temporary)
         .and_then(|mut file| file.write_all(content))
         .and_then(|()| fs::rename(&temporary, path));
-    written.during(format!("writing {}", path.display()))
+    written.with_context(|| format!("writing {}", path.display()))
 }
 
 /// `rm -rf` that does not mind when there is nothing.
@@ -173,5 +170,5 @@ pub fn remove(path: &Path) -> Result<()> {
         Ok(meta) if meta.is_dir() => fs::remove_dir_all(path),
         Ok(_) => fs::remove_file(path),
     };
-    removed.during(format!("removing {}", path.display()))
+    removed.with_context(|| format!("removing {}", path.display()))
 }

@@ -1,13 +1,14 @@
 //! `airdock-lab logs`: the processes' log files, and the members' through the
 //! host's API server.
 
+use anyhow::{Context, Result, anyhow};
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 use kube::api::{Api, LogParams};
 
 use crate::cluster::api;
 use crate::cluster::state::State;
-use crate::failure::{During, Failure, Result};
+use crate::failure::Advice;
 use crate::layout::Layout;
 use crate::{member, progress};
 
@@ -36,7 +37,7 @@ fn names(layout: &Layout) -> Vec<String> {
 fn list(layout: &Layout) -> Result<()> {
     let names = names(layout);
     if names.is_empty() {
-        return Err(Failure::new(format!("{} holds no logs", layout.logs().display())).remedy("airdock-lab up"));
+        return Err(anyhow!("{} holds no logs", layout.logs().display()).remedy("airdock-lab up"));
     }
     for name in names {
         progress::print(&format!("{name:32} {}", layout.log(&name).display()));
@@ -50,11 +51,12 @@ fn of_process(layout: &Layout, name: &str, lines: usize) -> Result<()> {
     let fitting: Vec<_> = known.iter().filter(|k| *k == name || k.starts_with(&format!("{name}-lab-"))).collect();
     let [one] = fitting.as_slice() else {
         let choice = if fitting.is_empty() { known.join(", ") } else { format!("{fitting:?}") };
-        return Err(Failure::new(format!("{name:?} names {} logs", fitting.len()))
-            .remedy(format!("choose one of {choice}, or member/NAME")));
+        return Err(
+            anyhow!("{name:?} names {} logs", fitting.len()).remedy(format!("choose one of {choice}, or member/NAME"))
+        );
     };
     let path = layout.log(one);
-    let text = std::fs::read(&path).during(format!("reading {}", path.display()))?;
+    let text = std::fs::read(&path).with_context(|| format!("reading {}", path.display()))?;
     let text = String::from_utf8_lossy(&text);
     let all: Vec<&str> = text.lines().collect();
     progress::print(&all[all.len().saturating_sub(lines)..].join("\n"));
@@ -66,13 +68,13 @@ async fn of_member(layout: &Layout, name: &str, lines: usize) -> Result<()> {
     State::require(layout)?;
     let (name, container) = name.split_once('/').unwrap_or((name, "kube-apiserver"));
     let host = api::client(&layout.host_kubeconfig()).await?;
-    let pod = member::pod(&host, name).await?.ok_or_else(|| {
-        Failure::new(format!("there is no member {name}")).remedy("`airdock-lab status` lists the members")
-    })?;
+    let pod = member::pod(&host, name)
+        .await?
+        .ok_or_else(|| anyhow!("there is no member {name}").remedy("`airdock-lab status` lists the members"))?;
     let tail = i64::try_from(lines).unwrap_or(i64::MAX);
     let wanted = LogParams { container: Some(container.to_owned()), tail_lines: Some(tail), ..LogParams::default() };
     let pods: Api<Pod> = Api::namespaced(host, member::NAMESPACE);
-    let text = pods.logs(&pod.name_any(), &wanted).await.during(format!("reading the log of {container}"))?;
+    let text = pods.logs(&pod.name_any(), &wanted).await.with_context(|| format!("reading the log of {container}"))?;
     progress::print(text.trim_end());
     Ok(())
 }

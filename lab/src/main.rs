@@ -40,8 +40,8 @@ async fn main() -> ExitCode {
     match cli.run().await {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(2),
-        Err(failure) => {
-            let _ = writeln!(std::io::stderr(), "failed: {failure}");
+        Err(error) => {
+            let _ = writeln!(std::io::stderr(), "failed: {}", failure::report(&error));
             ExitCode::FAILURE
         }
     }

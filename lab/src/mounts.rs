@@ -2,8 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result, anyhow};
+
 use crate::command::run;
-use crate::failure::{During, Failure, Result};
+use crate::failure::Advice;
 
 /// Mount points beneath `folders`, innermost first.
 fn beneath(mountinfo: &str, folders: &[&Path]) -> Vec<PathBuf> {
@@ -55,7 +57,7 @@ pub fn remove_beneath(folders: &[&Path]) -> Result<()> {
     }
     match left(folders)?.first() {
         None => Ok(()),
-        Some(point) => Err(Failure::new(format!("{} stays mounted", point.display())).remedy(format!(
+        Some(point) => Err(anyhow!("{} stays mounted", point.display()).remedy(format!(
             "see who uses it with `fuser -vm {}`, then run `airdock-lab down` again",
             point.display()
         ))),
@@ -63,7 +65,7 @@ pub fn remove_beneath(folders: &[&Path]) -> Result<()> {
 }
 
 fn left(folders: &[&Path]) -> Result<Vec<PathBuf>> {
-    let table = std::fs::read_to_string("/proc/self/mountinfo").during("reading the mount table")?;
+    let table = std::fs::read_to_string("/proc/self/mountinfo").context("reading the mount table")?;
     Ok(beneath(&table, folders))
 }
 

@@ -7,9 +7,11 @@
 
 use std::path::Path;
 
+use anyhow::{Result, anyhow};
+
 use crate::addresses::{self, INSIDE, LAB_RANGE, NETNS, NodeNetwork, OUTSIDE};
 use crate::command::run;
-use crate::failure::{Failure, Result};
+use crate::failure::Advice;
 
 /// The machine's end of the link.
 const OUTER_DEVICE: &str = "airdock-lab0";
@@ -107,9 +109,8 @@ fn ensure_namespace(name: &str) -> Result<()> {
         crate::layout::remove(&file)?;
     }
     if !file.exists() {
-        run("ip", &["netns", "add", name]).map_err(|failure| {
-            failure.remedy("the lab needs a kernel with network namespaces and the right to make them (CAP_SYS_ADMIN)")
-        })?;
+        run("ip", &["netns", "add", name])
+            .remedy("the lab needs a kernel with network namespaces and the right to make them (CAP_SYS_ADMIN)")?;
     }
     inside(name, &["link", "set", "lo", "up"])?;
     run("nsenter", &[&format!("--net=/run/netns/{name}"), "sysctl", "-qw", "net.ipv4.ip_forward=1"])?;
@@ -134,7 +135,7 @@ fn inside_has(netns: &str, device: &str) -> bool {
 fn refuse_if_taken(routes: &str) -> Result<()> {
     match routes.lines().find(|line| !line.contains(&format!("dev {OUTER_DEVICE}"))) {
         None => Ok(()),
-        Some(route) => Err(Failure::new(format!("the lab's address range {LAB_RANGE} is taken: {}", route.trim()))
+        Some(route) => Err(anyhow!("the lab's address range {LAB_RANGE} is taken: {}", route.trim())
             .remedy("remove that route, or use a machine where the benchmark range of RFC 2544 is free")),
     }
 }

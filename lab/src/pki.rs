@@ -3,12 +3,11 @@
 
 use std::net::IpAddr;
 
+use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
     KeyUsagePurpose, SanType,
 };
-
-use crate::failure::{During, Result};
 
 /// A certificate and its key, in PEM.
 #[derive(Clone)]
@@ -33,22 +32,22 @@ pub struct Subject<'a> {
 
 /// Makes a new CA.
 pub fn ca(name: &str) -> Result<Pair> {
-    let key = KeyPair::generate().during("making a CA's key")?;
+    let key = KeyPair::generate().context("making a CA's key")?;
     let mut params = CertificateParams::default();
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
-    let cert = params.self_signed(&key).during("signing a CA")?;
+    let cert = params.self_signed(&key).context("signing a CA")?;
     Ok(Pair { cert: cert.pem(), key: key.serialize_pem() })
 }
 
 /// Signs a leaf that serves and calls.
 pub fn leaf(ca: &Pair, subject: &Subject<'_>) -> Result<Pair> {
-    let signer = KeyPair::from_pem(&ca.key).during("reading the CA's key")?;
-    let issuer = Issuer::from_ca_cert_pem(&ca.cert, signer).during("reading the CA")?;
-    let key = KeyPair::generate().during("making a key")?;
-    let mut params = CertificateParams::new(subject.names.to_vec()).during("naming a certificate")?;
+    let signer = KeyPair::from_pem(&ca.key).context("reading the CA's key")?;
+    let issuer = Issuer::from_ca_cert_pem(&ca.cert, signer).context("reading the CA")?;
+    let key = KeyPair::generate().context("making a key")?;
+    let mut params = CertificateParams::new(subject.names.to_vec()).context("naming a certificate")?;
     params.subject_alt_names.extend(subject.addresses.iter().map(|ip| SanType::IpAddress(*ip)));
     params.distinguished_name = DistinguishedName::new();
     params.distinguished_name.push(DnType::CommonName, subject.name);
@@ -58,13 +57,13 @@ pub fn leaf(ca: &Pair, subject: &Subject<'_>) -> Result<Pair> {
     params.key_usages = vec![KeyUsagePurpose::DigitalSignature, KeyUsagePurpose::KeyEncipherment];
     params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
     params.use_authority_key_identifier_extension = true;
-    let cert = params.signed_by(&key, &issuer).during("signing a certificate")?;
+    let cert = params.signed_by(&key, &issuer).context("signing a certificate")?;
     Ok(Pair { cert: cert.pem(), key: key.serialize_pem() })
 }
 
 /// A key pair for service account tokens: `cert` holds the public half.
 pub fn token_keys() -> Result<Pair> {
-    let key = KeyPair::generate().during("making the service account key")?;
+    let key = KeyPair::generate().context("making the service account key")?;
     Ok(Pair { cert: key.public_key_pem(), key: key.serialize_pem() })
 }
 

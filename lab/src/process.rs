@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::failure::{During, Failure, Result};
+use anyhow::{Context, Result, anyhow};
+
+use crate::failure::Advice;
 use crate::layout::{self, Layout};
 
 /// What to run, where.
@@ -84,8 +86,8 @@ pub fn ensure(layout: &Layout, daemon: &Daemon) -> Result<bool> {
         kill_all(&orphans)?;
     }
     let log = layout.log(&daemon.name);
-    let out = File::create(&log).during(format!("opening {}", log.display()))?;
-    let err = out.try_clone().during("sharing the log")?;
+    let out = File::create(&log).with_context(|| format!("opening {}", log.display()))?;
+    let err = out.try_clone().context("sharing the log")?;
     // setsid and nsenter replace themselves, so the child's pid is the daemon's.
     let mut command = Command::new("setsid");
     if let Some(netns) = &daemon.netns {
@@ -99,7 +101,7 @@ pub fn ensure(layout: &Layout, daemon: &Daemon) -> Result<bool> {
         .stdout(out)
         .stderr(err)
         .spawn()
-        .during(format!("starting {}", daemon.name))?;
+        .with_context(|| format!("starting {}", daemon.name))?;
     let pid = child.id();
     let started = stat(pid).map(|s| s.started).unwrap_or_default();
     layout::write(&pid_file(layout, &daemon.name), format!("{pid} {started}\n").as_bytes(), false)?;
@@ -156,7 +158,7 @@ pub fn kill_all(pids: &BTreeSet<u32>) -> Result<()> {
             return Ok(());
         }
         if patience.elapsed() > Duration::from_secs(30) {
-            return Err(Failure::new(format!("processes {left:?} do not end")).remedy("look at them with ps"));
+            return Err(anyhow!("processes {left:?} do not end").remedy("look at them with ps"));
         }
         signal("-KILL", &left);
         std::thread::sleep(Duration::from_millis(20));
@@ -205,12 +207,12 @@ where
         }
         if let Some(dead) = depends_on.iter().find(|name| running(layout, name).is_none()) {
             let log = layout.log(dead);
-            return Err(Failure::new(format!("{dead} ended while waiting for {what}:\n{}", tail(&log, 5)))
+            return Err(anyhow!("{dead} ended while waiting for {what}:\n{}", tail(&log, 5))
                 .log(&log)
                 .remedy("`airdock-lab up` tries again; `airdock-lab down` clears everything first"));
         }
         if begun.elapsed() > patience {
-            let failure = Failure::new(format!("{what} did not come within {} s", patience.as_secs()))
+            let failure = anyhow!("{what} did not come within {} s", patience.as_secs())
                 .remedy("`airdock-lab status` shows the parts; `airdock-lab up` tries again");
             return Err(match depends_on.last() {
                 Some(name) => failure.log(&layout.log(name)),

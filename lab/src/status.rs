@@ -2,12 +2,12 @@
 
 use std::path::PathBuf;
 
+use anyhow::{Context, Result};
 use comfy_table::{Table, presets};
 use serde::Serialize;
 
 use crate::cluster::state::{Host, State};
 use crate::cluster::{api, control_plane, node};
-use crate::failure::{During, Result};
 use crate::layout::Layout;
 use crate::{addresses, exporter, member, process};
 
@@ -53,7 +53,7 @@ impl Report {
             && api::ready(&host).await
         {
             report.host_ready = true;
-            (report.nodes_ready, report.nodes) = api::nodes_ready(&host).await.during("listing the nodes")?;
+            (report.nodes_ready, report.nodes) = api::nodes_ready(&host).await.context("listing the nodes")?;
             report.members = member::list(layout, &host).await?;
         }
         Ok(report)
@@ -70,7 +70,7 @@ impl Report {
 
     /// For programs.
     pub fn json(&self) -> Result<String> {
-        serde_json::to_string_pretty(self).during("describing the lab")
+        serde_json::to_string_pretty(self).context("describing the lab")
     }
 
     /// For people.

@@ -45,7 +45,8 @@ pub struct MultiCloudAppSpec {
     /// The instance that distributes the application. Cannot be changed later.
     pub instance_ref: InstanceRef,
     /// Namespace of the application in the plane and in the members; the name of this object's namespace when
-    /// absent. It is created where it is missing. Cannot be changed later.
+    /// absent. It is created where it is missing. In another namespace than the instance's, only this object's own
+    /// name is allowed. Cannot be changed later.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub namespace: Option<String>,
@@ -53,10 +54,12 @@ pub struct MultiCloudAppSpec {
     #[schemars(length(min = 1, max = 50))]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub components: Vec<AppComponent>,
-    /// In which clusters it runs. Every cluster of the instance, each with all replicas, when absent.
+    /// In which clusters it runs: in those that match every list that is given, by one entry of each. Every cluster of
+    /// the instance, each with all replicas, when absent.
     #[serde(default)]
     pub placement: Placement,
-    /// What differs from place to place; later entries win over earlier ones.
+    /// What differs from place to place. An entry without a `match` holds in every cluster; later entries win over earlier
+    /// ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50))]
     pub differences: Vec<Difference>,
@@ -72,8 +75,8 @@ pub struct AppComponent {
     /// Name of the part, unique in the application.
     #[schemars(length(min = 1, max = 40), regex(pattern = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
     pub name: String,
-    /// Kubernetes objects of the part, as they would be given to `kubectl apply`. Namespaced kinds only, without
-    /// a namespace or with the application's.
+    /// Kubernetes objects of the part, as they would be given to `kubectl apply`. Namespaced kinds only, without a
+    /// namespace or with the application's. They arrive in members in any order.
     #[schemars(length(min = 1, max = 100))]
     pub manifests: Vec<Manifest>,
 }
@@ -155,8 +158,8 @@ pub struct ReplicaSpread {
     /// weights, equally when none are given.
     #[serde(default)]
     pub mode: ReplicaMode,
-    /// Weights of clusters. A cluster takes the weight of the first entry that matches, and none (no replicas) when
-    /// no entry does.
+    /// Weights of clusters. A cluster has the weight of the first entry that matches it, and gets no replicas when none
+    /// does.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 100))]
     pub weights: Vec<Weight>,
@@ -179,7 +182,7 @@ pub struct Weight {
     /// The clusters.
     #[serde(flatten)]
     pub matches: ClusterMatch,
-    /// Their weight, each.
+    /// Weight of each cluster that matches.
     #[schemars(range(min = 1, max = 1000))]
     pub weight: i64,
 }
@@ -189,21 +192,23 @@ pub struct Weight {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("has(self.imageRegistry) || has(self.replicas) || has(self.env) || has(self.patches)", "spec.differences[]: give at least one of imageRegistry, replicas, env, patches"))]
 pub struct Difference {
-    /// The clusters in which it differs.
+    /// The clusters in which it differs: those that match every list that is given, by one entry of each. Every cluster,
+    /// when absent.
     #[serde(rename = "match", default)]
     pub matches: ClusterMatch,
     /// The components that differ; all when absent.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 50), inner(length(min = 1, max = 40)))]
     pub components: Vec<String>,
-    /// Registry that the images of workloads are taken from there, in place of the one in the manifest.
+    /// Registry that the images of workloads are taken from there, in place of the one in the manifest, for example
+    /// `registry.eu.example` or `registry.example.com/mirror`. The rest of each image's name stays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         regex(pattern = r"^[a-zA-Z0-9]([a-zA-Z0-9.-]*[a-zA-Z0-9])?(:\d{1,5})?(/[a-z0-9._/-]+)?$"),
         length(max = 255)
     )]
     pub image_registry: Option<String>,
-    /// Replicas of workloads there. Only with `placement.replicas.mode: Duplicated`.
+    /// Replicas of each workload there. Only with `placement.replicas.mode: Duplicated`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 100000))]
     pub replicas: Option<i32>,
@@ -221,7 +226,7 @@ pub struct Difference {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ObjectPatch {
-    /// Kind of the object.
+    /// Kind of the object, which is one of the manifests.
     #[schemars(length(min = 1, max = 63))]
     pub kind: String,
     /// Name of the object.
@@ -270,10 +275,10 @@ pub struct MultiCloudAppStatus {
     /// The generation of the spec that this status speaks of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
-    /// Healthy and all clusters it was placed in, as `healthy/placed`.
+    /// In how many clusters it is healthy, of those that it was placed in, as `healthy/placed`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clusters_ready: Option<String>,
-    /// Ready and wanted replicas over all clusters, as `ready/wanted`.
+    /// How many replicas are ready, of those that are wanted in all clusters, as `ready/wanted`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replicas_ready: Option<String>,
     /// State in each cluster.
@@ -300,7 +305,7 @@ crate::conditioned_status!(MultiCloudAppStatus);
 pub struct AppClusterStatus {
     /// Name of the cluster.
     pub name: String,
-    /// Whether everything was applied there.
+    /// Whether everything that is meant for this cluster was applied there.
     pub applied: bool,
     /// Whether what was applied is healthy.
     pub health: Health,
@@ -348,7 +353,7 @@ pub struct InventoryEntry {
     pub namespace: Option<String>,
     /// Name of the object.
     pub name: String,
-    /// Identity of the object; only the very same object is ever deleted. Empty for one of another application, which this
-    /// one waits for and may inherit.
+    /// The object's `metadata.uid`; only the very same object is ever deleted. Empty for an object that belongs to another
+    /// application: this one gets it when that one no longer has it.
     pub uid: String,
 }

@@ -74,11 +74,12 @@ pub struct KarmadaInstanceSpec {
     /// The plane's kube-apiserver.
     #[serde(default)]
     pub api_server: ApiServer,
-    /// Settings of single components, by component name.
+    /// Settings of single components, by component name: etcd, apiserver, kube-controller-manager, engine (Compact);
+    /// aggregated-apiserver, controller-manager, scheduler, webhook, descheduler, search, metrics-adapter (Full).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[x_kube(validation = ("self.all(k, k in ['etcd','apiserver','kube-controller-manager','engine','aggregated-apiserver','controller-manager','scheduler','webhook','descheduler','search','metrics-adapter'])", "spec.components: unknown component; known are etcd, apiserver, kube-controller-manager, engine (Compact), aggregated-apiserver, controller-manager, scheduler, webhook, descheduler, search, metrics-adapter (Full)"))]
     pub components: BTreeMap<String, Component>,
-    /// Lifetimes of the certificates that Airdock issues.
+    /// Lifetimes of the certificates that Airdock issues to servers and clients (leaf certificates).
     #[serde(default)]
     pub certificates: Certificates,
     /// Which other namespaces may refer to this instance.
@@ -87,7 +88,9 @@ pub struct KarmadaInstanceSpec {
     /// While true, Airdock changes nothing of this instance; what runs goes on running.
     #[serde(default)]
     pub suspend: bool,
-    /// What becomes of etcd's volumes when this object is deleted.
+    /// What becomes of etcd's volumes when this object is deleted. `Delete`: they are deleted with the data of the plane.
+    /// `Retain`: they stay, with the keys of the certificate authorities, and an instance of the same name and namespace
+    /// takes them up again.
     #[serde(default)]
     pub deletion_policy: DeletionPolicy,
 }
@@ -115,7 +118,8 @@ pub struct Images {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 10))]
     pub pull_secrets: Vec<LocalRef>,
-    /// Complete image references by component name; they win over everything else.
+    /// Complete image references (registry, path and tag) by component name, as in `spec.components`; they win over
+    /// everything else.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub overrides: BTreeMap<String, String>,
 }
@@ -192,12 +196,12 @@ pub struct Etcd {
 #[derive(Serialize, Deserialize, Clone, Debug, PartialEq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct ManagedEtcd {
-    /// Members of the etcd cluster: 1, 3 or 5. Cannot be changed later.
+    /// How many etcd run, as one etcd cluster: 1, 3 or 5. Cannot be changed later.
     #[serde(default = "one")]
     #[x_kube(validation = ("self in [1, 3, 5]", "spec.etcd.managed.replicas: must be 1, 3 or 5"))]
     #[x_kube(validation = ("self == oldSelf", "spec.etcd.managed.replicas: cannot be changed"))]
     pub replicas: i32,
-    /// The volume of each member.
+    /// The volume of each etcd.
     #[serde(default)]
     pub storage: Storage,
 }
@@ -217,7 +221,8 @@ fn one() -> i32 {
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = ("self == oldSelf", "spec.etcd.managed.storage: cannot be changed"))]
 pub struct Storage {
-    /// `PersistentVolume`: a PersistentVolumeClaim each. `Ephemeral`: lost with the pod; for tests only.
+    /// `PersistentVolume`: each etcd has a PersistentVolumeClaim. `Ephemeral`: the data is lost with the pod; for tests
+    /// only.
     #[serde(default, rename = "type")]
     pub type_: StorageType,
     /// Size of the volume as a Kubernetes quantity.

@@ -48,10 +48,12 @@ pub struct MemberClusterJoinSpec {
     #[serde(default)]
     #[x_kube(validation = ("self == oldSelf", "spec.mode: cannot be changed; delete this object and create another"))]
     pub mode: Mode,
-    /// A kubeconfig with administrator's rights in the member, used to make Airdock's own identity there. Only
-    /// inline certificates, tokens and keys are read: no exec, no auth-provider, no file paths.
+    /// A kubeconfig with administrator's rights in the member, used to make and to repair Airdock's own identity there, and
+    /// to remove it at the end: the Secret has to stay for as long as this object. Only inline certificates, tokens and
+    /// keys are read: no exec, no auth-provider, no file paths.
     pub kubeconfig_secret_ref: SecretKeyRef,
-    /// Address of the member's API as the plane sees it; the kubeconfig's server when absent.
+    /// Address at which the plane's pods in the host cluster reach the member's API, for example
+    /// `https://eu.example.com:6443`; the kubeconfig's server when absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(regex(pattern = r"^https://[^@\s]+$"), length(max = 2048))]
     pub api_endpoint: Option<String>,
@@ -63,14 +65,14 @@ pub struct MemberClusterJoinSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub region: Option<String>,
-    /// Zones that the cluster spans.
+    /// Zones that the cluster spans, for example `eu-west-a`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub zones: Vec<String>,
     /// Labels of the cluster, for placement and differences.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub labels: BTreeMap<String, String>,
-    /// Taints of the cluster: new workloads stay away unless they tolerate them.
+    /// Taints of the cluster: applications that do not tolerate them are not placed there; what runs there stays.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 20))]
     pub taints: Vec<ClusterTaint>,
@@ -113,7 +115,8 @@ pub enum TaintEffect {
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Deletion {
-    /// `Unjoin`: applications and Airdock's identity are removed from the member. `Orphan`: applications stay.
+    /// `Unjoin`: what the plane distributed is removed from the member. `Orphan`: it stays and goes on running. Airdock's
+    /// identity (its ServiceAccount and roles) is removed from the member in both cases.
     #[serde(default)]
     pub policy: UnjoinPolicy,
     /// After this many seconds, a member that cannot be reached is given up: the plane forgets it, and what was

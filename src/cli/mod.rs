@@ -27,7 +27,8 @@ pub const DEFAULT_IMAGE: &str = concat!("ghcr.io/airdock-dev/airdock:v", env!("C
 #[derive(Parser, Debug)]
 #[command(name = "airdock", version, propagate_version = true)]
 pub struct Cli {
-    #[command(flatten)]
+    // Under a heading of its own, so that it is not between the flags of each command.
+    #[command(flatten, next_help_heading = "Logging")]
     log: LogArgs,
     #[command(subcommand)]
     command: Command,
@@ -37,13 +38,13 @@ pub struct Cli {
 enum Command {
     /// Run the operator's reconcilers.
     Controller(controller::ControllerArgs),
-    /// Serve Karmada's API in a plane of profile Compact.
+    /// Do the work of Karmada's components in the plane of a Compact instance.
     Engine(engine::EngineArgs),
     /// Print the custom resource definitions.
     Crds(crds::CrdsArgs),
-    /// Show where an application would land and what each member would get, with no cluster at all.
+    /// Show in which clusters an application would run and what each of them would get, from files alone.
     Plan(plan::PlanArgs),
-    /// Show the objects of an instance, with no cluster at all.
+    /// Show the objects that an instance consists of, from files alone.
     Render(render::RenderArgs),
     /// Show instances, members, applications and permissions.
     Status(status::StatusArgs),

@@ -23,7 +23,8 @@ pub struct PlanArgs {
     /// File with MultiCloudApps; `-` is standard input. May be given several times.
     #[arg(short = 'f', long = "filename", required = true)]
     pub files: Vec<PathBuf>,
-    /// File with the clusters: MemberClusterJoins, or Clusters as `kubectl get clusters -o yaml` prints them.
+    /// File with the instance's clusters: MemberClusterJoins, or Clusters as `kubectl get clusters -o yaml` prints them.
+    /// May be given several times.
     #[arg(long, required = true)]
     pub clusters: Vec<PathBuf>,
     /// Print the objects that would be written into the plane instead.
@@ -47,9 +48,9 @@ pub enum PlanError {
     /// An app cannot be carried out.
     #[error("MultiCloudApp {0}")]
     App(String, #[source] AppError),
-    /// An app would run nowhere.
-    #[error("MultiCloudApp {0} would run in no cluster")]
-    Nowhere(String),
+    /// Apps would run nowhere.
+    #[error("MultiCloudApp {} would run in no cluster", .0.join(", "))]
+    Nowhere(Vec<String>),
     /// The plan could not be printed.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -76,7 +77,7 @@ pub fn run(args: &PlanArgs) -> Result<(), PlanError> {
     }
     let instances: Vec<KarmadaInstance> = [files.of()?, fleet.of()?].concat();
     fleet.extend(files);
-    let mut planned = Vec::new();
+    let (mut planned, mut nowhere) = (Vec::new(), Vec::new());
     for mut app in apps {
         app.metadata.namespace.get_or_insert_with(|| "default".to_owned());
         let name = app.metadata.name.clone().unwrap_or_default();
@@ -84,13 +85,21 @@ pub fn run(args: &PlanArgs) -> Result<(), PlanError> {
             Failed::Input(error) => PlanError::Input(error),
             Failed::App(error) => PlanError::App(name.clone(), error),
         })?;
+        if preview.clusters.is_empty() {
+            // A cluster that is known, and not selected, is among those that are left out.
+            nowhere.push(if preview.left_out.is_empty() { without_members(&app) } else { name });
+        }
         planned.push((plan, preview));
     }
     output::print(&print(args, &planned)?)?;
-    match planned.into_iter().find(|(_, preview)| preview.clusters.is_empty()) {
-        Some((_, preview)) => Err(PlanError::Nowhere(preview.app)),
-        None => Ok(()),
-    }
+    if nowhere.is_empty() { Ok(()) } else { Err(PlanError::Nowhere(nowhere)) }
+}
+
+/// An app of whose instance no member is known: most often the files are another instance's.
+fn without_members(app: &MultiCloudApp) -> String {
+    let key = InstanceKey::of(&app.spec.instance_ref, &namespace_of(app));
+    let name = app.metadata.name.as_deref().unwrap_or_default();
+    format!("{name} (--clusters has no member of KarmadaInstance {}/{})", key.namespace, key.name)
 }
 
 enum Failed {
@@ -186,7 +195,8 @@ fn plane_objects(plan: &Plan) -> Vec<Value> {
 }
 
 fn render_preview(preview: &Preview) -> String {
-    let mut text = format!("App {}, namespace {}\n\n", preview.app, preview.namespace);
+    let mut text =
+        format!("MultiCloudApp {}, in the namespace {} of plane and members\n\n", preview.app, preview.namespace);
     let rows = preview.clusters.iter().flat_map(|place| {
         place.objects.iter().map(|object| {
             [
@@ -207,7 +217,7 @@ fn render_preview(preview: &Preview) -> String {
             .iter()
             .map(|left| [left.cluster.clone(), or_dash(left.object.as_deref()), left.why.clone()]);
         text.push('\n');
-        text.push_str(&table(["NOT IN", "OBJECT", "SINCE IT"], rows));
+        text.push_str(&table(["LEFT OUT", "OBJECT", "REASON"], rows));
     }
     if !preview.unmatched.is_empty() {
         let rows = preview
@@ -271,14 +281,14 @@ items:
         let app: MultiCloudApp = documents(APP).of().unwrap().remove(0);
         let Ok((_, preview)) = plan_of(&app, &documents(FLEET), &[]) else { panic!("no plan") };
         let want = "\
-App shop, namespace team
+MultiCloudApp shop, in the namespace team of plane and members
 
 CLUSTER   PROVIDER   REGION   COMPONENT   OBJECT           REPLICAS   DIFFERENCES
 eu        aurora     eu       web         Deployment/web   2          -
 us        -          us       web         Deployment/web   5          5 replicas
 
-NOT IN   OBJECT   SINCE IT
-moon     -        did not match the placement's cluster affinity
+LEFT OUT   OBJECT   REASON
+moon       -        did not match the placement's cluster affinity
 ";
         assert_eq!(render_preview(&preview), want);
 

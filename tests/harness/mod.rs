@@ -4,6 +4,7 @@
 
 #![allow(dead_code, clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+pub mod certificates;
 pub mod crash;
 #[path = "../files/mod.rs"]
 pub mod files;
@@ -22,7 +23,9 @@ use std::time::{Duration, Instant};
 use airdock::runtime::client::ClientFactory;
 use airdock::runtime::kubeconfig::{Connection, Credentials};
 use kube::Client;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::KeyPair;
+
+use certificates::ServerCertificate;
 
 /// A port that nobody listens on.
 pub fn free_port() -> u16 {
@@ -167,6 +170,17 @@ pub const ADMIN: &str = "admin-token";
 /// Token of another administrator, to change credentials.
 pub const OTHER_ADMIN: &str = "other-token";
 
+/// An etcd and kube-apiservers of these names, which answer.
+pub async fn servers<const N: usize>(names: [&str; N]) -> (Etcd, [ApiServer; N]) {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let etcd = Etcd::start();
+    let mut servers = names.map(|name| ApiServer::start(&etcd, name));
+    for server in &mut servers {
+        server.ready().await;
+    }
+    (etcd, servers)
+}
+
 /// A kube-apiserver with an empty store of its own.
 pub struct ApiServer {
     pub name: String,
@@ -198,16 +212,9 @@ impl ApiServer {
     ) -> Self {
         let folder = Folder::new(name);
         let file = |name: &str| folder.path().join(name).display().to_string();
-        let ca_key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let ca = params.clone().self_signed(&ca_key).unwrap().pem();
-        let issuer = Issuer::new(params, ca_key);
-        let key = KeyPair::generate().unwrap();
-        let leaf = CertificateParams::new(vec!["127.0.0.1".to_owned(), address.to_owned()]).unwrap();
-        let leaf = leaf.signed_by(&key, &issuer).unwrap();
+        let ServerCertificate { ca, certificate, key } = certificates::issue(&["127.0.0.1", address]);
         let accounts = KeyPair::generate().unwrap();
-        fs::write(file("tls.crt"), leaf.pem()).unwrap();
+        fs::write(file("tls.crt"), certificate.pem()).unwrap();
         fs::write(file("tls.key"), key.serialize_pem()).unwrap();
         fs::write(file("accounts.key"), accounts.serialize_pem()).unwrap();
         fs::write(file("accounts.pub"), accounts.public_key_pem()).unwrap();

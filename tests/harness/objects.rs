@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use airdock::api::{KarmadaInstance, MemberClusterJoin};
+use airdock::api::{KarmadaInstance, MemberClusterJoin, MultiCloudApp};
 use airdock::controllers::member::plan;
 use airdock::karmada::{CLUSTER_NAMESPACE, Cluster};
+use airdock::machinery::conditions::find;
 use base64::Engine as _;
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -185,4 +186,17 @@ pub async fn instance_condition(host: &Client, namespace: &str, name: &str, stat
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }]);
     merge_status(host, &api_version, &kind, namespace, name, json!({"conditions": conditions})).await;
+}
+
+/// Waits until an application's `Ready` says so of its present spec, with these words.
+pub async fn until_app(apps: &Api<MultiCloudApp>, name: &str, status: &str, words: &str) -> MultiCloudApp {
+    eventually(&format!("MultiCloudApp {name}"), Duration::from_secs(30), async || {
+        let app = apps.get(name).await.map_err(|error| error.to_string())?;
+        let known = app.status.clone().unwrap_or_default();
+        let ready = find(&known.conditions, "Ready");
+        let is_so = known.observed_generation == app.metadata.generation
+            && ready.is_some_and(|ready| ready.status == status && ready.message.contains(words));
+        if is_so { Ok(app) } else { Err(format!("not Ready={status} with {words:?} but {known:?}")) }
+    })
+    .await
 }

@@ -3,13 +3,12 @@
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Node;
 use kube::api::{Api, DynamicObject, ListParams, Patch, PatchParams};
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{ApiResource, GroupVersionKind, TypeMeta};
 use kube::{Client, Config};
-
-use crate::failure::{During, Failure, Result};
 
 /// Whose fields the lab's objects are.
 pub const FIELD_MANAGER: &str = "airdock-lab";
@@ -17,13 +16,13 @@ pub const FIELD_MANAGER: &str = "airdock-lab";
 /// A client for a kubeconfig file. The lab polls and reports on its own, so
 /// the client neither retries nor waits long for a connection.
 pub async fn client(kubeconfig: &Path) -> Result<Client> {
-    let file = Kubeconfig::read_from(kubeconfig).during(format!("reading {}", kubeconfig.display()))?;
+    let file = Kubeconfig::read_from(kubeconfig).with_context(|| format!("reading {}", kubeconfig.display()))?;
     let mut config = Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
         .await
-        .during(format!("using {}", kubeconfig.display()))?;
+        .with_context(|| format!("using {}", kubeconfig.display()))?;
     config.default_retry = false;
     config.connect_timeout = Some(Duration::from_secs(2));
-    Client::try_from(config).during(format!("using {}", kubeconfig.display()))
+    Client::try_from(config).with_context(|| format!("using {}", kubeconfig.display()))
 }
 
 /// Whether an API server says it is ready, within a second.
@@ -50,7 +49,7 @@ pub fn node_ready(node: &Node) -> bool {
 pub fn render(template: &str, values: impl Into<minijinja::Value>) -> Result<String> {
     let mut environment = minijinja::Environment::new();
     environment.set_undefined_behavior(minijinja::UndefinedBehavior::Strict);
-    environment.render_str(template, values).during("filling a template")
+    environment.render_str(template, values).context("filling a template")
 }
 
 /// Applies every document of a YAML text, server-side.
@@ -59,7 +58,7 @@ pub async fn apply(client: &Client, yaml: &str) -> Result<()> {
     for object in objects {
         let types =
             object.types.clone().unwrap_or_else(|| TypeMeta { api_version: String::new(), kind: String::new() });
-        let kind = GroupVersionKind::try_from(&types).during(format!("understanding {types:?}"))?;
+        let kind = GroupVersionKind::try_from(&types).with_context(|| format!("understanding {types:?}"))?;
         let resource = ApiResource::from_gvk(&kind);
         let name = object.metadata.name.clone().unwrap_or_default();
         let api: Api<DynamicObject> = match &object.metadata.namespace {
@@ -68,7 +67,7 @@ pub async fn apply(client: &Client, yaml: &str) -> Result<()> {
         };
         api.patch(&name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&object))
             .await
-            .during(format!("applying {} {name}", types.kind))?;
+            .with_context(|| format!("applying {} {name}", types.kind))?;
     }
     Ok(())
 }
@@ -76,9 +75,9 @@ pub async fn apply(client: &Client, yaml: &str) -> Result<()> {
 fn documents(yaml: &str) -> Result<Vec<DynamicObject>> {
     let mut objects = Vec::new();
     for document in yaml.split("\n---\n") {
-        let object: DynamicObject = serde_saphyr::from_str(document).during("reading a manifest")?;
+        let object: DynamicObject = serde_saphyr::from_str(document).context("reading a manifest")?;
         if object.types.is_none() {
-            return Err(Failure::new("a manifest lacks apiVersion and kind"));
+            bail!("a manifest lacks apiVersion and kind");
         }
         objects.push(object);
     }

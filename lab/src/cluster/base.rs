@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Result;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Client;
 use kube::api::Api;
@@ -10,7 +11,6 @@ use minijinja::context;
 use crate::addresses::DNS_SERVICE;
 use crate::cluster::api;
 use crate::exporter::volumes::PROVISIONER;
-use crate::failure::Result;
 use crate::image::catalogue;
 use crate::layout::Layout;
 use crate::process;

@@ -5,9 +5,10 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
+use anyhow::{Context, Result};
+
 use crate::addresses::{API_PORT, INSIDE, KUBERNETES_SERVICE, NETNS, POD_RANGE, SERVICE_RANGE};
 use crate::cluster::api;
-use crate::failure::{During, Result};
 use crate::kubeconfig;
 use crate::layout::{self, Layout};
 use crate::pki::{self, Pair, Subject};
@@ -76,7 +77,7 @@ fn client(pki: &Path, ca: &Pair, file: &str, name: &str, group: Option<&str>) ->
 fn kept(pki: &Path, name: &str, make: impl FnOnce() -> Result<Pair>) -> Result<Pair> {
     let (cert, key) = (pki.join(format!("{name}.crt")), pki.join(format!("{name}.key")));
     if cert.exists() && key.exists() {
-        let read = |path: &Path| fs::read_to_string(path).during(format!("reading {}", path.display()));
+        let read = |path: &Path| fs::read_to_string(path).with_context(|| format!("reading {}", path.display()));
         return Ok(Pair { cert: read(&cert)?, key: read(&key)? });
     }
     let pair = make()?;

@@ -6,9 +6,11 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, anyhow};
+
 use crate::cluster::state::{self, Host, State};
 use crate::cluster::{control_plane, node};
-use crate::failure::{Failure, Result};
+use crate::failure::Advice;
 use crate::layout::{self, Layout, RUN};
 use crate::progress::Progress;
 use crate::setup::packages;
@@ -40,11 +42,11 @@ pub async fn down(layout: &Layout, purge: bool, progress: &Progress) -> Result<(
         member::remove_all(layout).await?;
     } else {
         if !state::owned(layout) {
-            return Err(Failure::new("the lab that this machine runs belongs to another folder")
+            return Err(anyhow!("the lab that this machine runs belongs to another folder")
                 .remedy(format!("read the folder's name in {RUN}/owner and give it with --dir")));
         }
         if !packages::is_root() {
-            return Err(Failure::new("ending the lab needs root").remedy("sudo -E airdock-lab down"));
+            return Err(anyhow!("ending the lab needs root").remedy("sudo -E airdock-lab down"));
         }
         clear_leftovers(layout)?;
     }
@@ -104,7 +106,7 @@ fn end_pods() -> Result<()> {
             return Ok(());
         }
         if begun.elapsed() > Duration::from_secs(30) {
-            return Err(Failure::new(format!("the pods' processes {pods:?} do not end")).remedy("look at them with ps"));
+            return Err(anyhow!("the pods' processes {pods:?} do not end").remedy("look at them with ps"));
         }
         process::kill_all(&pods)?;
         std::thread::sleep(Duration::from_millis(20));

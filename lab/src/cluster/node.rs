@@ -5,13 +5,14 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use anyhow::{Result, anyhow};
 use minijinja::context;
 
 use crate::addresses::{DNS_SERVICE, NodeNetwork, POD_RANGE};
 use crate::cgroups;
 use crate::cluster::{api, control_plane};
 use crate::command::{find, run, run_async};
-use crate::failure::{Failure, Result};
+use crate::failure::Advice;
 use crate::image::catalogue;
 use crate::layout::{self, Layout, RUN, make_dir};
 use crate::network;
@@ -35,8 +36,7 @@ pub fn prepare(layout: &Layout, node: &NodeNetwork) -> Result<()> {
         make_dir(&dir)?;
     }
     let cni = cni_folder().ok_or_else(|| {
-        Failure::new("missing package: containernetworking-plugins")
-            .remedy("apt-get install containernetworking-plugins")
+        anyhow!("missing package: containernetworking-plugins").remedy("apt-get install containernetworking-plugins")
     })?;
     let values = context! {
         node => &node.name,

@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result, anyhow};
 use serde::{Deserialize, Serialize};
 
-use crate::failure::{During, Failure, Result};
+use crate::failure::Advice;
 use crate::layout::{self, Layout, RUN};
 
 /// The host cluster's kind.
@@ -43,14 +44,13 @@ impl State {
 
     /// Reads it, or says how to get a lab.
     pub fn require(layout: &Layout) -> Result<Self> {
-        Self::read(layout).ok_or_else(|| {
-            Failure::new(format!("there is no lab in {}", layout.root().display())).remedy("airdock-lab up")
-        })
+        Self::read(layout)
+            .ok_or_else(|| anyhow!("there is no lab in {}", layout.root().display()).remedy("airdock-lab up"))
     }
 
     /// Keeps it.
     pub fn write(&self, layout: &Layout) -> Result<()> {
-        let text = serde_json::to_vec_pretty(self).during("describing the lab")?;
+        let text = serde_json::to_vec_pretty(self).context("describing the lab")?;
         layout::write(&layout.state(), &text, false)
     }
 
@@ -74,7 +74,7 @@ pub fn refuse_if_foreign(layout: &Layout) -> Result<()> {
     match fs::read_to_string(owner_file()) {
         Ok(owner) if owner.trim() != layout.root().to_string_lossy() && crate::network::exists() => {
             let owner = owner.trim();
-            Err(Failure::new(format!("this machine already runs a lab, in {owner}"))
+            Err(anyhow!("this machine already runs a lab, in {owner}")
                 .remedy(format!("use it with --dir {owner}, or end it: airdock-lab --dir {owner} down")))
         }
         _ => Ok(()),

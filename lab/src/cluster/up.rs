@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
+use anyhow::{Context, Result, anyhow};
+
 use crate::addresses::{self, BUNDLE_PORT, INSIDE, MAX_NODES};
 use crate::cluster::state::{self, Host, State};
 use crate::cluster::{api, base, control_plane, down, node};
-use crate::failure::{During, Failure, Result};
+use crate::failure::{Advice, report};
 use crate::image::{assemble, catalogue, load};
 use crate::kubeconfig::Kubeconfig;
 use crate::layout::{self, Layout};
@@ -17,7 +19,7 @@ use crate::{cgroups, exporter, network, setup};
 /// Brings up a host cluster of its own, or completes a running one.
 pub async fn own(layout: &Layout, nodes: Option<u8>, progress: &Progress) -> Result<()> {
     if !packages::is_root() {
-        return Err(Failure::new("a lab of its own needs root, for namespaces, mounts and control groups")
+        return Err(anyhow!("a lab of its own needs root, for namespaces, mounts and control groups")
             .remedy("run as root (sudo -E airdock-lab up), or use a cluster you have with --kubeconfig FILE"));
     }
     cgroups::detect()?;
@@ -27,7 +29,7 @@ pub async fn own(layout: &Layout, nodes: Option<u8>, progress: &Progress) -> Res
 
     let before = State::read(layout);
     if matches!(&before, Some(State { host: Host::Existing, .. })) {
-        return Err(Failure::new("this lab uses an existing cluster").remedy("airdock-lab down, then up again"));
+        return Err(anyhow!("this lab uses an existing cluster").remedy("airdock-lab down, then up again"));
     }
     if before.as_ref().is_some_and(|s| !s.of_this_boot()) || !network::exists() {
         // Nothing of the lab can be running; what is left would be in the way.
@@ -42,10 +44,10 @@ pub async fn own(layout: &Layout, nodes: Option<u8>, progress: &Progress) -> Res
     let had = before.as_ref().map_or(0, |s| if let Host::Own { nodes } = s.host { nodes } else { 0 });
     let nodes = nodes.unwrap_or(had.max(1));
     if nodes == 0 || nodes > MAX_NODES {
-        return Err(Failure::new(format!("{nodes} nodes are not possible")).remedy(format!("choose 1 to {MAX_NODES}")));
+        return Err(anyhow!("{nodes} nodes are not possible").remedy(format!("choose 1 to {MAX_NODES}")));
     }
     if nodes < had {
-        return Err(Failure::new(format!("the lab has {had} nodes, and up does not remove any"))
+        return Err(anyhow!("the lab has {had} nodes, and up does not remove any")
             .remedy("airdock-lab down, then up with fewer"));
     }
     let state = State::new(Host::Own { nodes });
@@ -95,25 +97,26 @@ pub async fn own(layout: &Layout, nodes: Option<u8>, progress: &Progress) -> Res
 pub async fn existing(layout: &Layout, kubeconfig: &Path, progress: &Progress) -> Result<()> {
     let _alone = layout.lock(true)?;
     if matches!(State::read(layout), Some(State { host: Host::Own { .. }, .. })) {
-        return Err(Failure::new("this folder already has a lab with a cluster of its own").remedy("airdock-lab down"));
+        return Err(anyhow!("this folder already has a lab with a cluster of its own").remedy("airdock-lab down"));
     }
     let text = std::fs::read_to_string(kubeconfig)
-        .during(format!("reading {}", kubeconfig.display()))
-        .map_err(|f| f.remedy("name the kubeconfig of a cluster that you administer"))?;
+        .with_context(|| format!("reading {}", kubeconfig.display()))
+        .remedy("name the kubeconfig of a cluster that you administer")?;
     Kubeconfig::parse(&text)?;
     let binaries = setup::programs(layout, progress)?;
     layout::write(&layout.host_kubeconfig(), text.as_bytes(), true)?;
     let client = api::client(&layout.host_kubeconfig()).await?;
-    let version =
-        client.apiserver_version().await.during("asking the cluster for its version").map_err(|f| {
-            f.remedy(format!("check that `kubectl --kubeconfig {} version` works", kubeconfig.display()))
-        })?;
+    let version = client
+        .apiserver_version()
+        .await
+        .context("asking the cluster for its version")
+        .remedy(format!("check that `kubectl --kubeconfig {} version` works", kubeconfig.display()))?;
     let state = State::new(Host::Existing);
     state.write(layout)?;
     let karmada = catalogue::karmada()?;
-    if let Err(failure) = feed_existing(layout, &state, &binaries, karmada.as_ref(), progress).await {
+    if let Err(error) = feed_existing(layout, &state, &binaries, karmada.as_ref(), progress).await {
         // Most clusters pull for themselves; the names are upstream's.
-        progress.say(&failure.to_string());
+        progress.say(&report(&error));
     }
     offer_karmada(layout, &state, karmada.as_ref(), progress)?;
     exporter::ensure(layout, &state)?;
@@ -147,7 +150,7 @@ fn offer_karmada(
     }
     progress.say(&format!("Karmada {}: {} images", karmada.version, karmada.images.len()));
     if let Some(bundle) = &karmada.bundle {
-        let content = std::fs::read(bundle).during(format!("reading {}", bundle.display()))?;
+        let content = std::fs::read(bundle).with_context(|| format!("reading {}", bundle.display()))?;
         let at = layout.bundle().join("crds.tar.gz");
         layout::write(&at, &content, false)?;
         let digest = assemble::file_digest(&at)?;

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use anyhow::{Context, Result};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
@@ -11,14 +12,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 
 use crate::addresses::{BUNDLE_PORT, INSIDE};
-use crate::failure::{During, Result};
 
 /// Serves until the end.
 pub async fn serve(folder: PathBuf) -> Result<()> {
     let listener = tokio::net::TcpListener::bind((INSIDE, BUNDLE_PORT))
         .await
-        .during(format!("listening on {INSIDE}:{BUNDLE_PORT}"))?;
-    axum::serve(listener, router(folder)).await.during("serving the CRD bundle")
+        .with_context(|| format!("listening on {INSIDE}:{BUNDLE_PORT}"))?;
+    axum::serve(listener, router(folder)).await.context("serving the CRD bundle")
 }
 
 fn router(folder: PathBuf) -> Router {

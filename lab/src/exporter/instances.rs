@@ -6,13 +6,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use anyhow::{Context, Result};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{Secret, Service};
 use kube::api::{Api, ListParams};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 
-use crate::failure::{During, Result};
+use crate::failure::report;
 use crate::kubeconfig::{Kubeconfig, ServiceUrl, service_url};
 use crate::layout;
 use crate::member::node_address;
@@ -47,8 +48,8 @@ pub async fn run(client: Client, folder: PathBuf, own: bool) -> Result<()> {
             }
             _ = tick.tick() => {}
         }
-        if let Err(failure) = publish(&client, &folder, own).await {
-            tracing::warn!("{failure}");
+        if let Err(error) = publish(&client, &folder, own).await {
+            tracing::warn!("{}", report(&error));
         }
     }
 }
@@ -58,7 +59,7 @@ async fn publish(client: &Client, folder: &Path, own: bool) -> Result<()> {
     let secrets = Api::<Secret>::all(client.clone())
         .list(&ListParams::default().labels(SELECTOR))
         .await
-        .during("listing the instances' kubeconfigs")?;
+        .context("listing the instances' kubeconfigs")?;
     let mut files = BTreeMap::new();
     for secret in secrets.items.iter().filter(|s| s.metadata.deletion_timestamp.is_none()) {
         let Some((file, text)) = content(secret) else { continue };
@@ -68,7 +69,7 @@ async fn publish(client: &Client, folder: &Path, own: bool) -> Result<()> {
                 files.insert(file, text);
             }
             Ok(None) => tracing::info!(file, "its Service has no address yet"),
-            Err(failure) => tracing::warn!(file, "{failure}"),
+            Err(error) => tracing::warn!(file, "{}", report(&error)),
         }
     }
     for (file, text) in &files {
@@ -98,7 +99,7 @@ async fn reachable(client: &Client, text: &str, own: bool) -> Result<Option<Stri
     for server in config.servers() {
         let Some(url) = service_url(&server) else { continue };
         let services: Api<Service> = Api::namespaced(client.clone(), &url.namespace);
-        let found = services.get_opt(&url.service).await.during(format!("reading Service {}", url.service))?;
+        let found = services.get_opt(&url.service).await.with_context(|| format!("reading Service {}", url.service))?;
         let Some(service) = found else { return Ok(None) };
         let node = if own { None } else { Some(node_address(client).await?.to_string()) };
         let Some(address) = address(&service, &url, node.as_deref()) else { return Ok(None) };

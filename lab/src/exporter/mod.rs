@@ -10,10 +10,11 @@ pub mod volumes;
 
 use std::time::Duration;
 
+use anyhow::{Context, Result};
+
 use crate::addresses::NETNS;
 use crate::cluster::api;
 use crate::cluster::state::{Host, State};
-use crate::failure::{During, Result};
 use crate::layout::Layout;
 use crate::process::{self, Daemon};
 
@@ -22,7 +23,7 @@ pub const NAME: &str = "exporter";
 
 /// Starts it unless it runs; starts it anew when this program was rebuilt.
 pub fn ensure(layout: &Layout, state: &State) -> Result<()> {
-    let program = std::env::current_exe().during("finding this program")?;
+    let program = std::env::current_exe().context("finding this program")?;
     if let Some(pid) = process::running(layout, NAME)
         && std::fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe != program)
     {
@@ -42,7 +43,7 @@ pub async fn run(layout: &Layout) -> Result<()> {
     let state = State::require(layout)?;
     let client = api::client(&layout.host_kubeconfig()).await?;
     let mut stop = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())
-        .during("waiting for the signal to stop")?;
+        .context("waiting for the signal to stop")?;
     let own = matches!(state.host, Host::Own { .. });
     let extra = async {
         if own {

@@ -5,6 +5,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result};
 use futures::{StreamExt, stream};
 use k8s_openapi::api::core::v1::{PersistentVolume, PersistentVolumeClaim};
 use kube::api::{Api, DeleteParams, PostParams};
@@ -12,7 +13,7 @@ use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 use serde_json::json;
 
-use crate::failure::{During, Result};
+use crate::failure::report;
 use crate::layout::{self, make_dir};
 
 /// Names the provisioner in the storage class and on its volumes.
@@ -43,8 +44,8 @@ pub async fn run(client: Client, folder: PathBuf) -> Result<()> {
             Change::Claim(claim) => provision(&client, &folder, &claim).await,
             Change::Volume(volume) => reclaim(&client, &folder, &volume).await,
         };
-        if let Err(failure) = outcome {
-            tracing::warn!("{failure}");
+        if let Err(error) = outcome {
+            tracing::warn!("{}", report(&error));
         }
     }
     Ok(())
@@ -57,14 +58,14 @@ async fn provision(client: &Client, folder: &Path, claim: &PersistentVolumeClaim
     make_dir(&directory)?;
     // Any pod's account may write, as with a fresh disk and fsGroup.
     fs::set_permissions(&directory, fs::Permissions::from_mode(0o777))
-        .during(format!("opening {} to all accounts", directory.display()))?;
+        .with_context(|| format!("opening {} to all accounts", directory.display()))?;
     match Api::<PersistentVolume>::all(client.clone()).create(&PostParams::default(), &volume).await {
         Ok(_) => {
             tracing::info!(volume = name, "provisioned");
             Ok(())
         }
         Err(kube::Error::Api(status)) if status.is_already_exists() => Ok(()),
-        Err(error) => Err(error).during(format!("making the volume {name}")),
+        Err(error) => Err(error).with_context(|| format!("making the volume {name}")),
     }
 }
 
@@ -113,7 +114,7 @@ async fn reclaim(client: &Client, folder: &Path, volume: &PersistentVolume) -> R
             Ok(())
         }
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(()),
-        Err(error) => Err(error).during(format!("deleting the volume {name}")),
+        Err(error) => Err(error).with_context(|| format!("deleting the volume {name}")),
     }
 }
 

@@ -9,6 +9,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
+use anyhow::{Context, Result};
 use oci_spec::image::{
     Arch, ConfigBuilder, Descriptor, DescriptorBuilder, ImageConfiguration, ImageConfigurationBuilder,
     ImageIndexBuilder, ImageManifest, ImageManifestBuilder, MediaType, OciLayoutBuilder, Os, PlatformBuilder,
@@ -17,7 +18,6 @@ use oci_spec::image::{
 use sha2::{Digest, Sha256};
 
 use super::ImageSpec;
-use crate::failure::{During, Result};
 use crate::layout::{self, make_dir};
 
 /// Containerd names an imported image by this annotation.
@@ -48,7 +48,7 @@ pub fn assemble(spec: &ImageSpec, folder: &Path) -> Result<Archive> {
     }
     make_dir(folder)?;
     forget_older(folder, &stem);
-    let digest = write_archive(spec, &path).during(format!("assembling {}", spec.name()))?;
+    let digest = write_archive(spec, &path).with_context(|| format!("assembling {}", spec.name()))?;
     layout::write(&digest_file, digest.as_bytes(), false)?;
     Ok(Archive { path, digest })
 }
@@ -57,10 +57,10 @@ pub fn assemble(spec: &ImageSpec, folder: &Path) -> Result<Archive> {
 /// place of each file.
 fn key(spec: &ImageSpec) -> Result<String> {
     let mut hash = Sha256::new();
-    hash.update(serde_json::to_vec(spec).during("describing an image")?);
+    hash.update(serde_json::to_vec(spec).context("describing an image")?);
     hash.update(PASSWD);
     for file in &spec.files {
-        let meta = fs::metadata(&file.source).during(format!("looking at {}", file.source.display()))?;
+        let meta = fs::metadata(&file.source).with_context(|| format!("looking at {}", file.source.display()))?;
         hash.update(format!("{} {} {} {}\n", meta.len(), meta.mtime(), meta.mtime_nsec(), meta.ino()));
     }
     Ok(hash.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect())
@@ -79,9 +79,7 @@ fn forget_older(folder: &Path, stem: &str) {
     }
 }
 
-type Outcome<T> = std::result::Result<T, Box<dyn std::error::Error + Send + Sync>>;
-
-fn write_archive(spec: &ImageSpec, path: &Path) -> Outcome<String> {
+fn write_archive(spec: &ImageSpec, path: &Path) -> Result<String> {
     let layer_path = path.with_extension(format!("layer.{}", std::process::id()));
     let partial = path.with_extension(format!("partial.{}", std::process::id()));
     let result = (|| {
@@ -108,7 +106,7 @@ fn write_archive(spec: &ImageSpec, path: &Path) -> Outcome<String> {
     result
 }
 
-fn write_layer(spec: &ImageSpec, path: &Path) -> Outcome<(String, u64)> {
+fn write_layer(spec: &ImageSpec, path: &Path) -> Result<(String, u64)> {
     let mut layer =
         tar::Builder::new(Hashing { inner: BufWriter::new(File::create(path)?), hash: Sha256::new(), size: 0 });
     let mut folders: BTreeSet<String> = ["etc", "tmp", "usr", "usr/local", "usr/local/bin"].map(Into::into).into();
@@ -124,7 +122,7 @@ fn write_layer(spec: &ImageSpec, path: &Path) -> Outcome<(String, u64)> {
         append(&mut layer, name, text.as_bytes())?;
     }
     for file in &spec.files {
-        let source = File::open(&file.source).map_err(|error| format!("{}: {error}", file.source.display()))?;
+        let source = File::open(&file.source).with_context(|| format!("opening {}", file.source.display()))?;
         let meta = source.metadata()?;
         let mode = if meta.mode() & 0o111 == 0 { 0o644 } else { 0o755 };
         let mut header = header(meta.len(), mode, tar::EntryType::Regular);
@@ -159,7 +157,7 @@ fn architecture() -> Arch {
     }
 }
 
-fn configuration(spec: &ImageSpec, layer: &str) -> Outcome<ImageConfiguration> {
+fn configuration(spec: &ImageSpec, layer: &str) -> Result<ImageConfiguration> {
     let mut env = vec!["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin".to_owned()];
     env.extend(spec.env.iter().map(|(name, value)| format!("{name}={value}")));
     let mut config = ConfigBuilder::default().env(env).working_dir("/".to_owned());
@@ -178,11 +176,11 @@ fn configuration(spec: &ImageSpec, layer: &str) -> Outcome<ImageConfiguration> {
     Ok(configuration.build()?)
 }
 
-fn descriptor(kind: MediaType, size: u64, digest: &str) -> Outcome<Descriptor> {
+fn descriptor(kind: MediaType, size: u64, digest: &str) -> Result<Descriptor> {
     Ok(Descriptor::new(kind, size, Sha256Digest::from_str(digest)?))
 }
 
-fn manifest(config: &[u8], layer: &str, layer_size: u64) -> Outcome<ImageManifest> {
+fn manifest(config: &[u8], layer: &str, layer_size: u64) -> Result<ImageManifest> {
     Ok(ImageManifestBuilder::default()
         .schema_version(2u32)
         .media_type(MediaType::ImageManifest)
@@ -191,7 +189,7 @@ fn manifest(config: &[u8], layer: &str, layer_size: u64) -> Outcome<ImageManifes
         .build()?)
 }
 
-fn index(spec: &ImageSpec, manifest: &[u8]) -> Outcome<Vec<u8>> {
+fn index(spec: &ImageSpec, manifest: &[u8]) -> Result<Vec<u8>> {
     let platform = PlatformBuilder::default().os(Os::Linux).architecture(architecture()).build()?;
     let digest = Sha256Digest::from_str(&hex_digest(manifest))?;
     let mut named = Vec::new();
@@ -250,11 +248,11 @@ impl<W: Write> Write for Hashing<W> {
 
 /// The sha256 of a file, in hex.
 pub fn file_digest(path: &Path) -> Result<String> {
-    let mut file = File::open(path).during(format!("opening {}", path.display()))?;
+    let mut file = File::open(path).with_context(|| format!("opening {}", path.display()))?;
     let mut hash = Sha256::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
-        let read = file.read(&mut buffer).during(format!("reading {}", path.display()))?;
+        let read = file.read(&mut buffer).with_context(|| format!("reading {}", path.display()))?;
         if read == 0 {
             return Ok(to_hex(&hash.finalize()));
         }
@@ -348,7 +346,7 @@ mod tests {
 
     #[test]
     fn a_missing_file_is_named() {
-        let report = assemble(&spec(Path::new("/nonexistent/x")), &std::env::temp_dir()).unwrap_err().to_string();
+        let report = format!("{:#}", assemble(&spec(Path::new("/nonexistent/x")), &std::env::temp_dir()).unwrap_err());
         assert!(report.contains("/nonexistent/x"), "{report}");
     }
 }

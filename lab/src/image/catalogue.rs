@@ -3,9 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
+use anyhow::{Context, Result, anyhow};
+
 use super::{ImageFile, ImageSpec, libraries};
 use crate::command::run;
-use crate::failure::{Failure, Result};
+use crate::failure::Advice;
 use crate::setup::binaries::{Binaries, coredns_version, etcd_tag, kubernetes_version, kwok_version};
 
 /// The sandbox of every pod.
@@ -86,7 +88,7 @@ fn hello(program: &Path, version: &str) -> Result<ImageSpec> {
 /// Airdock's own image from a local build, named as released.
 pub fn airdock(program: &Path, version: &str) -> Result<ImageSpec> {
     if !program.is_file() {
-        return Err(Failure::new(format!("{} does not exist", program.display()))
+        return Err(anyhow!("{} does not exist", program.display())
             .remedy("cargo build --release, or name the binary with --bin"));
     }
     let reference = format!("ghcr.io/airdock-dev/airdock:v{version}");
@@ -119,14 +121,14 @@ pub fn karmada() -> Result<Option<Karmada>> {
     let Some(folder) = std::env::var_os("KARMADA_BIN").filter(|dir| !dir.is_empty()).map(PathBuf::from) else {
         return Ok(None);
     };
-    let folder = folder.canonicalize().map_err(|error| {
-        Failure::new(format!("KARMADA_BIN={}: {error}", folder.display()))
-            .remedy("name the folder with upstream's binaries, or unset KARMADA_BIN")
-    })?;
+    let folder = folder
+        .canonicalize()
+        .with_context(|| format!("KARMADA_BIN={}", folder.display()))
+        .remedy("name the folder with upstream's binaries, or unset KARMADA_BIN")?;
     let there = |name: &str| Some(folder.join(name)).filter(|path| path.is_file());
     let present: Vec<_> = KARMADA_COMPONENTS.iter().filter_map(|c| there(c).map(|path| (*c, path))).collect();
     if present.is_empty() {
-        return Err(Failure::new(format!("KARMADA_BIN={} holds none of upstream's binaries", folder.display()))
+        return Err(anyhow!("KARMADA_BIN={} holds none of upstream's binaries", folder.display())
             .remedy(format!("expected are {}", KARMADA_COMPONENTS.join(", "))));
     }
     let version = match std::env::var("KARMADA_VERSION") {

@@ -4,8 +4,9 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use anyhow::{Context, Result};
+
 use super::ImageFile;
-use crate::failure::{During, Result};
 
 /// Where distributions keep the trusted CAs.
 const CA_BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
@@ -27,7 +28,7 @@ fn parse_ldd(output: &str) -> Vec<PathBuf> {
 pub fn of(programs: &[ImageFile]) -> Result<Vec<ImageFile>> {
     let mut found: Vec<PathBuf> = Vec::new();
     for program in programs {
-        let output = Command::new("ldd").arg(&program.source).output().during("running ldd")?;
+        let output = Command::new("ldd").arg(&program.source).output().context("running ldd")?;
         // ldd fails for static programs and for files that are none.
         if output.status.success() {
             found.extend(parse_ldd(&String::from_utf8_lossy(&output.stdout)));

@@ -3,11 +3,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use anyhow::{Result, anyhow};
+
 use super::ImageSpec;
 use super::assemble::{Archive, assemble};
 use crate::cluster::state::{Host, State};
 use crate::command::{blocking, find, run};
-use crate::failure::{Failure, Result};
+use crate::failure::Advice;
 use crate::kubeconfig::Kubeconfig;
 use crate::layout::Layout;
 use crate::progress::Progress;
@@ -78,7 +80,7 @@ fn ctr(socket: &Path, args: &[&str]) -> Result<String> {
 fn import(socket: &Path, archive: &Archive) -> Result<()> {
     ctr(socket, &["images", "import", &archive.path.to_string_lossy()])
         .map(|_| ())
-        .map_err(|failure| failure.remedy("check the disk's free space; `airdock-lab logs` names containerd's log"))
+        .remedy("check the disk's free space; `airdock-lab logs` names containerd's log")
 }
 
 /// Which images a node has, and the digest of each.
@@ -102,14 +104,11 @@ fn into_existing(layout: &Layout, cache: &Path, specs: &[ImageSpec], progress: &
     let context = Kubeconfig::parse(&text)?.current_context().map(str::to_owned).unwrap_or_default();
     let names: Vec<&str> = specs.iter().flat_map(|s| &s.refs).map(String::as_str).collect();
     let Some(cluster) = context.strip_prefix("kind-") else {
-        return Err(Failure::new(format!(
-            "{} cannot be loaded into the cluster of context {context:?}",
-            names.join(", ")
-        ))
-        .remedy("push these images to a registry that the cluster pulls from"));
+        return Err(anyhow!("{} cannot be loaded into the cluster of context {context:?}", names.join(", "))
+            .remedy("push these images to a registry that the cluster pulls from"));
     };
     if find("kind").is_none() {
-        return Err(Failure::new("missing program: kind").remedy("install kind, which loads images into its clusters"));
+        return Err(anyhow!("missing program: kind").remedy("install kind, which loads images into its clusters"));
     }
     for spec in specs {
         let step = progress.step(format!("loading {} into kind", spec.name()));

@@ -10,9 +10,10 @@ pub mod load;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use anyhow::{Result, anyhow, bail};
 
-use crate::failure::{Failure, Result};
+use crate::failure::Advice;
+use serde::Serialize;
 
 /// One file of an image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -31,16 +32,17 @@ impl ImageFile {
             None => (text, None),
         };
         let source = PathBuf::from(source);
-        let name = source.file_name().and_then(|n| n.to_str()).ok_or_else(|| {
-            Failure::new(format!("{text:?} names no file")).remedy("give files as PATH or PATH=/DESTINATION")
-        })?;
+        let name = source
+            .file_name()
+            .and_then(|n| n.to_str())
+            .ok_or_else(|| anyhow!("{text:?} names no file").remedy("give files as PATH or PATH=/DESTINATION"))?;
         let dest = match dest {
             None => format!("/usr/local/bin/{name}"),
             Some(dest) if dest.ends_with('/') => format!("{dest}{name}"),
             Some(dest) => dest.to_owned(),
         };
         if !dest.starts_with('/') || dest.split('/').any(|part| part == "..") {
-            return Err(Failure::new(format!("the destination {dest:?} is not an absolute path inside the image")));
+            bail!("the destination {dest:?} is not an absolute path inside the image");
         }
         Ok(Self { source, dest })
     }

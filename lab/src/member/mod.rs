@@ -8,6 +8,7 @@ pub use plane::node_address;
 
 use std::time::{Duration, Instant};
 
+use anyhow::{Context, Result, anyhow};
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Pod, Secret, Service};
 use kube::api::{Api, DeleteParams, ListParams};
@@ -16,7 +17,7 @@ use serde::Serialize;
 
 use crate::cluster::api;
 use crate::cluster::state::State;
-use crate::failure::{During, Failure, Result};
+use crate::failure::Advice;
 use crate::layout::{self, Layout};
 use crate::progress::Progress;
 use crate::setup::binaries::Binaries;
@@ -107,7 +108,7 @@ pub async fn remove(layout: &Layout, name: &str) -> Result<()> {
     delete::<Secret>(&host, name).await?;
     layout::remove(&layout.member_kubeconfig(name))?;
     if !gone {
-        return Err(Failure::new(format!("there is no member {name}")).remedy("`airdock-lab status` lists the members"));
+        return Err(anyhow!("there is no member {name}").remedy("`airdock-lab status` lists the members"));
     }
     Ok(())
 }
@@ -118,12 +119,12 @@ pub async fn remove_all(layout: &Layout) -> Result<()> {
     let namespaces: Api<Namespace> = Api::all(host);
     match namespaces.delete(NAMESPACE, &DeleteParams::background()).await {
         Err(kube::Error::Api(status)) if status.is_not_found() => return Ok(()),
-        outcome => outcome.map(|_| ()).during(format!("deleting the namespace {NAMESPACE}"))?,
+        outcome => outcome.map(|_| ()).with_context(|| format!("deleting the namespace {NAMESPACE}"))?,
     }
     let begun = Instant::now();
-    while namespaces.get_opt(NAMESPACE).await.during("waiting for the members to go")?.is_some() {
+    while namespaces.get_opt(NAMESPACE).await.context("waiting for the members to go")?.is_some() {
         if begun.elapsed() > PATIENCE {
-            return Err(Failure::new(format!("the namespace {NAMESPACE} does not go away"))
+            return Err(anyhow!("the namespace {NAMESPACE} does not go away")
                 .remedy(format!("kubectl describe namespace {NAMESPACE} says what holds it")));
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -134,7 +135,7 @@ pub async fn remove_all(layout: &Layout) -> Result<()> {
 /// All members, with their health.
 pub async fn list(layout: &Layout, host: &Client) -> Result<Vec<Summary>> {
     let deployments: Api<Deployment> = Api::namespaced(host.clone(), NAMESPACE);
-    let found = deployments.list(&ListParams::default().labels(MEMBER_LABEL)).await.during("listing the members")?;
+    let found = deployments.list(&ListParams::default().labels(MEMBER_LABEL)).await.context("listing the members")?;
     let summaries = found.items.into_iter().map(|deployment| async move {
         let name = deployment.name_any();
         let kubeconfig = layout.member_kubeconfig(&name);
@@ -157,7 +158,7 @@ pub async fn list(layout: &Layout, host: &Client) -> Result<Vec<Summary>> {
 pub async fn pod(host: &Client, name: &str) -> Result<Option<Pod>> {
     let pods: Api<Pod> = Api::namespaced(host.clone(), NAMESPACE);
     let list = pods.list(&ListParams::default().labels(&format!("{MEMBER_LABEL}={name}"))).await;
-    Ok(list.during("looking for the member's pod")?.items.into_iter().next())
+    Ok(list.context("looking for the member's pod")?.items.into_iter().next())
 }
 
 async fn delete<K>(host: &Client, name: &str) -> Result<bool>
@@ -171,7 +172,7 @@ where
     match api.delete(name, &DeleteParams::background()).await {
         Ok(_) => Ok(true),
         Err(kube::Error::Api(status)) if status.is_not_found() => Ok(false),
-        Err(error) => Err(error).during(format!("deleting {} {name}", K::kind(&()))),
+        Err(error) => Err(error).with_context(|| format!("deleting {} {name}", K::kind(&()))),
     }
 }
 
@@ -184,14 +185,12 @@ where
     while !probe().await {
         if begun.elapsed() > PATIENCE {
             let seen = pod(host, name).await?.map_or_else(|| "it has no pod".into(), |pod| describe(&pod));
-            return Err(Failure::new(format!(
-                "member {name}: {what} did not come within {} s: {seen}",
-                PATIENCE.as_secs()
-            ))
-            .remedy(format!(
-                "airdock-lab logs member/{name}, or kubectl --kubeconfig {} -n {NAMESPACE} describe pod",
-                layout.host_kubeconfig().display()
-            )));
+            return Err(anyhow!("member {name}: {what} did not come within {} s: {seen}", PATIENCE.as_secs()).remedy(
+                format!(
+                    "airdock-lab logs member/{name}, or kubectl --kubeconfig {} -n {NAMESPACE} describe pod",
+                    layout.host_kubeconfig().display()
+                ),
+            ));
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
@@ -226,7 +225,7 @@ fn check_name(name: &str) -> Result<()> {
     if fits {
         return Ok(());
     }
-    Err(Failure::new(format!("{name:?} cannot name a member"))
+    Err(anyhow!("{name:?} cannot name a member")
         .remedy("use up to 48 lower-case letters, digits and dashes, beginning with a letter"))
 }
 

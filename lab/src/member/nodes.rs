@@ -1,12 +1,12 @@
 //! The simulated nodes of a member.
 
+use anyhow::{Context, Result};
 use k8s_openapi::api::core::v1::Node;
 use kube::Client;
 use kube::api::{Api, PostParams};
 use serde_json::json;
 
 use super::{Place, Size};
-use crate::failure::{During, Result};
 use crate::setup::binaries::kubernetes_version;
 
 /// Node `number` (from 1) of a member.
@@ -45,11 +45,11 @@ pub async fn ensure(member: &Client, name: &str, place: &Place, size: &Size) -> 
     let nodes: Api<Node> = Api::all(member.clone());
     for number in 1..=size.nodes {
         let node: Node =
-            serde_json::from_value(describe(name, number, place, size)).during("describing a simulated node")?;
+            serde_json::from_value(describe(name, number, place, size)).context("describing a simulated node")?;
         match nodes.create(&PostParams::default(), &node).await {
             Ok(_) => {}
             Err(kube::Error::Api(status)) if status.is_already_exists() => {}
-            Err(error) => return Err(error).during(format!("making node {name}-{number}")),
+            Err(error) => return Err(error).with_context(|| format!("making node {name}-{number}")),
         }
     }
     Ok(())

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
+use anyhow::{Context, Result, anyhow};
 use k8s_openapi::api::core::v1::{Namespace, Node, Secret, Service};
 use kube::Client;
 use kube::api::{Api, ListParams, Patch, PatchParams};
@@ -13,7 +14,6 @@ use serde_json::json;
 use super::{MEMBER_LABEL, NAMESPACE, Place};
 use crate::cluster::api::{self, FIELD_MANAGER};
 use crate::cluster::state::{Host, State};
-use crate::failure::{During, Failure, Result};
 use crate::image::catalogue;
 use crate::kubeconfig;
 use crate::layout::{self, Layout};
@@ -37,12 +37,12 @@ pub async fn ensure(
     place: &Place,
 ) -> Result<()> {
     let namespace: Namespace =
-        serde_json::from_value(json!({"metadata": {"name": NAMESPACE}})).during("describing a namespace")?;
+        serde_json::from_value(json!({"metadata": {"name": NAMESPACE}})).context("describing a namespace")?;
     let apply = PatchParams::apply(FIELD_MANAGER).force();
     Api::<Namespace>::all(host.clone())
         .patch(NAMESPACE, &apply, &Patch::Apply(typed("v1", "Namespace", &namespace)?))
         .await
-        .during(format!("making the namespace {NAMESPACE}"))?;
+        .with_context(|| format!("making the namespace {NAMESPACE}"))?;
     let (service, address) = ensure_service(state, host, name).await?;
     let shown = format!("{}:{}", address.ip, address.port);
 
@@ -69,7 +69,7 @@ pub async fn ensure(
 
 /// k8s-openapi's types leave out what server-side apply insists on.
 fn typed(version: &str, kind: &str, object: &impl serde::Serialize) -> Result<serde_json::Value> {
-    let mut value = serde_json::to_value(object).during("describing an object")?;
+    let mut value = serde_json::to_value(object).context("describing an object")?;
     value["apiVersion"] = version.into();
     value["kind"] = kind.into();
     Ok(value)
@@ -94,28 +94,28 @@ async fn ensure_service(state: &State, host: &Client, name: &str) -> Result<(Ser
     let service = services
         .patch(name, &PatchParams::apply(FIELD_MANAGER).force(), &Patch::Apply(&wanted))
         .await
-        .during(format!("applying Service {name}"))?;
+        .with_context(|| format!("applying Service {name}"))?;
     let spec = service.spec.clone().unwrap_or_default();
-    let missing = || Failure::new(format!("Service {name} got no address"));
+    let missing = || anyhow!("Service {name} got no address");
     let address = if own {
         let ip = spec.cluster_ip.and_then(|ip| ip.parse().ok()).ok_or_else(missing)?;
         Address { ip, port: 6443 }
     } else {
         let port = spec.ports.iter().flatten().find_map(|p| p.node_port).ok_or_else(missing)?;
         let ip = node_address(host).await?;
-        Address { ip, port: u16::try_from(port).during("reading a node port")? }
+        Address { ip, port: u16::try_from(port).context("reading a node port")? }
     };
     Ok((service, address))
 }
 
 /// An address of a node of an existing cluster.
 pub async fn node_address(host: &Client) -> Result<IpAddr> {
-    let nodes = Api::<Node>::all(host.clone()).list(&ListParams::default()).await.during("listing the nodes")?;
+    let nodes = Api::<Node>::all(host.clone()).list(&ListParams::default()).await.context("listing the nodes")?;
     let addresses = nodes.items.iter().filter_map(|n| n.status.as_ref()?.addresses.as_ref()).flatten();
     addresses
         .filter(|address| address.type_ == "InternalIP")
         .find_map(|address| address.address.parse().ok())
-        .ok_or_else(|| Failure::new("no node of the cluster has an address"))
+        .context("no node of the cluster has an address")
 }
 
 type Files = BTreeMap<String, String>;
@@ -124,7 +124,7 @@ type Files = BTreeMap<String, String>;
 /// address needs another certificate.
 async fn kept_files(host: &Client, name: &str, address: &str) -> Result<Option<(String, Files)>> {
     let secrets: Api<Secret> = Api::namespaced(host.clone(), NAMESPACE);
-    let Some(secret) = secrets.get_opt(name).await.during(format!("reading Secret {name}"))? else {
+    let Some(secret) = secrets.get_opt(name).await.with_context(|| format!("reading Secret {name}"))? else {
         return Ok(None);
     };
     let made_for = secret.metadata.annotations.and_then(|a| a.get("lab.airdock.dev/address").cloned());
@@ -160,7 +160,7 @@ fn make_files(binaries: &Binaries, name: &str, service: &Service, address: &Addr
         IpAddr::V6(ip) => format!("https://[{ip}]:{}", address.port),
     };
     let kubeconfig = kubeconfig::inline(name, &outside, &ca.cert, &admin)?;
-    let stages = std::fs::read_to_string(binaries.stages()).during("reading kwok's stages")?;
+    let stages = std::fs::read_to_string(binaries.stages()).context("reading kwok's stages")?;
     let files = [
         ("local.kubeconfig", kubeconfig::inline(name, "https://127.0.0.1:6443", &ca.cert, &admin)?),
         ("ca.crt", ca.cert),

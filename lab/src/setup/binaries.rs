@@ -8,10 +8,11 @@ use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use anyhow::{Context, Result, anyhow};
 use sha2::{Digest, Sha256};
 
 use crate::command::find;
-use crate::failure::{During, Failure, Result};
+use crate::failure::Advice;
 use crate::layout::{self, make_dir};
 use crate::progress::Progress;
 
@@ -110,7 +111,7 @@ pub struct Binaries {
 impl Binaries {
     /// One program.
     pub fn path(&self, program: &str) -> Result<&Path> {
-        self.programs.get(program).map(PathBuf::as_path).ok_or_else(|| Failure::new(format!("{program} was not built")))
+        self.programs.get(program).map(PathBuf::as_path).with_context(|| format!("{program} was not built"))
     }
 
     /// kwok's stages as one file.
@@ -138,19 +139,19 @@ pub fn link(target: &Path, at: &Path) -> Result<()> {
         return Ok(());
     }
     layout::remove(at)?;
-    std::os::unix::fs::symlink(target, at).during(format!("linking {}", at.display()))
+    std::os::unix::fs::symlink(target, at).with_context(|| format!("linking {}", at.display()))
 }
 
 /// The cache: `$AIRDOCK_LAB_CACHE`, or below the user's own.
 pub fn cache_folder() -> Result<PathBuf> {
     if let Some(dir) = std::env::var_os("AIRDOCK_LAB_CACHE") {
-        return std::path::absolute(dir).during("resolving AIRDOCK_LAB_CACHE");
+        return std::path::absolute(dir).context("resolving AIRDOCK_LAB_CACHE");
     }
     let base = std::env::var_os("XDG_CACHE_HOME")
         .map(PathBuf::from)
         .or_else(|| std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache")));
     base.map(|dir| dir.join("airdock-lab"))
-        .ok_or_else(|| Failure::new("there is no folder for a cache").remedy("set AIRDOCK_LAB_CACHE"))
+        .ok_or_else(|| anyhow!("there is no folder for a cache").remedy("set AIRDOCK_LAB_CACHE"))
 }
 
 /// Builds what is not in the cache.
@@ -158,13 +159,12 @@ pub fn ensure(logs: &Path, progress: &Progress) -> Result<Binaries> {
     let cache = cache_folder()?;
     make_dir(&cache)?;
     let go = find("go").ok_or_else(|| {
-        Failure::new("missing program: go")
-            .remedy("install Go 1.26 or newer from https://go.dev/dl/ and put it on PATH")
+        anyhow!("missing program: go").remedy("install Go 1.26 or newer from https://go.dev/dl/ and put it on PATH")
     })?;
     let go_version = go_output(&go, &cache, &["env", "GOVERSION"])?;
     // Two commands at once would build everything twice.
-    let lock = File::create(cache.join("lock")).during("opening the cache's lock")?;
-    lock.lock().during("waiting for another build")?;
+    let lock = File::create(cache.join("lock")).context("opening the cache's lock")?;
+    lock.lock().context("waiting for another build")?;
 
     let mut programs = BTreeMap::new();
     for module in [&KUBERNETES, &TOOLS, &APPS] {
@@ -235,7 +235,7 @@ fn build(module: &Module, go: &Path, cache: &Path, bin: &Path, logs: &Path, prog
     layout::remove(&outputs)?;
     make_dir(&outputs)?;
     let log = logs.join(format!("build-{}.log", module.name));
-    let mut record = File::create(&log).during(format!("opening {}", log.display()))?;
+    let mut record = File::create(&log).with_context(|| format!("opening {}", log.display()))?;
     let mut child = go_command(go, &source)
         .args(["build", "-v", "-trimpath", "-ldflags", &linker_flags(), "-o"])
         .arg(with_slash(&outputs))
@@ -243,7 +243,7 @@ fn build(module: &Module, go: &Path, cache: &Path, bin: &Path, logs: &Path, prog
         .stderr(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()
-        .during("starting go build")?;
+        .context("starting go build")?;
     if let Some(stderr) = child.stderr.take() {
         for line in BufReader::new(stderr).lines().map_while(std::io::Result::ok) {
             // -v names each package as its compilation begins.
@@ -252,9 +252,9 @@ fn build(module: &Module, go: &Path, cache: &Path, bin: &Path, logs: &Path, prog
             let _ = writeln!(record, "{line}");
         }
     }
-    let status = child.wait().during("waiting for go build")?;
+    let status = child.wait().context("waiting for go build")?;
     if !status.success() {
-        return Err(Failure::new(format!("building {} failed:\n{}", names.join(", "), crate::process::tail(&log, 5)))
+        return Err(anyhow!("building {} failed:\n{}", names.join(", "), crate::process::tail(&log, 5))
             .log(&log)
             .remedy(
                 "check the network (the Go module proxy must be reachable), the disk's free space, and try again",
@@ -264,7 +264,7 @@ fn build(module: &Module, go: &Path, cache: &Path, bin: &Path, logs: &Path, prog
     for (package, name) in wanted {
         let from = outputs.join(default_name(package));
         let to = bin.join(name);
-        fs::rename(&from, &to).during(format!("keeping {}", to.display()))?;
+        fs::rename(&from, &to).with_context(|| format!("keeping {}", to.display()))?;
     }
     layout::remove(&outputs)?;
     step.done();
@@ -292,18 +292,14 @@ fn go_command(go: &Path, dir: &Path) -> Command {
 }
 
 fn go_output(go: &Path, dir: &Path, args: &[&str]) -> Result<String> {
-    let output = go_command(go, dir).args(args).output().during("running go")?;
+    let output = go_command(go, dir).args(args).output().context("running go")?;
     if output.status.success() {
         return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
     }
     let complaint = String::from_utf8_lossy(&output.stderr);
     let lines: Vec<_> = complaint.trim().lines().rev().take(3).collect();
-    Err(Failure::new(format!(
-        "go {} failed: {}",
-        args.join(" "),
-        lines.into_iter().rev().collect::<Vec<_>>().join("; ")
-    ))
-    .remedy("check that the Go module proxy can be reached, and Go's version (1.26 or newer)"))
+    Err(anyhow!("go {} failed: {}", args.join(" "), lines.into_iter().rev().collect::<Vec<_>>().join("; "))
+        .remedy("check that the Go module proxy can be reached, and Go's version (1.26 or newer)"))
 }
 
 fn join_stages(module: &Path) -> Result<String> {
@@ -311,14 +307,14 @@ fn join_stages(module: &Path) -> Result<String> {
     for stage in STAGES {
         let folder = module.join("kustomize/stage").join(stage);
         let mut files: Vec<PathBuf> = fs::read_dir(&folder)
-            .during(format!("reading kwok's stages in {}", folder.display()))?
+            .with_context(|| format!("reading kwok's stages in {}", folder.display()))?
             .flatten()
             .map(|entry| entry.path())
             .filter(|file| file.extension().is_some_and(|e| e == "yaml") && !file.ends_with("kustomization.yaml"))
             .collect();
         files.sort();
         for file in files {
-            let text = fs::read_to_string(&file).during(format!("reading {}", file.display()))?;
+            let text = fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))?;
             joined.push_str("---\n");
             joined.push_str(text.trim());
             joined.push('\n');

@@ -4,7 +4,8 @@
 pub mod binaries;
 pub mod packages;
 
-use crate::failure::Result;
+use anyhow::Result;
+
 use crate::layout::Layout;
 use crate::progress::Progress;
 

@@ -4,8 +4,10 @@
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use anyhow::{Context, Result, anyhow};
+
 use crate::command::find;
-use crate::failure::{During, Failure, Result};
+use crate::failure::Advice;
 use crate::layout::Layout;
 use crate::progress::Progress;
 
@@ -78,7 +80,7 @@ pub fn ensure(layout: &Layout, progress: &Progress) -> Result<()> {
     if packages.is_empty() {
         return Ok(());
     }
-    let named = |why: &str| Failure::new(format!("{why}\n{}", lines(&packages))).remedy(remedy(&packages));
+    let named = |why: &str| anyhow!("{why}\n{}", lines(&packages)).remedy(remedy(&packages));
     if find("apt-get").is_none() {
         return Err(named("this machine has no apt-get to install packages with"));
     }
@@ -87,9 +89,9 @@ pub fn ensure(layout: &Layout, progress: &Progress) -> Result<()> {
     }
     let step = progress.step(format!("installing {}", packages.join(", ")));
     let log = layout.log("packages");
-    let out = std::fs::File::create(&log).during(format!("opening {}", log.display()))?;
+    let out = std::fs::File::create(&log).with_context(|| format!("opening {}", log.display()))?;
     let apt = |args: &[&str]| -> Result<bool> {
-        let handles = out.try_clone().and_then(|o| Ok((o, out.try_clone()?))).during("sharing the log")?;
+        let handles = out.try_clone().and_then(|o| Ok((o, out.try_clone()?))).context("sharing the log")?;
         let status = Command::new("apt-get")
             .args(args)
             .env("DEBIAN_FRONTEND", "noninteractive")
@@ -97,7 +99,7 @@ pub fn ensure(layout: &Layout, progress: &Progress) -> Result<()> {
             .stdout(handles.0)
             .stderr(handles.1)
             .status()
-            .during("running apt-get")?;
+            .context("running apt-get")?;
         Ok(status.success())
     };
     let mut install = vec!["install", "-y", "--no-install-recommends"];
