@@ -14,10 +14,12 @@ pub mod operator;
 
 use std::fs;
 use std::net::TcpListener;
+use std::ops::Range;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use airdock::runtime::client::ClientFactory;
@@ -27,9 +29,21 @@ use rcgen::KeyPair;
 
 use certificates::ServerCertificate;
 
-/// A port that nobody listens on.
+/// Ports that Linux gives to no outgoing connection (they begin at 32768): one of those could be taken between here and the
+/// moment that a server listens on it.
+const PORTS: Range<u16> = 12_000..32_000;
+
+/// A port that nobody listens on. Each is given once by a process.
 pub fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static GIVEN: AtomicU16 = AtomicU16::new(0);
+    // Other test processes begin elsewhere.
+    let first = u16::try_from(std::process::id() * 61 % u32::try_from(PORTS.len()).unwrap()).unwrap();
+    let candidates = std::iter::repeat_with(|| {
+        let nth = first.wrapping_add(GIVEN.fetch_add(1, Ordering::Relaxed));
+        PORTS.start + nth % (PORTS.end - PORTS.start)
+    });
+    let mut free = candidates.take(PORTS.len()).filter(|port| TcpListener::bind(("0.0.0.0", *port)).is_ok());
+    free.next().expect("a free port")
 }
 
 /// A process that ends with this, or with the test process.
