@@ -1,4 +1,5 @@
-//! What Go programs take from apimachinery: conditions, comparison, quantities, rules for names, versions of objects, what an error means. Pure.
+//! What Go programs take from apimachinery: conditions, comparison, quantities, rules for names, versions of objects, what an
+//! error means. Pure.
 
 pub mod conditions;
 pub mod contains;

@@ -12,6 +12,8 @@ use kube::api::{Api, DynamicObject, ListParams, PartialObjectMeta};
 use kube::core::ApiResource;
 use kube::core::discovery::v2::APIGroupDiscoveryList;
 
+use crate::machinery::names;
+
 use super::guarded::{Guarded, PAGE};
 
 /// How many kinds are listed at once.
@@ -157,7 +159,7 @@ impl Kinds {
     fn is_dependent(&self, object: &ObjectMeta) -> bool {
         let owners = object.owner_references.as_deref().unwrap_or_default();
         let is_namespaced = |api_version: &str, kind: &str| {
-            let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
+            let group = names::group(api_version);
             self.known.contains(&(group.to_owned(), kind.to_owned()))
         };
         !owners.is_empty() && owners.iter().all(|owner| is_namespaced(&owner.api_version, &owner.kind))

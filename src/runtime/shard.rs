@@ -66,6 +66,18 @@ impl fmt::Display for Shard {
     }
 }
 
+/// One of two shards, an instance of the namespace `team` that it owns, and one that it does not.
+#[cfg(test)]
+pub(crate) fn one_of_two() -> (Shard, String, String) {
+    let shard = Shard { index: 0, count: 2 };
+    let first = |is_owned: bool| {
+        let key = |n| InstanceKey { namespace: "team".into(), name: format!("fleet-{n}") };
+        let mut found = (0..20).map(key).filter(|key| shard.owns(key) == is_owned);
+        found.next().map(|key| key.name).unwrap_or_default()
+    };
+    (shard, first(true), first(false))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

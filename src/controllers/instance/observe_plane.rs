@@ -13,6 +13,7 @@ use crate::api::KarmadaInstance;
 use crate::chart::{Component, Manifest};
 use crate::instance::plane::{BUNDLE_ANNOTATION, Definitions, INSTALLATION_LABEL};
 use crate::machinery::error::chain;
+use crate::machinery::names;
 use crate::runtime::planes::Plane;
 use crate::runtime::planes::cache::PlaneCache;
 
@@ -105,7 +106,7 @@ pub async fn unserved_forwarded(plane: &Plane, instance: &KarmadaInstance) -> Ve
     {
         return Vec::new();
     }
-    let group = group_version.split_once('/').map_or("", |(group, _)| group);
+    let group = names::group(group_version);
     vec![format!("{plural}.{group}")]
 }
 

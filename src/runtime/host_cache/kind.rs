@@ -226,8 +226,7 @@ fn place<K: Resource>(object: &K) -> (Option<String>, String) {
 mod tests {
     use super::*;
     use crate::runtime::host_cache::labelled_instance;
-    use crate::runtime::planes::InstanceKey;
-    use crate::runtime::shard::Shard;
+    use crate::runtime::shard::{Shard, one_of_two};
     use k8s_openapi::api::core::v1::ConfigMap;
     use parking_lot::Mutex;
     use serde_json::json;
@@ -337,10 +336,8 @@ mod tests {
 
     #[test]
     fn objects_of_other_replicas_are_neither_kept_nor_told_of() {
-        let shard = Shard::new(0, 2).unwrap();
-        let owned = |name: &str| shard.owns(&InstanceKey { namespace: "team".into(), name: name.into() });
-        let names: Vec<String> = (0..20).map(|n| format!("fleet-{n}")).collect();
-        let (mine, theirs) = (names.iter().find(|n| owned(n)).unwrap(), names.iter().find(|n| !owned(n)).unwrap());
+        let (shard, mine, theirs) = one_of_two();
+        let (mine, theirs) = (mine.as_str(), theirs.as_str());
         let config = || HostWatchConfig::all(shard, labelled_instance);
         let (kind, mut writer) = Kind::new(config());
         let log = told(&kind);

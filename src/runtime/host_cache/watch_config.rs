@@ -83,6 +83,7 @@ impl<K: HostObject> HostWatchConfig<K> {
 mod tests {
     use super::*;
     use crate::runtime::host_cache::labelled_instance;
+    use crate::runtime::shard::one_of_two;
     use k8s_openapi::api::core::v1::ConfigMap;
     use kube::ResourceExt;
     use serde_json::json;
@@ -110,10 +111,8 @@ mod tests {
 
     #[test]
     fn objects_of_other_replicas_are_kept_for_lookups_alone() {
-        let shard = Shard::new(0, 2).unwrap();
-        let owned = |name: &str| shard.owns(&InstanceKey { namespace: "team".into(), name: name.into() });
-        let names: Vec<String> = (0..20).map(|n| format!("fleet-{n}")).collect();
-        let (mine, theirs) = (names.iter().find(|n| owned(n)).unwrap(), names.iter().find(|n| !owned(n)).unwrap());
+        let (shard, mine, theirs) = one_of_two();
+        let (mine, theirs) = (mine.as_str(), theirs.as_str());
         let config = || HostWatchConfig::all(shard, labelled_instance);
         assert!(matches!(config().kept(Event::InitApply(object(mine))), Some(Event::InitApply(_))));
         assert!(config().kept(Event::InitApply(object(theirs))).is_none());
