@@ -3,6 +3,8 @@
 //! Every request passes through one layer that counts it and, in tests, may stop the process' world at the k-th
 //! write. There are no client-side rate limits: concurrency is bounded where work is started.
 
+mod multiplexed;
+
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -28,6 +30,9 @@ pub enum ClientError {
     /// Certificates or keys do not fit.
     #[error("build client")]
     Build(#[source] kube::Error),
+    /// The name that the certificate is to carry is none.
+    #[error("tls-server-name {0} is not a DNS name or an address")]
+    ServerName(String),
     /// The environment names no cluster.
     #[error("find the host cluster's address and credentials")]
     Infer(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -76,11 +81,14 @@ impl ClientFactory {
 
     /// A client for a connection that was read from a Secret.
     pub fn connect(&self, connection: &Connection) -> Result<Client, ClientError> {
-        let mut config = Config::new(connection.server.clone());
-        config.tls_server_name.clone_from(&connection.tls_server_name);
-        config.root_cert = connection.certificate_authority.as_deref().map(certificates).transpose()?;
-        config.auth_info = auth_info(&connection.credentials);
-        self.build(config)
+        self.build(config(connection)?)
+    }
+
+    /// As [`connect`](Self::connect), for at most a few dozen watches and requests at once: they share one connection.
+    pub fn connect_multiplexed(&self, connection: &Connection) -> Result<Client, ClientError> {
+        let config = config(connection)?;
+        let service = self.hooks(&config).layer(multiplexed::service(&config)?);
+        Ok(Client::new(service, config.default_namespace))
     }
 
     fn build(&self, mut config: Config) -> Result<Client, ClientError> {
@@ -88,11 +96,23 @@ impl ClientFactory {
         // Reconcilers have deadlines and a backoff of their own; hidden retries would eat the one and defeat the
         // other.
         config.default_retry = false;
-        let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
-        let layer = HookLayer { hooks: self.hooks.clone().into(), host: host.into() };
+        let layer = self.hooks(&config);
         let builder = ClientBuilder::try_from(config).map_err(ClientError::Build)?;
         Ok(builder.with_layer(&layer).build())
     }
+
+    fn hooks(&self, config: &Config) -> HookLayer {
+        let host = config.cluster_url.authority().map(ToString::to_string).unwrap_or_default();
+        HookLayer { hooks: self.hooks.clone().into(), host: host.into() }
+    }
+}
+
+fn config(connection: &Connection) -> Result<Config, ClientError> {
+    let mut config = Config::new(connection.server.clone());
+    config.tls_server_name.clone_from(&connection.tls_server_name);
+    config.root_cert = connection.certificate_authority.as_deref().map(certificates).transpose()?;
+    config.auth_info = auth_info(&connection.credentials);
+    Ok(config)
 }
 
 fn certificates(pem: &[u8]) -> Result<Vec<Vec<u8>>, ClientError> {

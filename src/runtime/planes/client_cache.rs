@@ -201,7 +201,7 @@ impl Connector {
         if self.service_access == ServiceAccess::ClusterIp {
             self.by_cluster_ip(&mut connection).await?;
         }
-        Ok(Connection { version, digest, client: self.factory.connect(&connection)? })
+        Ok(Connection { version, digest, client: self.factory.connect_multiplexed(&connection)? })
     }
 
     /// Replaces the host `<service>.<namespace>.svc…` by the Service's address; the certificate must still carry the
