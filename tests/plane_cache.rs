@@ -251,6 +251,8 @@ async fn host_and_plane_are_watched_once_and_a_round_in_which_nothing_happens_as
     assert!(now.values().all(|count| *count == 1), "something of the plane is watched twice: {now:?}");
     // That of the application's template comes on top.
     assert!(now.len() <= 20 + 1, "{} watches: {now:?}", now.len());
+    // One more is the test's own.
+    assert_eq!(plane_server.connections(), 1 + 1, "the operator's requests to the plane share a connection");
     let now = added(&on_host, &objects::watches(&host).await);
     assert_eq!(now, HOST_KINDS.map(|kind| (kind.to_owned(), 1)).into(), "of the host");
 

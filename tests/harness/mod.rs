@@ -12,8 +12,9 @@ pub mod installation;
 pub mod objects;
 pub mod operator;
 
+use std::collections::HashSet;
 use std::fs;
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::ops::Range;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -207,6 +208,20 @@ pub struct ApiServer {
 }
 
 impl ApiServer {
+    /// Connections that this process has to it.
+    pub fn connections(&self) -> usize {
+        let own: HashSet<String> = fs::read_dir("/proc/self/fd")
+            .unwrap()
+            .filter_map(|file| fs::read_link(file.ok()?.path()).ok()?.to_str().map(ToOwned::to_owned))
+            .collect();
+        let address: Ipv4Addr = self.address.parse().unwrap();
+        let remote = format!("{:08X}:{:04X}", u32::from_ne_bytes(address.octets()), self.port);
+        let table = fs::read_to_string("/proc/self/net/tcp").unwrap();
+        // The number of the line, local and remote address, state, and after five more fields the inode.
+        let fields = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+        fields.filter(|f| f[2] == remote && f[3] == "01" && own.contains(&format!("socket:[{}]", f[9]))).count()
+    }
+
     /// Starts one; [`ApiServer::ready`] waits for it.
     pub fn start(etcd: &Etcd, name: &str) -> Self {
         Self::start_with(etcd, name, &[])
