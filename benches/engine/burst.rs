@@ -1,10 +1,10 @@
-//! A thousand custom objects at once, against the bare writes that they amount to in the members.
+//! A thousand custom objects at once, against the bare writes that they amount to.
 
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use kube::api::{Api, DeleteParams, DynamicObject, ListParams};
+use kube::api::{Api, DeleteParams, DynamicObject, ListParams, ObjectMeta, TypeMeta};
 use kube::runtime::{WatchStreamExt, watcher};
 use kube::{Client, ResourceExt};
 
@@ -16,6 +16,8 @@ use crate::report::Report;
 use crate::{row, workload};
 
 const NAMES: [&str; 3] = ["alpha", "beta", "gamma"];
+const WIDGET: (&str, &str) = ("bench.airdock.dev/v1", "Widget");
+const BINDING: (&str, &str) = ("work.karmada.io/v1alpha2", "ResourceBinding");
 const OBJECTS: usize = 1000;
 const RUNS: usize = 3;
 const NAMESPACE: &str = "bench";
@@ -27,7 +29,9 @@ pub async fn run(report: &mut Report) {
     let mut members = Vec::new();
     let definition = [serde_json::from_value(workload::widgets()).unwrap()];
     objects::define(&plane.client, &definition).await;
-    objects::namespace(&plane.client, NAMESPACE).await;
+    for namespace in [NAMESPACE, FLOOR_NAMESPACE] {
+        objects::namespace(&plane.client, namespace).await;
+    }
     for server in &mut servers {
         server.ready().await;
         let client = server.client();
@@ -36,41 +40,80 @@ pub async fn run(report: &mut Report) {
         objects::join(&plane.client, &server.name, &server.url(), &server.ca, "bench").await;
         members.push(client);
     }
-    plane.propagate(&[("bench.airdock.dev/v1", "Widget")]).await;
-    let engine = EngineProcess::start(&plane.server).await;
-    engine.until_quiet(limit()).await;
+    plane.propagate(&[WIDGET]).await;
     let what = "1,000 custom objects created in the plane → all in 3 members";
-    let floor = "3,000 bare creates in the 3 members, 12 connections";
+    let in_members = "3,000 bare creates: the objects in the 3 members";
+    let everywhere = "5,000 bare creates: the objects in plane and members, and the bindings";
+    let mut engine = EngineProcess::start(&plane.server).await;
+    engine.until_quiet(limit()).await;
     for _ in 0..RUNS {
-        report.add(floor, bare(&members).await);
-        engine.until_quiet(limit()).await;
+        let before = engine.cpu();
         report.add(what, propagated(&plane, &members).await);
+        report.add("of these, the engine's processor time", engine.cpu() - before);
         engine.until_quiet(limit()).await;
+        let made = in_floor_namespace(&plane.client).await;
         clear(&plane.client, &members, NAMESPACE).await;
         engine.until_quiet(limit()).await;
+        report.note("1,000 custom objects × 3 members: engine memory", engine.memory().to_string());
+        // An engine would take the floor's objects for templates.
+        engine.kill();
+        report.add(in_members, bare(&plane.client, &members, Vec::new()).await);
+        report.add(everywhere, bare(&plane.client, &members, made).await);
+        engine = EngineProcess::start(&plane.server).await;
+        engine.until_quiet(limit()).await;
     }
-    let ratio = report.median(what) / report.median(floor);
-    let measured = format!("{:.2} s against {:.2} s: {ratio:.2} ×", report.median(what), report.median(floor));
-    row(report, what, &measured, "1.15 × the bare writes");
-    report.note("1,000 custom objects × 3 members: engine memory", engine.memory().to_string());
+    for floor in [in_members, everywhere] {
+        let ratio = report.median(what) / report.median(floor);
+        let measured = format!("{:.2} s against {:.2} s: {ratio:.2} ×", report.median(what), report.median(floor));
+        row(report, &format!("{what}, against {floor}"), &measured, "1.15 × the bare writes");
+    }
+}
+
+fn bindings(client: &Client, namespace: &str) -> Api<DynamicObject> {
+    objects::api(client, BINDING.0, BINDING.1, namespace)
+}
+
+/// The plane's templates and bindings, as they are to be created by hand in the namespace of the floor.
+async fn in_floor_namespace(plane: &Client) -> Vec<DynamicObject> {
+    let mut made = Vec::new();
+    for (api, resource) in [(widgets(plane, NAMESPACE), WIDGET), (bindings(plane, NAMESPACE), BINDING)] {
+        let types = Some(TypeMeta { api_version: resource.0.to_owned(), kind: resource.1.to_owned() });
+        let listed = api.list(&ListParams::default()).await.unwrap();
+        made.extend(listed.into_iter().map(|object| DynamicObject { types: types.clone(), ..object }));
+    }
+    assert_eq!(made.len(), 2 * OBJECTS, "each template has a binding");
+    for object in &mut made {
+        object.metadata = ObjectMeta {
+            name: object.metadata.name.take(),
+            namespace: Some(FLOOR_NAMESPACE.to_owned()),
+            labels: object.metadata.labels.take(),
+            annotations: object.metadata.annotations.take(),
+            ..Default::default()
+        };
+    }
+    made
 }
 
 fn widgets(client: &Client, namespace: &str) -> Api<DynamicObject> {
-    objects::api(client, "bench.airdock.dev/v1", "Widget", namespace)
+    objects::api(client, WIDGET.0, WIDGET.1, namespace)
 }
 
 fn name(n: usize) -> String {
     format!("widget-{n:04}")
 }
 
-async fn bare(members: &[Client]) -> Duration {
+/// Creates as many objects in the members, and these in the plane.
+async fn bare(plane: &Client, members: &[Client], in_plane: Vec<DynamicObject>) -> Duration {
     let started = Instant::now();
     let all = (0..OBJECTS).flat_map(|n| members.iter().map(move |member| (member, n)));
-    create_all(all.map(|(member, n)| (member, workload::widget(FLOOR_NAMESPACE, &name(n))))).await;
+    let in_members = all.map(|(member, n)| (member, workload::widget(FLOOR_NAMESPACE, &name(n))));
+    let in_plane = in_plane.into_iter().map(|object| (plane, serde_json::to_value(object).unwrap()));
+    create_all(in_plane.chain(in_members)).await;
     let took = started.elapsed();
-    for member in members {
-        empty(member, FLOOR_NAMESPACE).await;
+    for cluster in members.iter().chain([plane]) {
+        empty(&widgets(cluster, FLOOR_NAMESPACE)).await;
     }
+    empty(&bindings(plane, FLOOR_NAMESPACE)).await;
     took
 }
 
@@ -101,7 +144,7 @@ async fn until_present(member: &Client, started: Instant) -> Duration {
 
 /// Removes them from the plane, and waits until the members are rid of them.
 async fn clear(plane: &Client, members: &[Client], namespace: &str) {
-    empty(plane, namespace).await;
+    empty(&widgets(plane, namespace)).await;
     for member in members {
         eventually("the members are empty again", limit(), async || {
             let left = widgets(member, namespace).list_metadata(&ListParams::default().limit(1)).await.unwrap();
@@ -111,11 +154,11 @@ async fn clear(plane: &Client, members: &[Client], namespace: &str) {
     }
 }
 
-async fn empty(cluster: &Client, namespace: &str) {
+async fn empty(api: &Api<DynamicObject>) {
     // A thousand deletions may take longer than one request may.
     eventually("objects are deleted", limit(), async || {
         let all = ListParams::default();
-        let deleted = widgets(cluster, namespace).delete_collection(&DeleteParams::default(), &all).await;
+        let deleted = api.delete_collection(&DeleteParams::default(), &all).await;
         deleted.map(|_| ()).map_err(|error| error.to_string())
     })
     .await;
