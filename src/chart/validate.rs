@@ -1,8 +1,13 @@
 //! What the API server's own validation cannot see. Pure.
 
+use std::collections::BTreeMap;
+
 use crate::api::instance::{KarmadaInstance, Profile};
 
 use super::{ChartError, Component};
+
+/// Streams that an API server must let a connection have: kube-apiserver's default.
+const MIN_STREAMS_PER_CONNECTION: u32 = 100;
 
 /// Names the first thing in the spec that cannot be carried out.
 pub fn validate(instance: &KarmadaInstance) -> Result<(), ChartError> {
@@ -47,6 +52,9 @@ fn components(instance: &KarmadaInstance) -> Result<(), ChartError> {
             _ => {}
         }
         flags(&format!("spec.components.{name}.extraArgs"), settings.extra_args.keys())?;
+        if component == Component::ApiServer {
+            streams(&format!("spec.components.{name}.extraArgs"), &settings.extra_args)?;
+        }
         if let Some(flag) = settings
             .extra_args
             .keys()
@@ -59,7 +67,24 @@ fn components(instance: &KarmadaInstance) -> Result<(), ChartError> {
             );
         }
     }
-    flags("spec.apiServer.extraArgs", instance.spec.api_server.extra_args.keys())
+    flags("spec.apiServer.extraArgs", instance.spec.api_server.extra_args.keys())?;
+    streams("spec.apiServer.extraArgs", &instance.spec.api_server.extra_args)
+}
+
+/// The operator's watches of a plane share a connection. Where it may not have as many streams as they are, what comes last
+/// would wait for ever.
+fn streams(field: &str, extra_args: &BTreeMap<String, String>) -> Result<(), ChartError> {
+    const FLAG: &str = "http2-max-streams-per-connection";
+    let Some(value) = extra_args.get(FLAG) else { return Ok(()) };
+    // 0 is kube-apiserver's own default, which is 100.
+    if value.parse().is_ok_and(|streams: u32| streams == 0 || streams >= MIN_STREAMS_PER_CONNECTION) {
+        return Ok(());
+    }
+    Err(ChartError::Invalid {
+        field: format!("{field}.{FLAG}"),
+        value: value.clone(),
+        remedy: format!("give a number of {MIN_STREAMS_PER_CONNECTION} or more, or 0 for kube-apiserver's default"),
+    })
 }
 
 fn known(field: &str, name: &str, profile: Profile) -> Result<Component, ChartError> {
@@ -210,6 +235,26 @@ mod tests {
                     "Compact",
                 ),
                 vec!["etcd_servers"],
+            ),
+            (
+                refused(
+                    |i| {
+                        let flag = "http2-max-streams-per-connection".to_owned();
+                        i.spec.api_server.extra_args.insert(flag, "99".into());
+                    },
+                    "Full",
+                ),
+                vec!["spec.apiServer.extraArgs.http2-max-streams-per-connection", "\"99\"", "100 or more"],
+            ),
+            (
+                refused(
+                    |i| {
+                        let settings = i.spec.components.entry("apiserver".into()).or_default();
+                        settings.extra_args.insert("http2-max-streams-per-connection".into(), "many".into());
+                    },
+                    "Compact",
+                ),
+                vec!["spec.components.apiserver.extraArgs.http2-max-streams-per-connection", "100 or more"],
             ),
             (
                 refused(
