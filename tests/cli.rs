@@ -73,7 +73,7 @@ fn a_folder_stands_for_its_files() {
     std::fs::create_dir_all(folder.join("empty")).unwrap();
     let app = |name: &str| {
         format!(
-            "{{apiVersion: airdock.dev/v1alpha1, kind: MultiCloudApp, metadata: {{name: {name}, namespace: n}}, \
+            "{{apiVersion: airdock.dev/v1alpha1, kind: MultiCloudApp, metadata: {{name: {name}, namespace: team}}, \
              spec: {{instanceRef: {{name: i}}, components: [{{name: c, manifests: [\
              {{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}}}}}]}}]}}}}"
         )

@@ -67,7 +67,7 @@ impl fmt::Display for Grouped<'_> {
         }
         for (n, (why, clusters)) in reasons.iter().enumerate() {
             let comma = if n > 0 { "; " } else { "" };
-            write!(f, "{comma}{} {why} ({})", clusters.len(), first_of(&clusters))?;
+            write!(f, "{comma}{} {why} ({})", clusters.len(), first_of(clusters))?;
         }
         Ok(())
     }
