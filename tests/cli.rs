@@ -65,6 +65,51 @@ fn exit_codes_tell_what_became_of_it() {
     }
 }
 
+/// As for kubectl: the files of a folder that end so, in the order of their names, and none of its subfolders.
+#[test]
+fn a_folder_stands_for_its_files() {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("cli-folder");
+    std::fs::create_dir_all(folder.join("below.yaml")).unwrap();
+    std::fs::create_dir_all(folder.join("empty")).unwrap();
+    let app = |name: &str| {
+        format!(
+            "{{apiVersion: airdock.dev/v1alpha1, kind: MultiCloudApp, metadata: {{name: {name}, namespace: team}}, \
+             spec: {{instanceRef: {{name: i}}, components: [{{name: c, manifests: [\
+             {{apiVersion: v1, kind: ConfigMap, metadata: {{name: {name}}}}}]}}]}}}}"
+        )
+    };
+    let cluster = r#"{"apiVersion": "cluster.karmada.io/v1alpha1", "kind": "Cluster", "metadata": {"name": "eu"},
+        "spec": {"syncMode": "Push"}}"#;
+    for (name, text) in [
+        ("b.yml", app("second")),
+        ("c.json", cluster.to_owned()),
+        ("a.yaml", app("first")),
+        ("d.txt", "{".to_owned()),
+        ("below.yaml/e.yaml", app("below")),
+        ("empty/f.md", "{".to_owned()),
+    ] {
+        std::fs::write(folder.join(name), text).unwrap();
+    }
+    let folder = folder.to_str().unwrap();
+    let (code, text, errors) = run(&["plan", "-f", folder, "--clusters", folder, "-o", "json"]);
+    assert_eq!(code, Some(0), "{errors}");
+    let plans: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let names: Vec<&str> = plans.as_array().unwrap().iter().map(|plan| plan["app"].as_str().unwrap()).collect();
+    assert_eq!(names, ["first", "second"]);
+
+    let empty = format!("{folder}/empty");
+    let (code, _, errors) = run(&["render", "-f", &empty]);
+    assert_eq!(code, Some(1));
+    assert!(
+        errors.contains("has no file that ends in .yaml, .yml, .json; name a file") && errors.contains(&empty),
+        "{errors}"
+    );
+
+    let (code, text, errors) = run(&["render", "-f", "examples/quickstart", "-o", "table"]);
+    assert_eq!(code, Some(0), "{errors}");
+    assert_eq!(text, run(&["render", "-f", INSTANCE, "-o", "table"]).1);
+}
+
 /// Every form that is offered is another one.
 #[test]
 fn forms_are_what_they_say() {

@@ -9,6 +9,7 @@ pub mod differences;
 #[cfg(test)]
 mod fixtures;
 pub mod kinds;
+pub mod left_out;
 pub mod model;
 pub mod plan;
 pub mod preview;

@@ -3,7 +3,6 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::json;
-use sha2::{Digest, Sha256};
 
 use crate::api::app::{MultiCloudApp, ReplicaMode, TolerationOperator};
 use crate::api::{
@@ -15,6 +14,7 @@ use crate::karmada::policy::{
     StaticClusterWeight, Toleration, WeightPreference,
 };
 use crate::karmada::{Cluster, OverridePolicy, PropagationPolicy};
+use crate::machinery::hash::sha256_hex;
 use crate::machinery::names;
 
 use super::affinity::{affinity, selects};
@@ -113,12 +113,7 @@ fn override_name(application: &Application, template: &Template) -> String {
 }
 
 fn hash(parts: &[&str]) -> String {
-    let mut digest = Sha256::new();
-    for part in parts {
-        digest.update(part.as_bytes());
-        digest.update([0]);
-    }
-    digest.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    sha256_hex(parts.iter().flat_map(|part| [part, "\0"]), 8)
 }
 
 fn placement(app: &MultiCloudApp, clusters: &[Cluster]) -> Result<Placement, FieldError> {

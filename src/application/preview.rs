@@ -8,10 +8,12 @@ use crate::api::app::{Difference, MultiCloudApp};
 use crate::distribute::{Rules, distribute};
 use crate::interpret;
 use crate::karmada::Cluster;
+use crate::machinery::plural::pluralize;
 use crate::overrides::Override;
-use crate::placement::{self, ClusterView};
+use crate::placement::{self, ClusterView, affinity_mismatch};
 
 use super::affinity::selects;
+use super::left_out::why_left_out;
 use super::model::{Application, FieldError, Plan, Template};
 use super::plan::plan;
 use super::selectors::{UnmatchedSelector, unmatched};
@@ -126,9 +128,9 @@ pub fn preview(
             }
         }
         left_out.extend(distribution.binding.excluded.into_iter().map(|excluded| LeftOut {
+            why: not_selected(&plan, &views, &excluded.cluster).unwrap_or(excluded.why),
             cluster: excluded.cluster,
             object: Some(template.to_string()),
-            why: excluded.why,
         }));
     }
     places.sort_by(|a, b| a.name.cmp(&b.name));
@@ -140,6 +142,13 @@ pub fn preview(
         unmatched: unmatched(app, clusters),
     };
     Ok((plan, preview))
+}
+
+/// Why the placement does not select a cluster.
+fn not_selected(plan: &Plan, clusters: &[ClusterView], name: &str) -> Option<String> {
+    let affinity = plan.propagation.spec.propagation.placement.cluster_affinity.as_ref()?;
+    let cluster = clusters.iter().find(|cluster| cluster.name == name)?;
+    affinity_mismatch(affinity, cluster).map(|mismatch| why_left_out(&mismatch, cluster))
 }
 
 /// A cluster without a status is one that is to join: taken for ready.
@@ -178,7 +187,7 @@ fn render_differences(app: &MultiCloudApp, template: &Template, cluster: &Cluste
             }
         }
         if workload::has_replicas(&template.api_version, &template.kind) {
-            texts.extend(replicas.map(|replicas| format!("{replicas} replicas")));
+            texts.extend(replicas.map(render_replicas));
         }
         let mine = patches.iter().filter(|patch| patch.kind == template.kind && patch.name == template.name);
         let paths: Vec<&str> = mine.flat_map(|patch| &patch.operations).map(|o| o.path.as_str()).collect();
@@ -189,6 +198,10 @@ fn render_differences(app: &MultiCloudApp, template: &Template, cluster: &Cluste
     texts
 }
 
+fn render_replicas(replicas: i32) -> String {
+    pluralize(replicas, "replica", "replicas")
+}
+
 /// What differs for an app in a cluster, all its objects together, in a few words each.
 #[must_use]
 pub fn differences_in(app: &MultiCloudApp, cluster: &Cluster) -> Vec<String> {
@@ -197,7 +210,7 @@ pub fn differences_in(app: &MultiCloudApp, cluster: &Cluster) -> Vec<String> {
         let Difference { matches: _, components, image_registry, replicas, env, patches } = difference;
         let of = if components.is_empty() { String::new() } else { format!("{}: ", components.join(" ")) };
         texts.extend(image_registry.as_ref().map(|registry| format!("{of}images from {registry}")));
-        texts.extend(replicas.map(|replicas| format!("{of}{replicas} replicas")));
+        texts.extend(replicas.map(|replicas| format!("{of}{}", render_replicas(replicas))));
         if !env.is_empty() {
             texts.push(format!("{of}env {}", env.keys().cloned().collect::<Vec<_>>().join(" ")));
         }
@@ -245,7 +258,7 @@ mod tests {
             json!({}),
             json!([
                 {"imageRegistry": "all.example/proxy", "env": {"B": "2"}},
-                {"match": {"regions": ["eu"]}, "imageRegistry": "eu.example", "replicas": 2, "env": {"C": "3"}, "patches": patch},
+                {"match": {"regions": ["eu"]}, "imageRegistry": "eu.example", "replicas": 1, "env": {"C": "3"}, "patches": patch},
             ]),
         );
         let preview = seen(&app);
@@ -259,10 +272,10 @@ mod tests {
             }
         }
         let eu = &preview.clusters[0].objects;
-        assert_eq!(eu[0].replicas, Some(2));
+        assert_eq!(eu[0].replicas, Some(1));
         assert_eq!(
             eu[0].differences,
-            ["images from all.example/proxy", "env B", "images from eu.example", "env C", "2 replicas"]
+            ["images from all.example/proxy", "env B", "images from eu.example", "env C", "1 replica"]
         );
         assert_eq!(eu[1].differences, ["patched /data/k"]);
         assert_eq!(preview.left_out.len(), 1, "the tainted cluster is named once: {:?}", preview.left_out);

@@ -47,7 +47,7 @@ impl fmt::Display for UnmatchedSelector {
 #[must_use]
 pub fn unmatched(app: &MultiCloudApp, clusters: &[Cluster]) -> Vec<UnmatchedSelector> {
     let placement = &app.spec.placement;
-    let mut found = unmatched_in("spec.placement", &placement.matches, clusters);
+    let mut found = unmatched_by_placement(app, clusters);
     if !clusters.is_empty() {
         let names = known(clusters, |cluster| cluster.metadata.name.iter().collect());
         found.extend(unknown("spec.placement.exclude", &placement.exclude, &names));
@@ -59,6 +59,12 @@ pub fn unmatched(app: &MultiCloudApp, clusters: &[Cluster]) -> Vec<UnmatchedSele
         found.extend(unmatched_in(&format!("spec.differences[{d}].match"), &difference.matches, clusters));
     }
     found
+}
+
+/// The entries by which an application's placement selects none of the clusters.
+#[must_use]
+pub fn unmatched_by_placement(app: &MultiCloudApp, clusters: &[Cluster]) -> Vec<UnmatchedSelector> {
+    unmatched_in("spec.placement", &app.spec.placement.matches, clusters)
 }
 
 /// The entries of one selector, at `field`, that select none of the clusters.

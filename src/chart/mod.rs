@@ -8,6 +8,7 @@ mod manifest;
 mod validate;
 mod values;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::sync::LazyLock;
@@ -15,7 +16,6 @@ use std::sync::LazyLock;
 use include_dir::{Dir, include_dir};
 use minijinja::{Environment, UndefinedBehavior};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 pub use component::{
     ADMIN_USER, API_PORT, Component, ENGINE_USER, ETCD_CLIENT_SERVICE, ETCD_VERSION, KARMADA_VERSION,
@@ -26,6 +26,7 @@ pub use validate::{service_address, validate};
 pub use values::{Mount, mounts};
 
 use crate::api::instance::{KarmadaInstance, Profile};
+use crate::machinery::hash::sha256_hex;
 use values::Values;
 
 /// Label that names the component of an object.
@@ -152,12 +153,8 @@ pub fn seal(manifests: &mut [Manifest]) -> Result<(), ChartError> {
 
 /// A short digest, for annotations.
 pub fn digest<'a>(parts: impl IntoIterator<Item = &'a [u8]>) -> String {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes());
-        hash.update(part);
-    }
-    format!("{:.20x}", hash.finalize())
+    let length = |part: &[u8]| u64::try_from(part.len()).unwrap_or(u64::MAX).to_le_bytes().to_vec();
+    sha256_hex(parts.into_iter().flat_map(|part| [Cow::Owned(length(part)), Cow::Borrowed(part)]), 20)
 }
 
 static ENVIRONMENT: LazyLock<Result<Environment<'static>, (String, minijinja::Error)>> = LazyLock::new(|| {

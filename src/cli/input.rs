@@ -11,12 +11,18 @@ use serde_json::Value;
 /// The largest file that is read.
 const SIZE_LIMIT: u64 = 16 << 20;
 
+/// How the files of a folder end that are read, as for kubectl.
+const EXTENSIONS: [&str; 3] = ["yaml", "yml", "json"];
+
 /// Why objects could not be read.
 #[derive(thiserror::Error, Debug)]
 pub enum InputError {
     /// The file could not be read.
     #[error("read {}", .0.display())]
     Read(PathBuf, #[source] std::io::Error),
+    /// A folder has no file that is read.
+    #[error("folder {} has no file that ends in .{}; name a file, or a folder that has one", .0.display(), EXTENSIONS.join(", ."))]
+    EmptyFolder(PathBuf),
     /// The file is larger than anything that belongs into it.
     #[error("{} is larger than {} MiB", .0.display(), SIZE_LIMIT >> 20)]
     Size(PathBuf),
@@ -54,13 +60,36 @@ pub enum InputError {
 #[derive(Debug, Default)]
 pub struct Documents(Vec<(PathBuf, Value)>);
 
-/// Reads files; `-` is standard input. Lists, as kubectl prints them, are taken apart.
-pub fn read(files: &[PathBuf]) -> Result<Documents, InputError> {
+/// Reads files, and of folders the files in them; `-` is standard input. Lists, as kubectl prints them, are taken apart.
+pub fn read(paths: &[PathBuf]) -> Result<Documents, InputError> {
     let mut documents = Documents::default();
-    for file in files {
-        documents.extend(parse(file.clone(), &text(file)?)?);
+    for path in paths {
+        for file in files(path)? {
+            documents.extend(parse(file.clone(), &text(&file)?)?);
+        }
     }
     Ok(documents)
+}
+
+/// The files that a path stands for: itself, or those of a folder, by name and without those of its subfolders.
+fn files(path: &Path) -> Result<Vec<PathBuf>, InputError> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let failed = |source| InputError::Read(path.to_owned(), source);
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(path).map_err(failed)? {
+        let file = entry.map_err(failed)?.path();
+        let is_read = file.extension().is_some_and(|extension| EXTENSIONS.iter().any(|read| extension == *read));
+        if is_read && !file.is_dir() {
+            files.push(file);
+        }
+    }
+    if files.is_empty() {
+        return Err(InputError::EmptyFolder(path.to_owned()));
+    }
+    files.sort();
+    Ok(files)
 }
 
 /// Reads the text of a file.

@@ -13,7 +13,7 @@ pub enum Format {
     /// Columns.
     #[default]
     Table,
-    /// More columns.
+    /// Columns, with the versions of Kubernetes and every message, also of what is ready.
     Wide,
     /// YAML.
     Yaml,

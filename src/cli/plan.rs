@@ -1,5 +1,6 @@
 //! `airdock plan`: where each part of an app would land, and what each member would get, with no cluster at all.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -11,6 +12,7 @@ use crate::api::member::{MemberClusterJoin, TaintEffect};
 use crate::api::{KarmadaInstance, MultiCloudApp};
 use crate::application::model::{FieldError, Plan, Tenancy, render_field_errors};
 use crate::application::preview::{Preview, preview};
+use crate::application::selectors::{render_unmatched, unmatched_by_placement};
 use crate::application::validate::validate;
 use crate::karmada::Cluster;
 use crate::karmada::cluster::{ClusterSpec, SyncMode, Taint};
@@ -20,11 +22,12 @@ use crate::runtime::planes::InstanceKey;
 /// Flags of `airdock plan`.
 #[derive(Args, Clone, Debug)]
 pub struct PlanArgs {
-    /// File with MultiCloudApps; `-` is standard input. May be given several times.
+    /// File with MultiCloudApps, or folder with such files (.yaml, .yml and .json, without subfolders); `-` is standard
+    /// input. May be given several times.
     #[arg(short = 'f', long = "filename", required = true)]
     pub files: Vec<PathBuf>,
-    /// File with the instance's clusters: MemberClusterJoins, or Clusters as `kubectl get clusters -o yaml` prints them.
-    /// May be given several times.
+    /// File or folder with the instance's clusters: MemberClusterJoins, or Clusters as `kubectl get clusters -o yaml`
+    /// prints them. May be given several times.
     #[arg(long, required = true)]
     pub clusters: Vec<PathBuf>,
     /// Print the objects that would be written into the plane instead.
@@ -77,29 +80,72 @@ pub fn run(args: &PlanArgs) -> Result<(), PlanError> {
     }
     let instances: Vec<KarmadaInstance> = [files.of()?, fleet.of()?].concat();
     fleet.extend(files);
-    let (mut planned, mut nowhere) = (Vec::new(), Vec::new());
+    let (mut planned, mut failed) = (Vec::new(), Vec::new());
     for mut app in apps {
         app.metadata.namespace.get_or_insert_with(|| "default".to_owned());
         let name = app.metadata.name.clone().unwrap_or_default();
-        let (plan, preview) = plan_of(&app, &fleet, &instances).map_err(|error| match error {
+        let of_app = plan_of(&app, &fleet, &instances).map_err(|error| match error {
             Failed::Input(error) => PlanError::Input(error),
             Failed::App(error) => PlanError::App(name.clone(), error),
         })?;
-        if preview.clusters.is_empty() {
-            // A cluster that is known, and not selected, is among those that are left out.
-            nowhere.push(if preview.left_out.is_empty() { without_members(&app) } else { name });
-        }
-        planned.push((plan, preview));
+        failed.extend(of_app.nowhere.as_ref().map(|nowhere| nowhere.failure(name)));
+        planned.push(of_app);
     }
     output::print(&print(args, &planned)?)?;
-    if nowhere.is_empty() { Ok(()) } else { Err(PlanError::Nowhere(nowhere)) }
+    if failed.is_empty() { Ok(()) } else { Err(PlanError::Nowhere(failed)) }
 }
 
-/// An app of whose instance no member is known: most often the files are another instance's.
-fn without_members(app: &MultiCloudApp) -> String {
-    let key = InstanceKey::of(&app.spec.instance_ref, &namespace_of(app));
-    let name = app.metadata.name.as_deref().unwrap_or_default();
-    format!("{name} (--clusters has no member of KarmadaInstance {}/{})", key.namespace, key.name)
+/// What is printed of one app.
+struct Planned {
+    plan: Plan,
+    preview: Preview,
+    nowhere: Option<Nowhere>,
+}
+
+/// Why an app would run in no cluster.
+enum Nowhere {
+    /// No member of its instance is known: most often the files are another instance's.
+    NoMember(InstanceKey),
+    /// Entries of its placement select no cluster.
+    Unmatched(String),
+    /// Each cluster has a reason of its own.
+    LeftOut,
+}
+
+impl Nowhere {
+    fn failure(&self, name: String) -> String {
+        match self {
+            Self::NoMember(key) => {
+                format!("{name} (--clusters has no member of KarmadaInstance {}/{})", key.namespace, key.name)
+            }
+            Self::Unmatched(_) | Self::LeftOut => name,
+        }
+    }
+}
+
+impl fmt::Display for Nowhere {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoMember(key) => write!(
+                f,
+                "It would run in no cluster: --clusters has no member of KarmadaInstance {}/{}.",
+                key.namespace, key.name
+            ),
+            Self::Unmatched(unmatched) => write!(f, "It would run in no cluster: {unmatched}."),
+            Self::LeftOut => f.write_str("It would run in no cluster, for these reasons:"),
+        }
+    }
+}
+
+fn nowhere(app: &MultiCloudApp, key: InstanceKey, clusters: &[Cluster], preview: &Preview) -> Option<Nowhere> {
+    if !preview.clusters.is_empty() {
+        return None;
+    }
+    if clusters.is_empty() {
+        return Some(Nowhere::NoMember(key));
+    }
+    let unmatched = unmatched_by_placement(app, clusters);
+    Some(if unmatched.is_empty() { Nowhere::LeftOut } else { Nowhere::Unmatched(render_unmatched(&unmatched)) })
 }
 
 enum Failed {
@@ -107,11 +153,7 @@ enum Failed {
     App(AppError),
 }
 
-fn plan_of(
-    app: &MultiCloudApp,
-    fleet: &input::Documents,
-    instances: &[KarmadaInstance],
-) -> Result<(Plan, Preview), Failed> {
+fn plan_of(app: &MultiCloudApp, fleet: &input::Documents, instances: &[KarmadaInstance]) -> Result<Planned, Failed> {
     let namespace = namespace_of(app);
     let key = InstanceKey::of(&app.spec.instance_ref, &namespace);
     // Whether an instance consents is known only when it is in the files; an app that names one is taken at its word.
@@ -124,7 +166,9 @@ fn plan_of(
     let invalid = |errors| Failed::App(AppError::Invalid(errors));
     let application = validate(app, Tenancy::of(&key.namespace, &namespace)).map_err(invalid)?;
     let clusters = clusters(fleet, &key).map_err(Failed::Input)?;
-    preview(app, &application, &clusters).map_err(|error| invalid(vec![error]))
+    let (plan, preview) = preview(app, &application, &clusters).map_err(|error| invalid(vec![error]))?;
+    let nowhere = nowhere(app, key, &clusters, &preview);
+    Ok(Planned { plan, preview, nowhere })
 }
 
 /// Clusters, and those that are to join the instance. A Cluster says more than the join that it came from.
@@ -169,20 +213,20 @@ pub fn joined(join: &MemberClusterJoin) -> Cluster {
     cluster
 }
 
-fn print(args: &PlanArgs, planned: &[(Plan, Preview)]) -> Result<String, OutputError> {
+fn print(args: &PlanArgs, planned: &[Planned]) -> Result<String, OutputError> {
     if args.plane {
-        let objects: Vec<Value> = planned.iter().flat_map(|(plan, _)| plane_objects(plan)).collect();
+        let objects: Vec<Value> = planned.iter().flat_map(|planned| plane_objects(&planned.plan)).collect();
         return match args.output.unwrap_or(Form::Yaml) {
             Form::Json => output::json(&objects),
             Form::Yaml => output::yaml_stream(objects),
             Form::Table => Ok(output::render_list(&objects)),
         };
     }
-    let previews = planned.iter().map(|(_, preview)| preview);
+    let previews = planned.iter().map(|planned| &planned.preview);
     match args.output.unwrap_or_default() {
         Form::Json => output::json(&previews.collect::<Vec<_>>()),
         Form::Yaml => output::yaml_stream(previews),
-        Form::Table => Ok(previews.map(render_preview).collect::<Vec<_>>().join("\n")),
+        Form::Table => Ok(planned.iter().map(render_planned).collect::<Vec<_>>().join("\n")),
     }
 }
 
@@ -194,7 +238,9 @@ fn plane_objects(plan: &Plan) -> Vec<Value> {
     std::iter::once(plan.namespace.clone()).chain(policies).chain([propagation]).chain(templates).collect()
 }
 
-fn render_preview(preview: &Preview) -> String {
+const PLACE_HEADINGS: [&str; 7] = ["CLUSTER", "PROVIDER", "REGION", "COMPONENT", "OBJECT", "REPLICAS", "DIFFERENCES"];
+
+fn render_planned(Planned { preview, nowhere, plan: _ }: &Planned) -> String {
     let mut text =
         format!("MultiCloudApp {}, in the namespace {} of plane and members\n\n", preview.app, preview.namespace);
     let rows = preview.clusters.iter().flat_map(|place| {
@@ -210,7 +256,10 @@ fn render_preview(preview: &Preview) -> String {
             ]
         })
     });
-    text.push_str(&table(["CLUSTER", "PROVIDER", "REGION", "COMPONENT", "OBJECT", "REPLICAS", "DIFFERENCES"], rows));
+    match nowhere {
+        Some(nowhere) => text.push_str(&format!("{nowhere}\n")),
+        None => text.push_str(&table(PLACE_HEADINGS, rows)),
+    }
     if !preview.left_out.is_empty() {
         let rows = preview
             .left_out
@@ -279,7 +328,7 @@ items:
     #[test]
     fn a_plan_is_a_table() {
         let app: MultiCloudApp = documents(APP).of().unwrap().remove(0);
-        let Ok((_, preview)) = plan_of(&app, &documents(FLEET), &[]) else { panic!("no plan") };
+        let Ok(planned) = plan_of(&app, &documents(FLEET), &[]) else { panic!("no plan") };
         let want = "\
 MultiCloudApp shop, in the namespace team of plane and members
 
@@ -288,18 +337,44 @@ eu        aurora     eu       web         Deployment/web   2          -
 us        -          us       web         Deployment/web   5          5 replicas
 
 LEFT OUT   OBJECT   REASON
-moon       -        did not match the placement's cluster affinity
+moon       -        region \"moon\" is not in spec.placement.regions; add it to run there
 ";
-        assert_eq!(render_preview(&preview), want);
+        assert_eq!(render_planned(&planned), want);
 
         let mut app = app;
         app.spec.placement.matches.regions.push("mon".to_owned());
-        let Ok((_, preview)) = plan_of(&app, &documents(FLEET), &[]) else { panic!("no plan") };
+        let Ok(planned) = plan_of(&app, &documents(FLEET), &[]) else { panic!("no plan") };
         let more = "
 SELECTS NO CLUSTER          VALUE   NEAREST
 spec.placement.regions[2]   mon     moon
 ";
-        assert_eq!(render_preview(&preview), format!("{want}{more}"));
+        assert_eq!(render_planned(&planned), format!("{want}{more}"));
+    }
+
+    #[test]
+    fn a_plan_without_clusters_says_why() {
+        let tainted = "
+apiVersion: cluster.karmada.io/v1alpha1
+kind: Cluster
+metadata: {name: us}
+spec: {syncMode: Push, region: us, taints: [{key: gpu, effect: NoSchedule}]}
+";
+        for (regions, fleet, want) in [
+            (
+                "mon",
+                FLEET,
+                "It would run in no cluster: no cluster is selected by spec.placement.regions[0]: \"mon\" (is \"moon\" \
+                 meant?); correct or remove it.\n\nLEFT OUT",
+            ),
+            ("us", tainted, "It would run in no cluster, for these reasons:\n\nLEFT OUT"),
+            ("us", "", "It would run in no cluster: --clusters has no member of KarmadaInstance team/fleet.\n"),
+        ] {
+            let mut app: MultiCloudApp = documents(APP).of().unwrap().remove(0);
+            app.spec.placement.matches.regions = vec![regions.to_owned()];
+            let Ok(planned) = plan_of(&app, &documents(fleet), &[]) else { panic!("no plan for {regions}") };
+            let text = render_planned(&planned);
+            assert!(text.contains(want) && !text.contains("COMPONENT"), "{regions}: {text}");
+        }
     }
 
     #[test]

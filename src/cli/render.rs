@@ -14,7 +14,8 @@ use crate::instance::{ManifestError, render};
 /// Flags of `airdock render`.
 #[derive(Args, Clone, Debug)]
 pub struct RenderArgs {
-    /// File with KarmadaInstances; `-` is standard input. May be given several times.
+    /// File with KarmadaInstances, or folder with such files (.yaml, .yml and .json, without subfolders); `-` is standard
+    /// input. May be given several times.
     #[arg(short = 'f', long = "filename", required = true)]
     pub files: Vec<PathBuf>,
     /// Print the objects inside the plane, instead of those in the host cluster.

@@ -152,24 +152,35 @@ mod tests {
     fn the_page_answers_the_obvious_questions() {
         let want = "\
 INSTANCES
-NAMESPACE   NAME    PROFILE   READY   PHASE     VERSION   CLUSTERS
+NAMESPACE   NAME    PROFILE   READY   PHASE     VERSION   CLUSTERS   MESSAGE
 team        fleet   Compact   True    Running   v0.1.0    -
 
 MEMBERS
-NAMESPACE   CLUSTER   INSTANCE   REGION   PROVIDER   READY   VERSION   NODES
+NAMESPACE   CLUSTER   INSTANCE   REGION   PROVIDER   READY   VERSION   NODES   MESSAGE
 team        eu        fleet      eu       -          True    v1.36.3   2/2
 team        us        fleet      us       -          True    v1.36.3   2/2
 
 APPLICATIONS
-NAMESPACE   NAME   INSTANCE   READY   CLUSTER   HEALTH      REPLICAS   DIFFERENCES
+NAMESPACE   NAME   INSTANCE   READY   CLUSTER   HEALTH      REPLICAS   DIFFERENCES                          MESSAGE
 team        shop   fleet      False   eu        Healthy     2/2        -
                                       us        Unhealthy   1/3        images from us.example, 3 replicas   Deployment web: 1 of 3 replicas are ready
 
 PERMISSIONS
-NAMESPACE   NAME   ROLE     SUBJECTS     NAMESPACES   CLUSTERS   READY     SYNCED
+NAMESPACE   NAME   ROLE     SUBJECTS     NAMESPACES   CLUSTERS   READY     SYNCED   MESSAGE
 team        devs   Editor   group devs   shop         eu|us      Unknown   -        not reconciled yet
 ";
         assert_eq!(render_page(&sample(), false), want);
+    }
+
+    #[test]
+    fn each_wide_table_says_what_is_well_under_its_heading() {
+        let text = render_page(&sample(), true);
+        let headings: Vec<&str> = text.lines().filter(|line| line.starts_with("NAMESPACE")).collect();
+        assert_eq!(headings.len(), 4, "{text}");
+        assert!(headings.iter().all(|heading| heading.ends_with("   MESSAGE")), "{text}");
+        let column = headings[0].find("MESSAGE").unwrap();
+        let instance = text.lines().find(|line| line.contains("all is well")).unwrap();
+        assert_eq!(instance.find("all is well"), Some(column), "{text}");
     }
 
     #[test]

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 
 use kube::Resource;
 use serde::Serialize;
-use sha2::{Digest, Sha256};
+
+use crate::machinery::hash::sha256_hex;
 
 /// Annotation with the digest.
 pub const APPLIED_ANNOTATION: &str = "airdock.dev/applied";
@@ -27,13 +28,7 @@ pub fn digest<T: Serialize>(value: &T) -> String {
     // A value of these types always serializes; were it not so, the object would merely lack protection against
     // stale fields.
     let json = serde_json::to_vec(value).unwrap_or_default();
-    short_hash(&json)
-}
-
-/// Sixteen hexadecimal digits that stand for the bytes.
-#[must_use]
-pub fn short_hash(bytes: &[u8]) -> String {
-    format!("{:.16x}", Sha256::digest(bytes))
+    sha256_hex([json], 16)
 }
 
 #[cfg(test)]

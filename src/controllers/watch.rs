@@ -3,20 +3,37 @@
 use std::fmt::Debug;
 
 use futures::Stream;
+use kube::runtime::Controller;
 use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Resource, ResourceExt};
 
 use crate::api::KarmadaInstance;
 use crate::api::common::condition::READY;
+use crate::controllers::Context;
 use crate::machinery::conditions::is_true;
 use crate::runtime::finalizer::HasFinalizer;
 use crate::runtime::guarded::Guarded;
-use crate::runtime::host_cache::{HostEvent, HostKind};
+use crate::runtime::host_cache::{HostEvent, HostKind, HostObject};
 use crate::runtime::instance_ref::InstanceRefError;
-use crate::runtime::planes::InstanceKey;
+use crate::runtime::planes::{InstanceKey, PlaneEvent};
+
+/// A controller of a kind whose objects refer to instances and have objects in their planes. `users` are those of an
+/// instance, `concerned` those that something in a plane concerns.
+pub fn controller<K: HostObject>(
+    context: &Context,
+    kind: &HostKind<K>,
+    users: impl Fn(&Store<Guarded<K>>, &InstanceKey) -> Vec<ObjectRef<Guarded<K>>> + Send + Sync + 'static,
+    concerned: impl Fn(&Store<Guarded<K>>, &PlaneEvent<'_>) -> Vec<ObjectRef<Guarded<K>>> + Send + Sync + 'static,
+) -> Controller<Guarded<K>> {
+    let controller = kind.controller();
+    let (store, same_store) = (controller.store(), controller.store());
+    let of_instance = by_instance(&context.cache.instances, move |key| users(&store, key));
+    let in_planes = context.planes.subscribe(move |event| concerned(&same_store, event));
+    controller.reconcile_on(of_instance).reconcile_on(in_planes)
+}
 
 /// Who is to be looked at when an instance changes in a way that matters to those who refer to it.
-pub fn by_instance<T, M>(instances: &HostKind<KarmadaInstance>, users: M) -> impl Stream<Item = T> + Send + use<T, M>
+fn by_instance<T, M>(instances: &HostKind<KarmadaInstance>, users: M) -> impl Stream<Item = T> + Send + use<T, M>
 where
     M: Fn(&InstanceKey) -> Vec<T> + Send + Sync + 'static,
     T: Send + 'static,

@@ -5,7 +5,6 @@
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::key::{ObjectKey, PlaneId};
 use super::model::Template;
@@ -13,6 +12,7 @@ use crate::api::CREATED_FOR_ANNOTATION;
 use crate::interpret::TEMPLATE_GENERATION_ANNOTATION;
 use crate::karmada::MANAGED_LABEL;
 use crate::karmada::names::binding_name;
+use crate::machinery::hash::sha256_hex;
 
 /// Annotation on objects in members: the plane that they came from, by the uid of its namespace kube-system. A member
 /// may belong to several planes; none touches what another one made.
@@ -90,7 +90,7 @@ pub fn template_generation(object: &Value) -> Option<i64> {
 
 /// Fingerprint of a text, the same in every process.
 fn fingerprint(text: &str) -> String {
-    Sha256::digest(text).iter().take(16).map(|byte| format!("{byte:02x}")).collect()
+    sha256_hex([text], 32)
 }
 
 /// A merge patch that takes back what [`mark`] put on an object.

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 
 use crate::machinery::error::{Class, Classified};
+use crate::machinery::hash::sha256_hex;
 
 /// The largest bundle that is fetched; upstream's has less than 100 KiB.
 pub const MAX_PACKED: usize = 4 << 20;
@@ -118,7 +118,7 @@ pub struct Sourced {
 /// SHA-256 of a bundle, in hexadecimal digits.
 #[must_use]
 pub fn checksum(packed: &[u8]) -> String {
-    format!("{:x}", Sha256::digest(packed))
+    sha256_hex([packed], 64)
 }
 
 impl Bundle {

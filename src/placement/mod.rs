@@ -15,6 +15,6 @@ pub use claim::{Claim, Policy, claim};
 pub use cluster::{ClusterView, Health};
 pub use place::{Previous, Request, is_reached, place};
 pub use result::{Excluded, FitError, Placed};
-pub use selector::{Rank, affinity_matches, rank, selected_by};
+pub use selector::{AffinityMismatch, Rank, affinity_matches, affinity_mismatch, rank, selected_by};
 pub use taints::{NOT_READY_TAINT, UNREACHABLE_TAINT};
 pub use weights::divide;

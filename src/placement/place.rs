@@ -1,8 +1,10 @@
 //! From a placement to clusters with replicas.
 
+use std::fmt;
+
 use super::cluster::ClusterView;
 use super::result::{Excluded, FitError, Placed};
-use super::selector::affinity_matches;
+use super::selector::{AffinityMismatch, affinity_matches, affinity_mismatch};
 use super::taints::untolerated;
 use super::weights::divide;
 use crate::karmada::binding::{BindingSpec, TargetCluster};
@@ -74,7 +76,7 @@ pub fn place<'c>(
     let mut fitting: Vec<&ClusterView> = Vec::new();
     for cluster in clusters {
         match misfit(request, cluster) {
-            Some(why) => excluded.push(Excluded { cluster: cluster.name.clone(), why }),
+            Some(why) => excluded.push(Excluded { cluster: cluster.name.clone(), why: why.to_string() }),
             None => fitting.push(cluster),
         }
     }
@@ -133,29 +135,49 @@ fn stay(request: &Request<'_>, clusters: &[&ClusterView]) -> Placed {
     let mut excluded: Vec<Excluded> = others
         .map(|cluster| Excluded {
             cluster: cluster.name.clone(),
-            why: misfit(request, cluster).unwrap_or_else(|| "came after the replicas were divided".to_owned()),
+            why: misfit(request, cluster)
+                .map_or_else(|| "came after the replicas were divided".to_owned(), |why| why.to_string()),
         })
         .collect();
     excluded.sort_by(|a, b| a.cluster.cmp(&b.cluster));
     Placed { targets, excluded }
 }
 
-fn misfit(request: &Request<'_>, cluster: &ClusterView) -> Option<String> {
+/// Why a cluster does not fit, as a predicate of it.
+#[derive(Debug, PartialEq)]
+enum Misfit<'a> {
+    Leaving,
+    Affinity(AffinityMismatch<'a>),
+    NotServed { api_version: &'a str, kind: &'a str },
+    Taint(String),
+}
+
+impl fmt::Display for Misfit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Leaving => f.write_str("is leaving"),
+            Self::Affinity(mismatch) => mismatch.fmt(f),
+            Self::NotServed { api_version, kind } => write!(f, "did not serve {api_version} {kind}"),
+            Self::Taint(taint) => write!(f, "had the untolerated taint {{{taint}}}"),
+        }
+    }
+}
+
+fn misfit<'a>(request: &Request<'a>, cluster: &ClusterView) -> Option<Misfit<'a>> {
     if cluster.leaving {
-        return Some("is leaving".to_owned());
+        return Some(Misfit::Leaving);
     }
     let affinity = request.placement.cluster_affinity.as_ref();
-    if affinity.is_some_and(|affinity| !affinity_matches(affinity, cluster)) {
-        return Some("did not match the placement's cluster affinity".to_owned());
+    if let Some(mismatch) = affinity.and_then(|affinity| affinity_mismatch(affinity, cluster)) {
+        return Some(Misfit::Affinity(mismatch));
     }
     if request.previous.targets.iter().any(|target| target.name == cluster.name) {
         return None;
     }
     if cluster.serves(request.api_version, request.kind) == Some(false) {
-        return Some(format!("did not serve {} {}", request.api_version, request.kind));
+        return Some(Misfit::NotServed { api_version: request.api_version, kind: request.kind });
     }
-    untolerated(cluster, &request.placement.cluster_tolerations)
-        .map(|taint| format!("had the untolerated taint {{{taint}}}"))
+    untolerated(cluster, &request.placement.cluster_tolerations).map(Misfit::Taint)
 }
 
 /// Whether a change of one cluster may lead to other clusters than those of a binding, or to another [`FitError`]; without a
@@ -169,7 +191,7 @@ pub fn is_reached(
 ) -> bool {
     let request = Request::of(spec, Previous::from(spec));
     let why_not = |view: Option<&ClusterView>| view.map(|view| misfit(&request, view));
-    let fits = |why_not: &Option<Option<String>>| matches!(why_not, Some(None));
+    let fits = |why_not: &Option<Option<Misfit<'_>>>| matches!(why_not, Some(None));
     let (before, after) = (why_not(before), why_not(after));
     // The error names every cluster, and why it does not fit.
     fits(&before) != fits(&after) || (is_refused && before != after)

@@ -27,7 +27,7 @@ pub struct Excluded {
 #[derive(thiserror::Error, Clone, Debug, PartialEq, Eq)]
 pub enum FitError {
     /// No cluster fits.
-    #[error("0/{} clusters are available: {}", .0.len(), Grouped(.0))]
+    #[error("0/{} clusters are available: {}{}", .0.len(), Grouped(.0), remedy(.0))]
     NoClusterFit(Vec<Excluded>),
 }
 
@@ -39,6 +39,18 @@ impl FitError {
             Self::NoClusterFit(_) => "NoClusterFit",
         }
     }
+}
+
+fn remedy(excluded: &[Excluded]) -> &'static str {
+    if excluded.is_empty() { "; join one" } else { "; change the placement or the clusters" }
+}
+
+/// The first names of a list, and whether there are more.
+pub(super) fn first_of<N: AsRef<str>>(names: &[N]) -> String {
+    const SHOWN: usize = 5;
+    let shown: Vec<&str> = names.iter().take(SHOWN).map(AsRef::as_ref).collect();
+    let more = if names.len() > SHOWN { ", …" } else { "" };
+    shown.join(", ") + more
 }
 
 /// Exclusions by reason, so that a hundred clusters make one readable line.
@@ -54,10 +66,8 @@ impl fmt::Display for Grouped<'_> {
             reasons.entry(&excluded.why).or_default().push(&excluded.cluster);
         }
         for (n, (why, clusters)) in reasons.iter().enumerate() {
-            let shown = clusters.iter().take(5).copied().collect::<Vec<_>>().join(", ");
-            let more = if clusters.len() > 5 { ", …" } else { "" };
             let comma = if n > 0 { "; " } else { "" };
-            write!(f, "{comma}{} {why} ({shown}{more})", clusters.len())?;
+            write!(f, "{comma}{} {why} ({})", clusters.len(), first_of(clusters))?;
         }
         Ok(())
     }

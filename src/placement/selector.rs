@@ -1,24 +1,74 @@
 //! Selectors of clusters and of objects.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use kube::core::{Selector, SelectorExt};
 use serde_json::Value;
 
 use super::cluster::ClusterView;
+use super::result::first_of;
 use crate::karmada::policy::{ClusterAffinity, ClusterField, FieldOperator, FieldRequirement, ResourceSelector};
+
+/// The list of an affinity that a cluster does not match.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum AffinityMismatch<'a> {
+    /// It is excluded by name.
+    Exclude,
+    /// Its name is none of these.
+    ClusterNames(&'a [String]),
+    /// It does not have these labels.
+    LabelSelector(&'a LabelSelector),
+    /// A field of it is not as required.
+    FieldSelector(&'a FieldRequirement),
+}
+
+impl fmt::Display for AffinityMismatch<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exclude => f.write_str("matched spec.placement.clusterAffinity.exclude"),
+            Self::ClusterNames(names) => {
+                write!(f, "did not match spec.placement.clusterAffinity.clusterNames [{}]", first_of(names))
+            }
+            Self::LabelSelector(selector) => {
+                f.write_str("did not match spec.placement.clusterAffinity.labelSelector")?;
+                match Selector::try_from((*selector).clone()) {
+                    Ok(parsed) if is_valid(selector) => write!(f, " {{{parsed}}}"),
+                    _ => f.write_str(", which is not valid"),
+                }
+            }
+            Self::FieldSelector(FieldRequirement { key, operator, values }) => write!(
+                f,
+                "did not match spec.placement.clusterAffinity.fieldSelector {{{} {operator:?} [{}]}}",
+                format!("{key:?}").to_lowercase(),
+                first_of(values)
+            ),
+        }
+    }
+}
 
 /// Whether a cluster is meant. A selector that makes no sense matches nothing.
 #[must_use]
 pub fn affinity_matches(affinity: &ClusterAffinity, cluster: &ClusterView) -> bool {
-    !affinity.exclude.contains(&cluster.name)
-        && (affinity.cluster_names.is_empty() || affinity.cluster_names.contains(&cluster.name))
-        && affinity.label_selector.as_ref().is_none_or(|selector| labels_match(selector, &cluster.labels))
-        && affinity
-            .field_selector
-            .as_ref()
-            .is_none_or(|selector| selector.match_expressions.iter().all(|field| field_matches(field, cluster)))
+    affinity_mismatch(affinity, cluster).is_none()
+}
+
+/// The first list of an affinity by which a cluster is not meant.
+#[must_use]
+pub fn affinity_mismatch<'a>(affinity: &'a ClusterAffinity, cluster: &ClusterView) -> Option<AffinityMismatch<'a>> {
+    let ClusterAffinity { label_selector, field_selector, cluster_names, exclude } = affinity;
+    if exclude.contains(&cluster.name) {
+        return Some(AffinityMismatch::Exclude);
+    }
+    if !cluster_names.is_empty() && !cluster_names.contains(&cluster.name) {
+        return Some(AffinityMismatch::ClusterNames(cluster_names));
+    }
+    if let Some(selector) = label_selector.as_ref().filter(|selector| !labels_match(selector, &cluster.labels)) {
+        return Some(AffinityMismatch::LabelSelector(selector));
+    }
+    let mut required = field_selector.iter().flat_map(|selector| &selector.match_expressions);
+    required.find(|field| !field_matches(field, cluster)).map(AffinityMismatch::FieldSelector)
 }
 
 fn field_matches(requirement: &FieldRequirement, cluster: &ClusterView) -> bool {
@@ -154,6 +204,40 @@ mod tests {
         ] {
             let parsed: ClusterAffinity = from_value(affinity.clone()).unwrap();
             assert_eq!(affinity_matches(&parsed, &cluster()), expected, "{affinity}");
+        }
+    }
+
+    #[test]
+    fn a_mismatch_names_its_list() {
+        let names = ["a", "b", "c", "d", "e", "f"];
+        for (affinity, want) in [
+            (json!({"exclude": ["paris"]}), "matched spec.placement.clusterAffinity.exclude"),
+            (
+                json!({"clusterNames": ["rome"], "labelSelector": {"matchLabels": {"tier": "core"}}}),
+                "did not match spec.placement.clusterAffinity.clusterNames [rome]",
+            ),
+            (
+                json!({"clusterNames": names}),
+                "did not match spec.placement.clusterAffinity.clusterNames [a, b, c, d, e, …]",
+            ),
+            (
+                json!({"labelSelector": {"matchLabels": {"tier": "core"}}}),
+                "did not match spec.placement.clusterAffinity.labelSelector {tier=core}",
+            ),
+            (
+                json!({"labelSelector": {"matchExpressions": [{"key": "tier", "operator": "In"}]}}),
+                "did not match spec.placement.clusterAffinity.labelSelector, which is not valid",
+            ),
+            (
+                json!({"fieldSelector": {"matchExpressions": [
+                    {"key": "provider", "operator": "In", "values": ["aws"]},
+                    {"key": "region", "operator": "NotIn", "values": ["eu", "us"]},
+                ]}}),
+                "did not match spec.placement.clusterAffinity.fieldSelector {region NotIn [eu, us]}",
+            ),
+        ] {
+            let parsed: ClusterAffinity = from_value(affinity.clone()).unwrap();
+            assert_eq!(affinity_mismatch(&parsed, &cluster()).unwrap().to_string(), want, "{affinity}");
         }
     }
 

@@ -412,7 +412,10 @@ fn nowhere_to_go_and_bad_differences_are_told() {
         let scheduled = &binding["status"]["conditions"][0];
         assert_eq!(scheduled["reason"], "NoClusterFit");
         let message = scheduled["message"].as_str().unwrap();
-        assert!(message.contains("did not match the placement's cluster affinity (alpha, beta, gamma)"), "{message}");
+        assert!(
+            message.contains("did not match spec.placement.clusterAffinity.clusterNames [delta] (alpha, beta, gamma)"),
+            "{message}"
+        );
 
         case.apply(json!({"apiVersion": "policy.karmada.io/v1alpha1", "kind": "OverridePolicy",
             "metadata": {"name": "bad", "namespace": case.namespace},

@@ -140,7 +140,7 @@ fn an_app_has_a_size() {
 }
 
 #[test]
-fn guests_stay_in_their_namespace() {
+fn tenants_stay_in_their_namespace() {
     let manifests = json!([{"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "x"}}]);
     let mut app = with_manifests(manifests);
     assert_eq!(errors(&app, Tenancy::CrossNamespace), [""; 0]);
@@ -154,7 +154,7 @@ fn guests_stay_in_their_namespace() {
 }
 
 #[test]
-fn guests_hand_out_no_rights() {
+fn tenants_hand_out_no_rights() {
     let binding = |role: &str, subjects: Value| {
         json!([{
             "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": {"name": "x"},

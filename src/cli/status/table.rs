@@ -41,7 +41,7 @@ fn instances(rows: &[InstanceRow], wide: bool) -> String {
             remark(&row.summary, wide),
         ]
     });
-    table(["NAMESPACE", "NAME", "PROFILE", "READY", "PHASE", "VERSION", "CLUSTERS", ""], rows)
+    table(["NAMESPACE", "NAME", "PROFILE", "READY", "PHASE", "VERSION", "CLUSTERS", "MESSAGE"], rows)
 }
 
 fn members(rows: &[MemberRow], wide: bool) -> String {
@@ -58,7 +58,7 @@ fn members(rows: &[MemberRow], wide: bool) -> String {
             remark(&row.summary, wide),
         ]
     });
-    table(["NAMESPACE", "CLUSTER", "INSTANCE", "REGION", "PROVIDER", "READY", "VERSION", "NODES", ""], rows)
+    table(["NAMESPACE", "CLUSTER", "INSTANCE", "REGION", "PROVIDER", "READY", "VERSION", "NODES", "MESSAGE"], rows)
 }
 
 fn apps(rows: &[AppRow], wide: bool) -> String {
@@ -98,7 +98,7 @@ fn apps(rows: &[AppRow], wide: bool) -> String {
         }
         lines.into_iter().filter_map(|line| <[String; 9]>::try_from(line).ok())
     });
-    table(["NAMESPACE", "NAME", "INSTANCE", "READY", "CLUSTER", "HEALTH", "REPLICAS", "DIFFERENCES", ""], rows)
+    table(["NAMESPACE", "NAME", "INSTANCE", "READY", "CLUSTER", "HEALTH", "REPLICAS", "DIFFERENCES", "MESSAGE"], rows)
 }
 
 fn permissions(rows: &[PermissionRow], wide: bool) -> String {
@@ -116,5 +116,5 @@ fn permissions(rows: &[PermissionRow], wide: bool) -> String {
             remark(&row.summary, wide),
         ]
     });
-    table(["NAMESPACE", "NAME", "ROLE", "SUBJECTS", "NAMESPACES", "CLUSTERS", "READY", "SYNCED", ""], rows)
+    table(["NAMESPACE", "NAME", "ROLE", "SUBJECTS", "NAMESPACES", "CLUSTERS", "READY", "SYNCED", "MESSAGE"], rows)
 }

@@ -93,7 +93,8 @@ impl Classified for Error {
             }
             Self::Instance(error) => error.class(),
             Self::Cache(error) => error.class(),
-            Self::Write(_) | Self::Read { .. } | Self::Host(_) => Class::Retry,
+            Self::Host(error) => error.class(),
+            Self::Write(_) | Self::Read { .. } => Class::Retry,
         }
     }
 
@@ -107,9 +108,9 @@ impl Classified for Error {
             Self::Exists { .. } => "ObjectExists",
             Self::NamespaceEnding(_) => "NamespaceEnding",
             Self::Refused(_) => "ObjectRefused",
-            Self::Write(_) => "WriteFailed",
+            Self::Write(_) => "PlaneWriteFailed",
             Self::Read { .. } => "PlaneUnreachable",
-            Self::Host(_) => "HostUnreachable",
+            Self::Host(error) => error.reason(),
         }
     }
 }

@@ -219,7 +219,7 @@ mod tests {
             app("platform", "you", "y", json!({})),
             app("platform", "bystander", "b", without),
             app("platform", "former", "f", dropped),
-            app("shop", "stranger", "s", json!({})),
+            app("shop", "other", "s", json!({})),
             elsewhere,
         ]);
         let instance = instance(json!([]));
@@ -324,11 +324,15 @@ mod tests {
         for (name, other, is_shared) in [
             ("one of the same namespace", readable(app("platform", "b", "b", json!({}))), true),
             ("one whose spec is out of order", readable(app("platform", "b", "b", invalid)), false),
-            ("a stranger", readable(app("rival", "b", "b", json!({"status": {"inventory": []}}))), false),
+            (
+                "one of a namespace that is not allowed",
+                readable(app("rival", "b", "b", json!({"status": {"inventory": []}}))),
+                false,
+            ),
             ("a tenant of old", readable(app("rival", "b", "b", json!({}))), true),
             ("one that cannot be read", unreadable("platform", "fleet"), true),
             ("one of another instance that cannot be read", unreadable("platform", "other"), false),
-            ("a stranger's that cannot be read", unreadable("rival", "fleet"), false),
+            ("one of a namespace that is not allowed, and cannot be read", unreadable("rival", "fleet"), false),
         ] {
             let (me, instance) = (app("platform", "me", "m", json!({})), instance(json!([])));
             let others = [Arc::new(other)];

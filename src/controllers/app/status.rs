@@ -14,6 +14,7 @@ use crate::interpret;
 use crate::karmada::binding::AggregatedStatusItem;
 use crate::karmada::{Cluster, ResourceBinding};
 use crate::machinery::conditions::{Verdict, find};
+use crate::machinery::plural::pluralize;
 
 /// How much is said of one cluster, since there may be a thousand of them.
 const MESSAGE_LIMIT: usize = 256;
@@ -194,7 +195,8 @@ fn state(
         Some("Healthy") => State::Healthy,
         Some("Unhealthy") => State::Unhealthy(match count {
             Some(ReadyCount { total, ready }) if ready < total => {
-                format!("{template}: {ready} of {total} replicas are ready")
+                let of_all = pluralize(total, "replica is ready", "replicas are ready");
+                format!("{template}: {ready} of {of_all}")
             }
             _ => format!("{template} is not healthy"),
         }),
@@ -246,8 +248,7 @@ fn verdict(rollouts: &[RolloutStatus<'_>], places: &BTreeMap<&str, Vec<State>>) 
         let (name, state) = those.next()?;
         let more = match those.count() {
             0 => String::new(),
-            1 => " (and 1 more cluster)".to_owned(),
-            more => format!(" (and {more} more clusters)"),
+            more => format!(" (and {})", pluralize(more, "more cluster", "more clusters")),
         };
         Some(format!("{name}: {}{more}", state.message().unwrap_or_default()))
     };

@@ -11,7 +11,7 @@ use kube::runtime::reflector::{ObjectRef, Store};
 
 use crate::api::{APP_LABEL, APP_NAMESPACE_LABEL, MultiCloudApp};
 use crate::controllers::Context;
-use crate::controllers::watch::{by_instance, matching};
+use crate::controllers::watch::{self, matching};
 use crate::karmada::names::binding_name;
 use crate::karmada::{Cluster, ResourceBinding};
 use crate::runtime::apply::typed;
@@ -22,14 +22,7 @@ type App = Guarded<MultiCloudApp>;
 
 /// A controller with all its triggers.
 pub fn controller(context: &Context) -> Controller<App> {
-    let controller = context.cache.apps.controller();
-    let apps = controller.store();
-    let of_instance = {
-        let apps = apps.clone();
-        by_instance(&context.cache.instances, move |key| users(&apps, key))
-    };
-    let in_planes = context.planes.subscribe(move |event| concerned(&apps, event));
-    controller.reconcile_on(of_instance).reconcile_on(in_planes)
+    watch::controller(context, &context.cache.apps, users, concerned)
 }
 
 /// The apps that something in a plane concerns: an object of theirs, a binding of one, or a cluster that may be

@@ -70,16 +70,17 @@ impl InstanceController {
             .map_err(InstanceError::host)
     }
 
-    /// Deletes what is no longer wanted.
+    /// Deletes objects, and notes `done` of each.
     pub(super) async fn delete_all(
         &self,
         instance: &KarmadaInstance,
-        superfluous: Vec<Target>,
+        targets: Vec<Target>,
+        done: &str,
         changes: &mut Vec<String>,
     ) -> Result<(), InstanceError> {
-        for target in superfluous {
+        for target in targets {
             self.delete(instance, &target).await?;
-            changes.push(format!("removed {target}"));
+            changes.push(format!("{done} {target}"));
         }
         Ok(())
     }

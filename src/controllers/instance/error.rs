@@ -1,6 +1,7 @@
 //! Errors of the instance controller, each with what it means for the next attempt.
 
 use crate::chart::ChartError;
+use crate::controllers::host_error::HOST_CLUSTER_FAILED;
 use crate::instance::ManifestError;
 use crate::instance::bundle::BundleError;
 use crate::machinery::conditions::Verdict;
@@ -129,7 +130,7 @@ impl Classified for InstanceError {
             Self::Manifest(error) => error.reason(),
             Self::Taken { .. } => "NameTaken",
             Self::Refused { .. } => "Refused",
-            Self::Host(_) | Self::Read { .. } => "HostClusterFailed",
+            Self::Host(_) | Self::Read { .. } => HOST_CLUSTER_FAILED,
             Self::Unreadable { .. } => "ObjectUnreadable",
             Self::Plane { .. } => "PlaneFailed",
             Self::Status(_) => "StatusFailed",

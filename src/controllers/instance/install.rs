@@ -15,7 +15,6 @@ use super::InstanceController;
 use super::error::InstanceError;
 use super::install_steps::{Progress, Step, next_step};
 use super::observe::ObservedInstance;
-use super::ownership::Target;
 use super::plan::{self, Addresses, DesiredHost};
 use super::rollout::{all_available, rollout_status};
 use super::{apply_plane, observe_plane, plane_plan};
@@ -83,7 +82,7 @@ impl InstanceController {
                 }
                 (Step::Prune, Some(desired)) => {
                     let superfluous = plan::superfluous(instance, &observed.host, desired);
-                    self.delete_all(instance, superfluous, &mut state.changes).await?;
+                    self.delete_all(instance, superfluous, "removed", &mut state.changes).await?;
                     state.progress.pruned = true;
                     self.availability(instance, state).await?;
                 }
@@ -118,7 +117,8 @@ impl InstanceController {
         plan::check_claims(instance, &self.observe_claims(observed).await?)?;
         self.apply_all(observed, &plan::of_stage(&manifests, Stage::Base), &mut state.changes).await?;
         let stale = plan::pods_of_another_ca(&observed.host, digests.get(&Names::of(instance).object("etcd-ca")));
-        self.restart(instance, stale, &mut state.changes).await?;
+        // Their StatefulSet makes the pods anew.
+        self.delete_all(instance, stale, "restarted", &mut state.changes).await?;
         Ok(DesiredHost { entries, manifests })
     }
 
@@ -206,20 +206,6 @@ impl InstanceController {
         if !unserved.is_empty() {
             state.progress.available = false;
             state.progress.unserved = unserved;
-        }
-        Ok(())
-    }
-
-    /// Deletes pods, which their StatefulSet makes anew.
-    async fn restart(
-        &self,
-        instance: &KarmadaInstance,
-        pods: Vec<Target>,
-        changes: &mut Vec<String>,
-    ) -> Result<(), InstanceError> {
-        for pod in pods {
-            self.delete(instance, &pod).await?;
-            changes.push(format!("restarted {pod}"));
         }
         Ok(())
     }

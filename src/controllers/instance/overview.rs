@@ -7,6 +7,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use crate::api::common::{Capacity, ReadyCount};
 use crate::api::instance::{ClusterAttention, Overview};
 use crate::karmada::cluster::Cluster;
+use crate::machinery::plural::pluralize;
 use crate::machinery::quantity::milli;
 
 use super::status::short;
@@ -72,7 +73,8 @@ impl ClusterFacts {
                 |condition| format!("{}: {}", condition.reason, short(&condition.message, 160)),
             ))
         } else if nodes.ready < nodes.total {
-            Some(format!("{} of {} nodes are not ready", nodes.total - nodes.ready, nodes.total))
+            let of_all = pluralize(nodes.total, "node is not ready", "nodes are not ready");
+            Some(format!("{} of {of_all}", nodes.total - nodes.ready))
         } else {
             fullest(&resources)
         };

@@ -134,11 +134,16 @@ mod tests {
             ("of another instance", instance(&[], &[]), app("fleet", held, json!({"name": "west"})), false),
             ("of a tenant", instance(&["shop"], &[]), app("shop", held, east()), true),
             ("of a former tenant", instance(&[], &["shop"]), app("shop", held, east()), true),
-            ("of a stranger", instance(&["shop"], &["shop"]), app("rival", held, east()), false),
+            ("of a namespace that is not allowed", instance(&["shop"], &["shop"]), app("rival", held, east()), false),
             ("that does not parse", instance(&["shop"], &[]), app("shop", held, json!(7)), true),
             ("of another instance, too new to be read", instance(&[], &[]), unreadable(json!({"name": "west"})), false),
             ("too new to be read", instance(&[], &[]), unreadable(json!({"name": "east"})), true),
-            ("of a stranger, that does not parse", instance(&["shop"], &[]), app("rival", held, json!(7)), false),
+            (
+                "of a namespace that is not allowed, that does not parse",
+                instance(&["shop"], &[]),
+                app("rival", held, json!(7)),
+                false,
+            ),
         ] {
             assert_eq!(!users(&instance, &[app]).is_empty(), counts, "an application {name}");
         }

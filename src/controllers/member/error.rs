@@ -176,8 +176,8 @@ impl Classified for Error {
             | Self::CredentialsRefused { .. }
             | Self::MemberNamespaceEnding
             | Self::MemberWrite(_)
-            | Self::PlaneWrite(_)
-            | Self::Host(_) => Class::Retry,
+            | Self::PlaneWrite(_) => Class::Retry,
+            Self::Host(error) => error.class(),
         }
     }
 
@@ -198,7 +198,7 @@ impl Classified for Error {
             Self::MemberNamespaceEnding => "AwaitingNamespace",
             Self::MemberWrite(_) => "MemberWriteFailed",
             Self::PlaneWrite(_) => "PlaneWriteFailed",
-            Self::Host(_) => "HostWriteFailed",
+            Self::Host(error) => error.reason(),
         }
     }
 }

@@ -10,33 +10,33 @@ use super::plan::{MEMBER_LABEL, MEMBER_NAMESPACE_LABEL, label_of};
 use super::validate::instance_key;
 use crate::api::member::MemberClusterJoin;
 use crate::controllers::Context;
-use crate::controllers::watch::{by_instance, matching};
+use crate::controllers::watch::{self, matching};
 use crate::karmada::Cluster;
 use crate::runtime::guarded::Guarded;
-use crate::runtime::planes::PlaneEvent;
+use crate::runtime::planes::{InstanceKey, PlaneEvent};
 
 type Join = Guarded<MemberClusterJoin>;
 
 /// A controller with all its triggers.
 pub fn controller(context: &Context) -> Controller<Join> {
-    let controller = context.cache.joins.controller();
+    let controller = watch::controller(context, &context.cache.joins, users, concerned);
     let store = controller.store();
-    let of_instance = {
-        let store = store.clone();
-        by_instance(&context.cache.instances, move |key| matching(&store, |join| instance_key(join) == *key))
-    };
-    let of_secret = {
-        let store = store.clone();
-        context.cache.secrets.subscribe(move |event| {
-            let (namespace, name) = (event.object.namespace(), event.object.name_any());
-            matching(&store, |join| join.namespace() == namespace && join.spec.kubeconfig_secret_ref.name == name)
-        })
-    };
-    let in_planes = context.planes.subscribe(move |event| {
-        let is_ours = event.is_of::<Cluster>() || event.is_of::<Secret>();
-        if is_ours { by_labels(&store, event) } else { Vec::new() }
+    let of_secret = context.cache.secrets.subscribe(move |event| {
+        let (namespace, name) = (event.object.namespace(), event.object.name_any());
+        matching(&store, |join| join.namespace() == namespace && join.spec.kubeconfig_secret_ref.name == name)
     });
-    controller.reconcile_on(of_instance).reconcile_on(of_secret).reconcile_on(in_planes)
+    controller.reconcile_on(of_secret)
+}
+
+/// The memberships of an instance.
+fn users(store: &Store<Join>, key: &InstanceKey) -> Vec<ObjectRef<Join>> {
+    matching(store, |join| instance_key(join) == *key)
+}
+
+/// The memberships that something in a plane concerns: their cluster, or a Secret of theirs.
+fn concerned(store: &Store<Join>, event: &PlaneEvent<'_>) -> Vec<ObjectRef<Join>> {
+    let is_ours = event.is_of::<Cluster>() || event.is_of::<Secret>();
+    if is_ours { by_labels(store, event) } else { Vec::new() }
 }
 
 /// The memberships that something in a plane was made for, now or before its labels were changed.

@@ -42,7 +42,7 @@ impl Classified for Error {
             Self::Invalid(_) => Class::Invalid,
             Self::NoInstance { .. } => Class::Blocked,
             Self::Instances { class, .. } => *class,
-            Self::Host(_) => Class::Retry,
+            Self::Host(error) => error.class(),
         }
     }
 
@@ -51,7 +51,7 @@ impl Classified for Error {
             Self::Invalid(_) => "InvalidSpec",
             Self::NoInstance { .. } => "InstanceNotSelected",
             Self::Instances { reason, .. } => reason,
-            Self::Host(_) => "HostWriteFailed",
+            Self::Host(error) => error.reason(),
         }
     }
 }

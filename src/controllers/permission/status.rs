@@ -13,6 +13,7 @@ use crate::api::permission::{PermissionBinding, PermissionBindingStatus, Permiss
 use crate::application::selectors::{NOTHING_SELECTED, UnmatchedSelector, render_unmatched};
 use crate::machinery::conditions::{Verdict, set_false_or_remove};
 use crate::machinery::error::{Class, Classified, chain};
+use crate::machinery::plural::pluralize;
 use crate::runtime::apply::Change;
 use crate::runtime::planes::InstanceKey;
 
@@ -44,8 +45,8 @@ impl PlaneResults {
             message = format!("KarmadaInstance {name}: {message}");
         }
         if all.len() > 1 {
-            message =
-                format!("{message} (and {} more of {} instances)", all.len() - 1, self.served.len() + self.left.len());
+            let of_all = pluralize(self.served.len() + self.left.len(), "instance", "instances");
+            message = format!("{message} (and {} more of {of_all})", all.len() - 1);
         }
         Some(Error::Instances { class: first.class(), reason: first.reason(), message })
     }
@@ -160,18 +161,19 @@ fn verdict(results: &PlaneResults, synced: usize, all: usize, failed: &[String],
         return Verdict::NotReady { reason: error.reason(), message: chain(&error) };
     }
     if let Some(first) = failed.first() {
-        return Verdict::NotReady {
-            reason: "NotSynced",
-            message: format!("{synced} of {all} targets hold the role; {first}"),
-        };
+        return Verdict::NotReady { reason: "NotSynced", message: format!("{}; {first}", render_synced(synced, all)) };
     }
     match pending.first() {
         Some(first) => Verdict::Progressing {
             reason: "Syncing",
-            message: format!("{synced} of {all} targets hold the role; waiting for {first}"),
+            message: format!("{}; waiting for {first}", render_synced(synced, all)),
         },
-        None => Verdict::Ready { reason: "Synced", message: format!("the role holds in all {all} targets") },
+        None => Verdict::Ready { reason: "Synced", message: render_synced(all, all) },
     }
+}
+
+fn render_synced(synced: usize, all: usize) -> String {
+    format!("the role holds in {synced} of {}", pluralize(all, "target", "targets"))
 }
 
 /// Whether something that had been there was put right.
@@ -247,8 +249,8 @@ pub fn announcing(binding: &PermissionBinding, planes: &[InstanceKey]) -> Option
     let mut status = binding.status.clone().unwrap_or_default();
     summary::summarize(binding, &mut status);
     status.inventory.extend(new.into_iter().map(|key| inventory(key, Vec::new())));
-    let message =
-        format!("writing the role into {} of {} planes", planes.len() - known.len().min(planes.len()), planes.len());
+    let of_all = pluralize(planes.len(), "plane", "planes");
+    let message = format!("writing the role into {} of {of_all}", planes.len() - known.len().min(planes.len()));
     Verdict::Progressing { reason: "Syncing", message }.write(
         &mut status.conditions,
         binding.metadata.generation,

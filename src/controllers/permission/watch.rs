@@ -11,7 +11,7 @@ use super::{plan, status};
 use crate::api::permission::PermissionBinding;
 use crate::api::{PERMISSION_LABEL, PERMISSION_NAMESPACE_LABEL};
 use crate::controllers::Context;
-use crate::controllers::watch::{by_instance, matching};
+use crate::controllers::watch::{self, matching};
 use crate::karmada::{Cluster, ClusterResourceBinding, ResourceBinding};
 use crate::runtime::guarded::Guarded;
 use crate::runtime::planes::{InstanceKey, PlaneEvent};
@@ -20,14 +20,7 @@ type Object = Guarded<PermissionBinding>;
 
 /// A controller with all its triggers.
 pub fn controller(context: &Context) -> Controller<Object> {
-    let controller = context.cache.permissions.controller();
-    let store = controller.store();
-    let of_instance = {
-        let store = store.clone();
-        by_instance(&context.cache.instances, move |key| meaning(&store, key))
-    };
-    let in_planes = context.planes.subscribe(move |event| concerned(&store, event));
-    controller.reconcile_on(of_instance).reconcile_on(in_planes)
+    watch::controller(context, &context.cache.permissions, meaning, concerned)
 }
 
 /// The bindings that something in a plane concerns: an object that was made for one, a copy on its way to the members,

@@ -1,7 +1,6 @@
 //! Where a template goes, and the next step of its binding. Pure.
 
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
 
 use super::super::index::{BoundOtherwise, ScheduleInputs, policy_ref};
 use super::super::key::Uid;
@@ -10,6 +9,7 @@ use super::super::policy::POLICY_UNSUPPORTED;
 use super::binding::{Claimant, change, create};
 use crate::distribute;
 use crate::karmada::policy::ResourceSelector;
+use crate::machinery::hash::sha256_hex;
 use crate::placement::{self, Claim, ClusterView, Previous};
 
 /// What is to be done about a binding.
@@ -112,7 +112,7 @@ fn is_kept_by_policy(inputs: &ScheduleInputs, object: &Value, binding: &Binding)
 
 /// Identifies selectors.
 fn fingerprint(selectors: &[ResourceSelector]) -> String {
-    Sha256::digest(json!(selectors).to_string()).iter().take(8).map(|byte| format!("{byte:02x}")).collect()
+    sha256_hex([json!(selectors).to_string()], 16)
 }
 
 /// The object stays where it is, as far as the clusters do.

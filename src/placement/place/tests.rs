@@ -151,11 +151,12 @@ fn says_why_each_cluster_is_out() {
     assert_eq!(
         error.to_string(),
         "0/3 clusters are available: 1 did not serve apps/v1 Deployment (c); \
-         1 had the untolerated taint {cluster.karmada.io/not-ready:NoSchedule} (a); 1 is leaving (b)"
+         1 had the untolerated taint {cluster.karmada.io/not-ready:NoSchedule} (a); 1 is leaving (b); \
+         change the placement or the clusters"
     );
     assert_eq!(
         placed(None, &json!({}), &[], &[]).unwrap_err().to_string(),
-        "0/0 clusters are available: no cluster has joined"
+        "0/0 clusters are available: no cluster has joined; join one"
     );
 }
 

@@ -9,9 +9,9 @@ use kube::ResourceExt;
 
 use crate::api::member::MemberClusterJoin;
 use crate::api::{MANAGED_BY, MANAGED_BY_LABEL};
-use crate::controllers::stamp;
 use crate::engine::PLANE_ANNOTATION;
 use crate::karmada::{CLUSTER_NAMESPACE, SYSTEM_LABEL};
+use crate::machinery::hash::sha256_hex;
 use crate::runtime::planes::InstanceKey;
 
 /// Label, in planes and members, that names the [`MemberClusterJoin`] an object was made for.
@@ -110,7 +110,7 @@ pub struct IdentityObjects {
 #[must_use]
 pub fn identity_name(join: &MemberClusterJoin) -> String {
     let uid = join.uid().unwrap_or_default();
-    format!("airdock-{}-{}", join.spec.cluster_name, &stamp::short_hash(uid.as_bytes())[..10])
+    format!("airdock-{}-{}", join.spec.cluster_name, sha256_hex([uid], 10))
 }
 
 /// Name of the Secret with the impersonator's token, in the member.
@@ -204,5 +204,5 @@ pub fn label_of(name: &str) -> String {
         return name.to_owned();
     }
     let head: String = name.chars().take(46).collect();
-    format!("{head}-{}", stamp::short_hash(name.as_bytes()))
+    format!("{head}-{}", sha256_hex([name], 16))
 }

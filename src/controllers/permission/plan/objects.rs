@@ -10,10 +10,10 @@ use kube::core::{ApiResource, ObjectMeta};
 use crate::api::permission::{PermissionBinding, Role, SubjectKind};
 use crate::api::{MANAGED_BY, MANAGED_BY_LABEL, PERMISSION_LABEL, PERMISSION_NAMESPACE_LABEL};
 use crate::application::affinity::affinity;
-use crate::controllers::stamp;
 use crate::karmada::policy::{ClusterPropagationPolicySpec, PropagationPolicySpec};
 use crate::karmada::policy::{ConflictResolution, Placement, PropagationSpec, ResourceSelector, Toleration};
 use crate::karmada::{ClusterPropagationPolicy, PropagationPolicy};
+use crate::machinery::hash::sha256_hex;
 
 /// Permissions reach their clusters whatever broader policies a plane has.
 const PRIORITY: i32 = 1_000_000;
@@ -53,7 +53,7 @@ pub fn object_name(binding: &PermissionBinding) -> String {
 fn name_with(binding: &PermissionBinding, suffix: &str) -> String {
     let full = format!("{}/{}", binding.namespace().unwrap_or_default(), binding.name_any());
     let head: String = binding.name_any().chars().take(40).collect();
-    format!("{}-{suffix}-{}", head.trim_end_matches(['-', '.']), &stamp::short_hash(full.as_bytes())[..8])
+    format!("{}-{suffix}-{}", head.trim_end_matches(['-', '.']), sha256_hex([&full], 8))
 }
 
 /// Labels of a binding's objects.
