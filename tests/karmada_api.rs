@@ -13,7 +13,7 @@ use airdock::api::KarmadaInstance;
 use airdock::chart::Manifest;
 use airdock::instance;
 use airdock::karmada::compatibility::{self, Field, Kind, Neutral, Shape, Support};
-use airdock::karmada::{self, POLICY_FINALIZERS};
+use airdock::karmada::{self, POLICY_FINALIZERS, POLICY_NAME_ANNOTATION, POLICY_PERMANENT_ID_LABEL};
 use harness::{ApiServer, Etcd, eventually, objects, servers};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
@@ -21,6 +21,9 @@ use kube::{Client, Resource as _};
 use serde_json::{Value, json};
 
 const SOON: Duration = Duration::from_secs(30);
+
+/// The engine's user, and the name of its role.
+const ENGINE: &str = "airdock:engine";
 
 /// What an eviction in a plane is answered.
 const NO_PODS: &str = "this plane runs no pods";
@@ -96,6 +99,16 @@ impl Plane {
         self.client.request_text(request.unwrap()).await.unwrap_err().to_string()
     }
 
+    async fn patch_as_engine(&self, object: &Value, subresource: &str, patch: &Value) -> Result<Value, String> {
+        let name = object["metadata"]["name"].as_str().unwrap();
+        let request = http::Request::patch(format!("{}/{name}{subresource}", collection(object)))
+            .header("Impersonate-User", ENGINE)
+            .header("Content-Type", "application/merge-patch+json")
+            .body(patch.to_string().into_bytes());
+        let answer = self.client.request_text(request.unwrap()).await;
+        answer.map(|text| serde_json::from_str(&text).unwrap()).map_err(|error| error.to_string())
+    }
+
     async fn patch(&self, object: &Value, patch: Value) -> Result<Value, String> {
         let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
         let api = objects::api(&self.client, text("/apiVersion"), text("/kind"), text("/metadata/namespace"));
@@ -115,16 +128,20 @@ fn collection(object: &Value) -> String {
     }
 }
 
-/// What a Compact instance's plane gets for admission.
-fn admission() -> Vec<Manifest> {
+/// What a Compact instance's plane gets.
+fn plane_manifests() -> Vec<Manifest> {
     let instance: KarmadaInstance = serde_json::from_value(json!({
         "apiVersion": KarmadaInstance::api_version(&()), "kind": KarmadaInstance::kind(&()),
         "metadata": {"name": "east", "namespace": "fleet", "uid": "7d7c1a2e-0000-4000-8000-000000000001"},
         "spec": {"profile": "Compact"},
     }))
     .unwrap();
-    let rendered = instance::render(&instance, "airdock:test").unwrap().plane;
-    let found: Vec<_> = rendered
+    instance::render(&instance, "airdock:test").unwrap().plane
+}
+
+/// What of that is for admission.
+fn admission() -> Vec<Manifest> {
+    let found: Vec<_> = plane_manifests()
         .into_iter()
         .filter(|m| matches!(m, Manifest::ValidatingAdmissionPolicy(_) | Manifest::ValidatingAdmissionPolicyBinding(_)))
         .collect();
@@ -391,4 +408,52 @@ async fn protected_objects_are_not_deleted() {
     let message = plane.evict("pod").await;
     assert!(message.contains(NO_PODS), "{message}");
     assert!(objects::get(&plane.client, "v1", "Pod", "shop", "pod").await.is_some());
+}
+
+/// The engine tells on templates of every kind which policy claims them, and gains nothing by it.
+#[tokio::test]
+async fn the_engine_may_mark_templates() {
+    let plane = Plane::start(&karmada::definitions()).await;
+    plane.admit().await;
+    for manifest in plane_manifests() {
+        let object = manifest.to_value().unwrap();
+        if object["metadata"]["name"] == ENGINE {
+            objects::apply(&plane.client, object).await;
+        }
+    }
+    let role = |name: &str, verb: &str| {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name},
+            "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": [verb]}]})
+    };
+    let deployment = json!({"apiVersion": "apps/v1", "kind": "Deployment", "metadata": {"name": "web", "namespace": "shop"},
+        "spec": {"selector": {"matchLabels": {"app": "web"}}, "template": {"metadata": {"labels": {"app": "web"}},
+            "spec": {"containers": [{"name": "c", "image": "c"}]}}}});
+    let label = json!({"metadata": {"labels": {POLICY_PERMANENT_ID_LABEL: "i"}}});
+    let annotation = json!({"metadata": {"annotations": {POLICY_NAME_ANNOTATION: "p"}}});
+    let created = [plane.protected("settings", "Always"), deployment, role("reads", "get"), role("deletes", "delete")];
+    for object in &created {
+        plane.create(object).await.unwrap();
+    }
+    let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": "propagationpolicies.policy.karmada.io"}});
+    let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
+    eventually("the engine's role holds", SOON, async || plane.patch_as_engine(&namespace, "", &label).await.map(drop))
+        .await;
+    let [settings, web, reads, deletes] = &created;
+    for (object, subresource, patch) in [
+        (settings, "", &label),
+        (web, "", &label),
+        (web, "/status", &annotation),
+        (reads, "", &label),
+        (&definition, "", &label),
+    ] {
+        let patched = plane.patch_as_engine(object, subresource, patch).await.unwrap();
+        let metadata = &patched["metadata"];
+        let told = (&metadata["labels"][POLICY_PERMANENT_ID_LABEL], &metadata["annotations"][POLICY_NAME_ANNOTATION]);
+        assert!(told.0 == "i" || told.1 == "p", "{metadata}");
+        // A Deployment of another generation would be sent to every member.
+        assert!(object["kind"] != "Deployment" || metadata["generation"] == 1, "{metadata}");
+    }
+    let refused = plane.patch_as_engine(deletes, "", &label).await.unwrap_err();
+    assert!(refused.contains("not currently held"), "{refused}");
 }

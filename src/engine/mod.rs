@@ -3,12 +3,15 @@
 //! Watches put what they see into an [`index::Index`], which knows no clients and tells which keys are to be looked at.
 //! Queues by key hold these, each key once, and bounded workers take them: templates get a binding ([`schedule`]), objects
 //! of members are brought to what is wanted of them ([`dispatch`], one queue a member, so that a slow one delays nobody),
-//! and what happens there becomes the status of bindings and templates ([`report`]).
+//! and what happens there becomes the status of bindings and templates ([`report`]). Which policy claims a template is
+//! written to it, too ([`claim_writer`]).
 //!
 //! Everything is level-based: a worker looks at what is there now and takes the next step. The binding is the durable
 //! inventory of what may be where; it is written before a member is, and goes after it. What is in memory can be lost at
 //! any moment.
 
+mod claim_metadata;
+mod claim_writer;
 mod cluster;
 mod connection;
 mod definitions;
@@ -78,7 +81,7 @@ const IDLE_QUEUE_DEPTH: i64 = 16;
 pub struct Settings {
     /// Bindings.
     pub plane_concurrency: usize,
-    /// Statuses.
+    /// Statuses, and as many templates that are told which policy claims them.
     pub report_concurrency: usize,
     /// Objects in each member.
     pub member_concurrency: usize,
@@ -114,6 +117,7 @@ struct Engine {
     index: Mutex<Index>,
     schedule: Arc<Queue<Key>>,
     report: Arc<Queue<Key>>,
+    claims: Arc<Queue<Key>>,
     clusters: Arc<Queue<ClusterName>>,
     dispatch: Mutex<HashMap<ClusterName, Arc<Queue<Key>>>>,
     dispatch_depth: Gauge,
@@ -176,6 +180,7 @@ pub async fn run(plane: Client, options: Options) {
         index: Mutex::new(Index::of(id)),
         schedule: Arc::new(Queue::new(depth("engine-schedule"))),
         report: Arc::new(Queue::new(depth("engine-report"))),
+        claims: Arc::new(Queue::new(depth("engine-claim"))),
         clusters: Arc::new(Queue::new(depth("engine-cluster"))),
         dispatch: Mutex::default(),
         dispatch_depth: depth("engine-dispatch"),
@@ -212,6 +217,9 @@ pub async fn run(plane: Client, options: Options) {
     let e = engine.clone();
     let work = move |key| report::run(e.clone(), key);
     tasks.spawn(engine.report.clone().work("engine-report", settings.report_concurrency, metrics.clone(), work));
+    let e = engine.clone();
+    let work = move |key| claim_writer::run(e.clone(), key);
+    tasks.spawn(engine.claims.clone().work("engine-claim", settings.report_concurrency, metrics.clone(), work));
     let e = engine.clone();
     let work = move |name| cluster::run(e.clone(), name);
     tasks.spawn(engine.clusters.clone().work("engine-cluster", 4, metrics, work));
@@ -282,6 +290,9 @@ impl Engine {
         }
         for key in requeues.report {
             self.report.add_after(key, report::STATUS_DEBOUNCE);
+        }
+        for key in requeues.claims {
+            self.claims.add_after(key, report::STATUS_DEBOUNCE);
         }
         for cluster in requeues.clusters {
             self.clusters.add(cluster);

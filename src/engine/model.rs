@@ -11,10 +11,7 @@ use serde_json::Value;
 
 use super::key::Uid;
 
-pub use self::binding::{
-    BINDING_FINALIZER, Binding, CLUSTER_POLICY_NAME_ANNOTATION, POLICY_NAME_ANNOTATION, POLICY_NAMESPACE_ANNOTATION,
-    REMOVING_ANNOTATION, SELECTORS_ANNOTATION, owner_reference,
-};
+pub use self::binding::{BINDING_FINALIZER, Binding, REMOVING_ANNOTATION, SELECTORS_ANNOTATION, owner_reference};
 pub use self::live_object::LiveObject;
 pub use self::template::{Cascade, Template};
 

@@ -157,7 +157,7 @@ fn template_patch(template: &Template, targets: &[TargetState], status: &Binding
 
 /// Reports about a template. IO.
 pub(super) async fn run(engine: Arc<Engine>, key: Key) -> WorkResult {
-    if engine.is_delivering() && decided_within(&engine, &key, MAX_REPORT_DELAY) {
+    if gives_way(&engine, &key) {
         return WorkResult::RequeueAfter(STATUS_DEBOUNCE);
     }
     let now = engine.now();
@@ -179,9 +179,12 @@ pub(super) async fn run(engine: Arc<Engine>, key: Key) -> WorkResult {
     WorkResult::Done
 }
 
-fn decided_within(engine: &Engine, key: &Key, time: Duration) -> bool {
+/// Whether writes about a template to the plane wait for objects that are on their way to members.
+pub(super) fn gives_way(engine: &Engine, key: &Key) -> bool {
     let now = engine.now();
-    engine.index().decision(key).is_some_and(|decision| now.saturating_sub(decision.at) < time)
+    let decided_within =
+        |time| engine.index().decision(key).is_some_and(|decision| now.saturating_sub(decision.at) < time);
+    engine.is_delivering() && decided_within(MAX_REPORT_DELAY)
 }
 
 fn failed(key: &Key, error: &kube::Error) -> WorkResult {

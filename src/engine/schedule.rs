@@ -8,6 +8,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::Engine;
+use super::claim_metadata::ClaimMetadata;
 use super::events::Reason;
 use super::key::{Key, Uid};
 use super::model::{Binding, Template, identity};
@@ -26,7 +27,12 @@ pub(super) async fn run(engine: Arc<Engine>, key: Key) -> WorkResult {
     if plan.wanted.is_some() || plan.not_scheduled.is_some() {
         let content = inputs.template.as_deref().map(Template::content);
         let now = engine.now();
-        engine.change(|index| index.decided(&key, content, plan.wanted, plan.not_scheduled.clone(), now));
+        let claim = plan.claim.as_ref().map(ClaimMetadata::fingerprint);
+        engine.change(|index| {
+            let mut requeues = index.decided(&key, content, plan.wanted, plan.not_scheduled.clone(), now);
+            requeues.merge(index.claim_decided(&key, claim));
+            requeues
+        });
     }
     if let (Some(template), Some((_, why))) = (&inputs.template, &plan.not_scheduled) {
         engine.events.send(&key, &template.uid, Reason::ScheduleBindingFailed, why.clone());

@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::kind::Kind;
 use super::{list, text};
+use crate::karmada::{CLAIM_ANNOTATIONS, CLAIM_LABELS};
 
 /// Annotation with a copy of the object as `kubectl apply` last sent it. It says something about the plane alone.
 const LAST_APPLIED_ANNOTATION: &str = "kubectl.kubernetes.io/last-applied-configuration";
@@ -25,8 +26,8 @@ fn allocated(kind: Option<Kind>) -> &'static [&'static str] {
 const JOB_LABELS: [&str; 4] =
     ["controller-uid", "job-name", "batch.kubernetes.io/controller-uid", "batch.kubernetes.io/job-name"];
 
-/// A template as it is remembered: without its status and version, and with only as much of `managedFields` as
-/// [`prune`] asks about.
+/// A template as it is remembered: without its status and version, without what tells which policy claims it, and with only
+/// as much of `managedFields` as [`prune`] asks about.
 #[must_use]
 pub fn without_state(mut object: Value) -> Value {
     let kind = Kind::of(&object);
@@ -51,7 +52,17 @@ pub fn without_state(mut object: Value) -> Value {
             *last_applied = json!("");
         }
     }
+    remove_claim(&mut object);
     object
+}
+
+/// Removes what tells which policy claims a template. It speaks of the plane alone, and no part of it is its author's: were
+/// it kept, members would be written whenever the claim changes. What it leaves empty was not there without it.
+fn remove_claim(object: &mut Value) {
+    for (map, keys) in [("labels", &CLAIM_LABELS[..]), ("annotations", &CLAIM_ANNOTATIONS[..])] {
+        remove_keys(object, &format!("/metadata/{map}"), keys);
+    }
+    remove_empty_maps(object);
 }
 
 /// Strips an object of everything that belongs to the plane, so that what remains is what its author and the overrides
@@ -72,6 +83,7 @@ pub fn prune(mut object: Value, template: &Value) -> Value {
         metadata.retain(|key, _| matches!(key.as_str(), "name" | "namespace" | "labels" | "annotations"));
     }
     remove_keys(&mut object, "/metadata/annotations", &[LAST_APPLIED_ANNOTATION]);
+    remove_claim(&mut object);
     let kind = Kind::of(&object);
     match kind {
         Some(Kind::Deployment) => remove_keys(
@@ -107,13 +119,18 @@ pub fn prune(mut object: Value, template: &Value) -> Value {
         _ => {}
     }
     remove_allocated(&mut object, template, allocated(kind));
+    remove_empty_maps(&mut object);
+    object
+}
+
+/// Removes labels and annotations when there are none.
+fn remove_empty_maps(object: &mut Value) {
     for map in ["annotations", "labels"] {
         let found = object.pointer(&format!("/metadata/{map}"));
         if found.is_some_and(|found| found.is_null() || found.as_object().is_some_and(Map::is_empty)) {
-            remove_keys(&mut object, "/metadata", &[map]);
+            remove_keys(object, "/metadata", &[map]);
         }
     }
-    object
 }
 
 fn prune_job(object: &mut Value) {
@@ -214,6 +231,41 @@ mod tests {
                 "spec": {"replicas": 1}
             })
         );
+    }
+
+    #[test]
+    fn who_claims_a_template_is_not_told_to_members() {
+        let object = |labels: Value, annotations: Value| {
+            let mut metadata = json!({"name": "x", "namespace": "shop"});
+            for (map, value) in [("labels", labels), ("annotations", annotations)] {
+                if !value.is_null() {
+                    metadata[map] = value;
+                }
+            }
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata})
+        };
+        let claim = (
+            json!({"propagationpolicy.karmada.io/permanent-id": "i", "clusterpropagationpolicy.karmada.io/permanent-id": "j"}),
+            json!({"propagationpolicy.karmada.io/namespace": "shop", "propagationpolicy.karmada.io/name": "p",
+                "clusterpropagationpolicy.karmada.io/name": "q"}),
+        );
+        let with = |all: &Value, key: &str| {
+            let mut all = all.clone();
+            all[key] = json!("1");
+            all
+        };
+        let own = |key: &str| json!({ key: "1" });
+        for (claimed, wanted) in [
+            (object(claim.0.clone(), claim.1.clone()), object(Value::Null, Value::Null)),
+            // What merely looks alike is the author's.
+            (
+                object(with(&claim.0, "propagationpolicy.karmada.io/team"), with(&claim.1, "work.karmada.io/name")),
+                object(own("propagationpolicy.karmada.io/team"), own("work.karmada.io/name")),
+            ),
+        ] {
+            assert_eq!(without_state(claimed.clone()), wanted, "as it is remembered");
+            assert_eq!(pruned(claimed), wanted);
+        }
     }
 
     #[test]

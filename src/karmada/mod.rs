@@ -44,12 +44,28 @@ pub const CONFLICT_RESOLUTION_ANNOTATION: &str = "work.karmada.io/conflict-resol
 pub const POLICY_FINALIZERS: [&str; 2] =
     ["karmada.io/propagation-policy-controller", "karmada.io/cluster-propagation-policy-controller"];
 
-/// Label on a PropagationPolicy, and on the bindings of what it claims: the policy's permanent id. Karmada's webhook
-/// sets it; on Compact the engine does.
+/// Label on a PropagationPolicy, on what it claims and on the bindings of that: the policy's permanent id. Karmada's
+/// webhook sets it on policies; on Compact the engine does.
 pub const POLICY_PERMANENT_ID_LABEL: &str = "propagationpolicy.karmada.io/permanent-id";
 
 /// The same of a ClusterPropagationPolicy.
 pub const CLUSTER_POLICY_PERMANENT_ID_LABEL: &str = "clusterpropagationpolicy.karmada.io/permanent-id";
+
+/// Annotation on templates and bindings: namespace of the PropagationPolicy that claims the template.
+pub const POLICY_NAMESPACE_ANNOTATION: &str = "propagationpolicy.karmada.io/namespace";
+
+/// Annotation on templates and bindings: name of the PropagationPolicy that claims the template.
+pub const POLICY_NAME_ANNOTATION: &str = "propagationpolicy.karmada.io/name";
+
+/// Annotation on templates and bindings: name of the ClusterPropagationPolicy that claims the template.
+pub const CLUSTER_POLICY_NAME_ANNOTATION: &str = "clusterpropagationpolicy.karmada.io/name";
+
+/// Labels on templates and bindings that tell which policy claims the template.
+pub const CLAIM_LABELS: [&str; 2] = [POLICY_PERMANENT_ID_LABEL, CLUSTER_POLICY_PERMANENT_ID_LABEL];
+
+/// Annotations on templates and bindings that tell which policy claims the template.
+pub const CLAIM_ANNOTATIONS: [&str; 3] =
+    [POLICY_NAMESPACE_ANNOTATION, POLICY_NAME_ANNOTATION, CLUSTER_POLICY_NAME_ANNOTATION];
 
 /// Annotation on a Cluster: what happens to applications in the member when the Cluster is deleted; `Orphan` leaves
 /// them there.

@@ -4,6 +4,7 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used, clippy::print_stdout, missing_docs)]
 
+mod claims;
 mod deep;
 mod env;
 mod faults;

@@ -56,7 +56,7 @@ fn many_deployments_in_three_members() {
         case.until_quiet(&traffic).await;
         let writes = traffic.writes().len() - before;
         println!("{writes} writes, {:.2} an object", writes as f64 / count as f64);
-        // One binding, three objects, one status; the rest is for bursts that came apart.
-        assert!(writes <= 7 * count, "{writes} writes for {count} objects");
+        // One binding, three objects, one status, two for who claims a Deployment; the rest is for bursts that came apart.
+        assert!(writes <= 9 * count, "{writes} writes for {count} objects");
     });
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::super::key::{ClusterName, Key, ObjectKey};
 use super::super::model::{Binding, Template};
+use super::policies::is_claimable;
 use super::{Attempt, Decision, Index, PolicyKey, UnreadablePolicy};
 use crate::interpret::Health;
 use crate::karmada::policy::PropagationSpec;
@@ -32,6 +33,8 @@ pub struct ScheduleInputs {
     pub unreadable_policy: Option<UnreadablePolicy>,
     /// Its binding by another version of its kind: there is one name for both.
     pub bound_otherwise: Option<BoundOtherwise>,
+    /// Whether policies may claim it at all. What they may not is not written.
+    pub is_claimable: bool,
     /// Policies that may claim it.
     pub policies: Vec<(PolicyKey, Arc<PropagationSpec>)>,
     /// Permanent ids of these policies.
@@ -112,6 +115,7 @@ impl Index {
                 policies: self.policies_of(other),
                 is_policy_unreadable: self.unreadable_policy(binding).is_some(),
             }),
+            is_claimable: is_claimable(key),
             permanent_ids: policies.iter().filter_map(id).collect(),
             policies,
             views: self.views.clone(),

@@ -8,9 +8,6 @@ use super::super::key::{ClusterName, Key, KindKey, ObjectKey};
 use super::super::model::LiveObject;
 use super::{Attempt, DeletedObject, Index, Repair, Requeues};
 
-/// Repairs with less than this between them count as a fight over the object, which is slowed down.
-const REPAIR_WINDOW: Duration = Duration::from_secs(60);
-
 impl Index {
     /// A managed object of a member is there, or changed.
     pub fn put_live(&mut self, cluster: &ClusterName, key: &Key, mut live: LiveObject, relist: bool) -> Requeues {
@@ -113,6 +110,7 @@ impl Index {
             schedule: self.is_awaited(cluster, key).then(|| key.clone()).into_iter().collect(),
             dispatch: vec![(cluster.clone(), key.clone())],
             report: vec![key.clone()],
+            claims: Vec::new(),
             clusters: self
                 .views
                 .get(cluster)
@@ -228,10 +226,8 @@ impl Index {
         if live.held != Some(wanted) {
             return false;
         }
-        let before = member.repairs.get(key).filter(|repair| repair.wanted == wanted);
-        let in_a_row = before.filter(|repair| now.saturating_sub(repair.at) < REPAIR_WINDOW);
-        let count = in_a_row.map_or(1, |repair| repair.count + 1);
-        member.repairs.insert(key.clone(), Repair { wanted, count, at: now });
+        let repair = Repair::after(member.repairs.get(key), wanted, now);
+        member.repairs.insert(key.clone(), repair);
         true
     }
 

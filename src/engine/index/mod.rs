@@ -3,12 +3,14 @@
 
 mod attempts;
 mod bound;
+mod claims;
 mod inputs;
 mod intern;
 mod members;
 mod membership;
 mod plane;
 mod policies;
+mod repair;
 #[cfg(test)]
 mod tests;
 mod tombstones;
@@ -33,6 +35,7 @@ pub use self::inputs::{BoundOtherwise, ReportInputs, ScheduleInputs, TargetState
 use self::intern::Copies;
 use self::policies::PolicySet;
 pub use self::policies::{UnreadablePolicy, policy_ref};
+pub use self::repair::Repair;
 pub use self::tombstones::DeletedObject;
 use self::tombstones::Tombstones;
 pub use crate::karmada::{FORCE_UNJOIN_ANNOTATION, UNJOIN_POLICY_ANNOTATION};
@@ -46,21 +49,12 @@ pub struct Requeues {
     pub dispatch: Vec<(ClusterName, Key)>,
     /// Templates: what is there to report?
     pub report: Vec<Key>,
+    /// Templates: do they tell which policy claims them?
+    pub claims: Vec<Key>,
     /// Clusters: finalizers and the end of memberships.
     pub clusters: Vec<ClusterName>,
     /// Whether the kinds to watch may have changed.
     pub kinds: bool,
-}
-
-/// How often an object was found changed and put right in a row.
-#[derive(Clone, Copy, Debug)]
-pub struct Repair {
-    /// The wanted state that was written again.
-    pub wanted: u64,
-    /// Times in a row.
-    pub count: u32,
-    /// The last time, counted from the engine's start.
-    pub at: Duration,
 }
 
 /// What was decided about a template.
@@ -74,6 +68,10 @@ pub struct Decision {
     pub at: Duration,
     /// Hash of the template that it was decided about.
     pub content: Option<u64>,
+    /// Fingerprint of what is to tell on the template which policy claims it; nothing while that is not known.
+    pub claim: Option<u64>,
+    /// Whether the template was seen to tell so.
+    pub holds_claim: bool,
 }
 
 /// A namespace of the plane.
@@ -139,6 +137,8 @@ pub struct Index {
     // How many bindings each kind has.
     bound_kinds: BTreeMap<Arc<KindKey>, usize>,
     decisions: HashMap<Key, Decision>,
+    // Templates whose metadata about the claim was found changed and put right.
+    claim_repairs: HashMap<Key, Repair>,
     members: HashMap<ClusterName, Member>,
     tombstones: Tombstones,
     copies: Copies,
@@ -295,6 +295,7 @@ impl Requeues {
         self.schedule.extend(other.schedule);
         self.dispatch.extend(other.dispatch);
         self.report.extend(other.report);
+        self.claims.extend(other.claims);
         self.clusters.extend(other.clusters);
         self.kinds |= other.kinds;
     }

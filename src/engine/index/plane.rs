@@ -142,6 +142,7 @@ impl Index {
             return requeues;
         }
         self.unreadable_templates.remove(&key);
+        let mut is_claim_as_known = false;
         if let Some(known) = self.templates.get(&key) {
             if !relist && known.uid == template.uid && template.version <= known.version {
                 return requeues;
@@ -153,10 +154,15 @@ impl Index {
             } else if known.status != template.status {
                 requeues.report.push(key.clone());
             }
+            is_claim_as_known =
+                (&known.uid, &known.body, known.claim) == (&template.uid, &template.body, template.claim);
         } else {
             requeues.schedule.push(key.clone());
         }
-        self.templates.insert(key, Arc::new(template));
+        self.templates.insert(key.clone(), Arc::new(template));
+        if !is_claim_as_known {
+            requeues.merge(self.check_claim(&key));
+        }
         requeues
     }
 
@@ -167,6 +173,7 @@ impl Index {
         }
         self.templates.remove(key);
         self.unreadable_templates.remove(key);
+        self.claim_repairs.remove(key);
         Requeues { schedule: vec![key.clone()], ..Requeues::default() }
     }
 
@@ -214,6 +221,7 @@ impl Index {
         self.templates.retain(|key, _| key.kind != *kind);
         self.unreadable_templates.retain(|key| key.kind != *kind);
         self.decisions.retain(|key, _| key.kind != *kind);
+        self.claim_repairs.retain(|key, _| key.kind != *kind);
     }
 
     /// A binding is there, or changed.
@@ -324,6 +332,7 @@ impl Index {
         let changed = before.is_none_or(|known| known.not_scheduled.as_deref() != not_scheduled.as_ref());
         let report = if changed { vec![key.clone()] } else { Vec::new() };
         let is_same = before.is_some_and(|known| known.wanted == wanted && known.content == content);
+        let (claim, holds_claim) = before.map_or((None, false), |known| (known.claim, known.holds_claim));
         let binding = self.bindings.get(key);
         let concerned: Vec<_> = match binding {
             _ if is_same => Vec::new(),
@@ -332,8 +341,9 @@ impl Index {
         };
         // Of what is gone altogether nothing is to be remembered.
         if binding.is_some() || self.templates.contains_key(key) {
-            self.decisions
-                .insert(key.clone(), Decision { wanted, not_scheduled: not_scheduled.map(Box::new), at, content });
+            let not_scheduled = not_scheduled.map(Box::new);
+            let decision = Decision { wanted, not_scheduled, at, content, claim, holds_claim };
+            self.decisions.insert(key.clone(), decision);
         } else {
             self.decisions.remove(key);
         }

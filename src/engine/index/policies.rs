@@ -10,7 +10,7 @@ use crate::karmada::names::{is_reserved_namespace, is_skipped_kind};
 use crate::karmada::policy::{OverrideSpec, PolicyRef, PropagationSpec, ResourceSelector};
 
 /// Whether a policy may claim an object at all.
-fn is_claimable(key: &ObjectKey) -> bool {
+pub(super) fn is_claimable(key: &ObjectKey) -> bool {
     if key.namespace.as_deref().is_some_and(is_reserved_namespace)
         || is_skipped_kind(&key.kind.api_version, &key.kind.kind)
     {

@@ -10,6 +10,7 @@ use super::super::key::{ClusterName, Uid};
 use super::{generation, version};
 use crate::karmada::binding::{BindingSpec, BindingStatus, ObjectReference};
 use crate::karmada::shared::Shared;
+use crate::karmada::{CLUSTER_POLICY_NAME_ANNOTATION, POLICY_NAME_ANNOTATION, POLICY_NAMESPACE_ANNOTATION};
 
 /// Finalizer on bindings: members are cleaned before the binding goes.
 pub const BINDING_FINALIZER: &str = "karmada.io/binding-controller";
@@ -17,12 +18,6 @@ pub const BINDING_FINALIZER: &str = "karmada.io/binding-controller";
 /// Annotation on bindings: clusters that the object is no longer meant for but may still be in.
 pub const REMOVING_ANNOTATION: &str = "airdock.dev/removing-from";
 
-/// Annotations on bindings: the policy that claimed the object.
-pub const POLICY_NAMESPACE_ANNOTATION: &str = "propagationpolicy.karmada.io/namespace";
-/// See [`POLICY_NAMESPACE_ANNOTATION`].
-pub const POLICY_NAME_ANNOTATION: &str = "propagationpolicy.karmada.io/name";
-/// See [`POLICY_NAMESPACE_ANNOTATION`].
-pub const CLUSTER_POLICY_NAME_ANNOTATION: &str = "clusterpropagationpolicy.karmada.io/name";
 /// Annotation on bindings: what the policy selected that claimed the object, as a fingerprint.
 pub const SELECTORS_ANNOTATION: &str = "airdock.dev/policy-selectors";
 

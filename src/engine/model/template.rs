@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::super::claim_metadata::ClaimMetadata;
 use super::super::key::Uid;
 use super::{generation, identity, is_deleting, parse};
 use crate::interpret;
@@ -22,7 +23,9 @@ pub struct Template {
     pub deleting: bool,
     /// What becomes of its binding when it is deleted.
     pub cascade: Cascade,
-    /// The object as overrides see it: without its status and version.
+    /// Fingerprint of the metadata that tells on it which policy claims it.
+    pub claim: u64,
+    /// The object as overrides see it: without its status and version, and without that metadata.
     pub body: Arc<str>,
     /// Its status.
     pub status: Arc<str>,
@@ -35,9 +38,10 @@ impl Template {
         let status = object.get_mut("status").map(Value::take).filter(Value::is_object).unwrap_or_else(|| json!({}));
         let ((uid, version), generation) = (identity(&object), generation(&object));
         let (deleting, cascade) = (is_deleting(&object), Cascade::of(&object));
+        let claim = ClaimMetadata::of_object(&object).fingerprint();
         let body = interpret::without_state(object);
         let (body, status) = (body.to_string().into(), status.to_string().into());
-        Self { uid, version, generation, deleting, cascade, body, status }
+        Self { uid, version, generation, deleting, cascade, claim, body, status }
     }
 
     /// Hash of everything that members' objects are made from.
@@ -46,6 +50,12 @@ impl Template {
         let mut hasher = DefaultHasher::new();
         (&self.uid, self.generation, self.deleting, &self.body).hash(&mut hasher);
         hasher.finish()
+    }
+
+    /// Whether it is to be written which policy claims it, given the fingerprint of the metadata that says so.
+    #[must_use]
+    pub fn lacks_claim(&self, claim: u64) -> bool {
+        !self.deleting && self.claim != claim
     }
 
     /// The object, parsed.

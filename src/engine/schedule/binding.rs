@@ -6,17 +6,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::core::ApiResource;
 use serde_json::{Value, json};
 
+use super::super::claim_metadata::ClaimMetadata;
 use super::super::index::ScheduleInputs;
 use super::super::key::{ClusterName, Key, KindKey, ObjectKey};
-use super::super::model::{
-    BINDING_FINALIZER, Binding, CLUSTER_POLICY_NAME_ANNOTATION, POLICY_NAME_ANNOTATION, POLICY_NAMESPACE_ANNOTATION,
-    REMOVING_ANNOTATION, SELECTORS_ANNOTATION,
-};
+use super::super::model::{BINDING_FINALIZER, Binding, REMOVING_ANNOTATION, SELECTORS_ANNOTATION};
 use super::plan::Step;
 use crate::karmada::binding::BindingSpec;
-use crate::karmada::{
-    CLUSTER_POLICY_PERMANENT_ID_LABEL, ClusterResourceBinding, POLICY_PERMANENT_ID_LABEL, ResourceBinding,
-};
+use crate::karmada::{ClusterResourceBinding, ResourceBinding};
 
 /// A binding that is to be made.
 pub(super) fn create(key: &Key, spec: &BindingSpec, claimant: &Claimant<'_>, owner: &OwnerReference) -> Step {
@@ -92,19 +88,21 @@ pub(super) enum Claimant<'a> {
     },
 }
 
+impl Claimant<'_> {
+    /// What tells on a binding and on its template who claims the template.
+    pub(super) fn metadata(&self) -> ClaimMetadata {
+        match self {
+            Self::None => ClaimMetadata::default(),
+            Self::Policy { namespace, name, id, .. } => ClaimMetadata::of_policy(*namespace, name, *id),
+        }
+    }
+}
+
 /// The labels of a binding: Karmada's clients find by them what a policy claims.
 fn labels(before: &BTreeMap<String, String>, claimant: &Claimant<'_>) -> BTreeMap<String, String> {
-    let (policy, cluster_policy) = match claimant {
-        Claimant::None => (None, None),
-        Claimant::Policy { namespace: Some(_), id, .. } => (*id, None),
-        Claimant::Policy { namespace: None, id, .. } => (None, *id),
-    };
     let mut all = before.clone();
-    for (name, value) in [(POLICY_PERMANENT_ID_LABEL, policy), (CLUSTER_POLICY_PERMANENT_ID_LABEL, cluster_policy)] {
-        match value {
-            Some(value) => all.insert(name.to_owned(), value.to_owned()),
-            None => all.remove(name),
-        };
+    for (name, value) in claimant.metadata().labels() {
+        put(&mut all, name, value);
     }
     all
 }
@@ -115,28 +113,27 @@ fn annotations(
     removing: &BTreeSet<ClusterName>,
 ) -> BTreeMap<String, String> {
     let mut all = before.clone();
-    let mut put = |name: &str, value: Option<&str>| match value {
-        Some(value) => all.insert(name.to_owned(), value.to_owned()),
-        None => all.remove(name),
-    };
     if let Some(claimant) = claimant {
-        let (namespace, name, cluster_policy) = match claimant {
-            Claimant::None => (None, None, None),
-            Claimant::Policy { namespace: Some(namespace), name, .. } => (Some(*namespace), Some(*name), None),
-            Claimant::Policy { namespace: None, name, .. } => (None, None, Some(*name)),
-        };
         let selectors = match claimant {
             Claimant::None => None,
             Claimant::Policy { selectors, .. } => Some(selectors.as_str()),
         };
-        put(SELECTORS_ANNOTATION, selectors);
-        put(POLICY_NAMESPACE_ANNOTATION, namespace);
-        put(POLICY_NAME_ANNOTATION, name);
-        put(CLUSTER_POLICY_NAME_ANNOTATION, cluster_policy);
+        put(&mut all, SELECTORS_ANNOTATION, selectors);
+        for (name, value) in claimant.metadata().annotations() {
+            put(&mut all, name, value);
+        }
     }
     let names: Vec<&str> = removing.iter().map(ClusterName::as_str).collect();
-    put(REMOVING_ANNOTATION, (!names.is_empty()).then(|| names.join(",")).as_deref());
+    put(&mut all, REMOVING_ANNOTATION, (!names.is_empty()).then(|| names.join(",")).as_deref());
     all
+}
+
+/// Sets a label or an annotation, or removes it.
+fn put(all: &mut BTreeMap<String, String>, name: &str, value: Option<&str>) {
+    match value {
+        Some(value) => all.insert(name.to_owned(), value.to_owned()),
+        None => all.remove(name),
+    };
 }
 
 /// The kind of an object's binding.

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::super::claim_metadata::ClaimMetadata;
 use super::super::index::{BoundOtherwise, ScheduleInputs, policy_ref};
 use super::super::key::Uid;
 use super::super::model::{BINDING_FINALIZER, Binding, Cascade, SELECTORS_ANNOTATION, Template, owner_reference};
@@ -44,6 +45,9 @@ pub struct Plan {
     pub not_scheduled: Option<(&'static str, String)>,
     /// Whether the template stands for what members have; nothing while that is not known.
     pub wanted: Option<bool>,
+    /// What is to tell on the template which policy claims it; nothing while that is not known, or not to be written. What
+    /// is there of it has no say in any decision: anybody may have written it.
+    pub claim: Option<ClaimMetadata>,
 }
 
 /// Decides about a template. Pure.
@@ -53,10 +57,10 @@ pub struct Plan {
 pub fn plan(inputs: &ScheduleInputs) -> Plan {
     let binding = inputs.binding.as_deref();
     if inputs.is_template_unreadable {
-        return Plan { step: Step::Nothing, not_scheduled: None, wanted: None };
+        return Plan { step: Step::Nothing, not_scheduled: None, wanted: None, claim: None };
     }
     let Some(template) = &inputs.template else { return plan_without_template(inputs) };
-    let keep = |step| Plan { step, not_scheduled: None, wanted: Some(true) };
+    let keep = |step| Plan { step, not_scheduled: None, wanted: Some(true), claim: None };
     match (template.deleting, template.cascade) {
         // The garbage collector takes the owner off the binding, which a write would only disturb.
         (true, Cascade::Orphan) => return keep(Step::Nothing),
@@ -67,14 +71,14 @@ pub fn plan(inputs: &ScheduleInputs) -> Plan {
     }
     let unreadable = || inputs.unreadable_policy.as_ref().map(|policy| (POLICY_UNSUPPORTED, policy.message.clone()));
     if inputs.unreadable_policy.as_ref().is_some_and(|policy| !policy.was_understood) {
-        return Plan { step: Step::Nothing, not_scheduled: unreadable(), wanted: None };
+        return Plan { step: Step::Nothing, not_scheduled: unreadable(), wanted: None, claim: None };
     }
     let object = template.parsed();
     let current = binding.and_then(Binding::policy);
     if let Some(binding) = binding.filter(|binding| !binding.deleting && !is_of_another(binding, template))
-        && is_kept_by_policy(inputs, &object, binding)
+        && let Some(policy) = keeping_policy(inputs, &object, binding)
     {
-        return keep_placement(inputs, binding, None);
+        return keep_placement(inputs, binding, &claimant(inputs, &policy));
     }
     match (placement::claim(&object, inputs.policies.iter().map(policy_ref), current), binding) {
         // Somebody deleted the binding of a template that is still claimed: it is let go and made anew, and the members
@@ -88,25 +92,31 @@ pub fn plan(inputs: &ScheduleInputs) -> Plan {
         (Some(claim), binding) => {
             // Claimed by this version alone now, the object takes its binding along.
             let binding = binding.or_else(|| inputs.bound_otherwise.as_ref().map(|other| &*other.binding));
-            let (step, not_scheduled) = bind(inputs, &object, template, &claim, binding);
-            Plan { step, not_scheduled: not_scheduled.or_else(unreadable), wanted: Some(true) }
+            let claimant = claimant(inputs, &claim);
+            let (step, not_scheduled) = bind(inputs, &object, template, (&claim, &claimant), binding);
+            // Until the binding is there, an object that is watched by two versions looks unclaimed by the other one.
+            let claim = inputs.binding.as_ref().map(|_| claimant.metadata());
+            Plan { step, not_scheduled: not_scheduled.or_else(unreadable), wanted: Some(true), claim }
         }
         (None, Some(binding)) if !binding.deleting && !is_of_another(binding, template) => {
-            keep_placement(inputs, binding, Some(&Claimant::None))
+            keep_placement(inputs, binding, &Claimant::None)
         }
-        (None, _) => remove(inputs),
+        (None, _) => {
+            let is_unclaimed = inputs.is_claimable && inputs.bound_otherwise.is_none();
+            Plan { claim: is_unclaimed.then(ClaimMetadata::default), ..remove(inputs) }
+        }
     }
 }
 
-/// Whether a policy holds a template that it no longer selects: the template was relabelled, while the policy selects what
+/// The policy that holds a template that it no longer selects: the template was relabelled, while the policy selects what
 /// it did when it claimed the template. Such a template stays where it is, whoever else selects it, until that policy
 /// changes its selectors or goes.
-fn is_kept_by_policy(inputs: &ScheduleInputs, object: &Value, binding: &Binding) -> bool {
+fn keeping_policy<'a>(inputs: &'a ScheduleInputs, object: &Value, binding: &Binding) -> Option<Claim<'a>> {
     let current = binding.policy();
     let policy = inputs.policies.iter().map(policy_ref).find(|policy| current == Some((policy.namespace, policy.name)));
-    policy.is_some_and(|policy| {
+    policy.filter(|policy| {
         binding.annotations.get(SELECTORS_ANNOTATION) == Some(&fingerprint(&policy.spec.resource_selectors))
-            && placement::claim(object, [policy], None).is_none()
+            && placement::claim(object, [*policy], None).is_none()
     })
 }
 
@@ -116,11 +126,11 @@ fn fingerprint(selectors: &[ResourceSelector]) -> String {
 }
 
 /// The object stays where it is, as far as the clusters do.
-fn keep_placement(inputs: &ScheduleInputs, binding: &Binding, claimant: Option<&Claimant<'_>>) -> Plan {
+fn keep_placement(inputs: &ScheduleInputs, binding: &Binding, claimant: &Claimant<'_>) -> Plan {
     let bound = distribute::rebind(&binding.spec, views(inputs));
     let not_scheduled = bound.fit_error.map(|error| (error.reason(), error.to_string()));
-    let step = change(inputs, binding, &bound.spec, claimant, None);
-    Plan { step, not_scheduled, wanted: Some(true) }
+    let step = change(inputs, binding, &bound.spec, Some(claimant), None);
+    Plan { step, not_scheduled, wanted: Some(true), claim: Some(claimant.metadata()) }
 }
 
 /// Whether an object's binding by another version of its kind stays that version's: it is claimed by it, or was by a policy
@@ -149,7 +159,7 @@ fn plan_without_template(inputs: &ScheduleInputs) -> Plan {
     let mut spec = (*binding.spec).clone();
     spec.clusters.make_mut().retain(|target| inputs.views.get(target.name.as_str()).is_some_and(|view| !view.leaving));
     let step = if binding.deleting { Step::Nothing } else { change(inputs, binding, &spec, None, None) };
-    Plan { step, not_scheduled: None, wanted: None }
+    Plan { step, not_scheduled: None, wanted: None, claim: None }
 }
 
 /// The next step towards the end of a binding: delete it, wait until no member has the object, let it go.
@@ -160,7 +170,7 @@ fn remove(inputs: &ScheduleInputs) -> Plan {
         Some(binding) if inputs.may_be_in.is_empty() => remove_finalizer(binding),
         Some(_) => Step::Nothing,
     };
-    Plan { step, not_scheduled: None, wanted: Some(false) }
+    Plan { step, not_scheduled: None, wanted: Some(false), claim: None }
 }
 
 fn remove_finalizer(binding: &Binding) -> Step {
@@ -179,28 +189,32 @@ fn views(inputs: &ScheduleInputs) -> impl Iterator<Item = &ClusterView> {
     inputs.views.values().map(|view| &**view)
 }
 
+/// A policy as the claimant of a template.
+fn claimant<'a>(inputs: &'a ScheduleInputs, claim: &Claim<'a>) -> Claimant<'a> {
+    let id = inputs.permanent_ids.get(&(claim.namespace.map(str::to_owned), claim.name.to_owned()));
+    Claimant::Policy {
+        namespace: claim.namespace,
+        name: claim.name,
+        id: id.map(|id| &**id),
+        selectors: fingerprint(&claim.spec.resource_selectors),
+    }
+}
+
 fn bind(
     inputs: &ScheduleInputs,
     object: &Value,
     template: &Template,
-    claim: &Claim<'_>,
+    (claim, claimant): (&Claim<'_>, &Claimant<'_>),
     binding: Option<&Binding>,
 ) -> (Step, Option<(&'static str, String)>) {
     let key = &inputs.key;
     let previous = binding.map(|binding| Previous::from(&*binding.spec)).unwrap_or_default();
     let bound = distribute::bind(object, claim, views(inputs), previous);
     let not_scheduled = bound.fit_error.map(|error| (error.reason(), error.to_string()));
-    let id = inputs.permanent_ids.get(&(claim.namespace.map(str::to_owned), claim.name.to_owned()));
-    let claimant = Claimant::Policy {
-        namespace: claim.namespace,
-        name: claim.name,
-        id: id.map(|id| &**id),
-        selectors: fingerprint(&claim.spec.resource_selectors),
-    };
     let owner = owner_reference(&bound.spec.resource, template.uid.as_str());
     let step = match binding {
-        Some(binding) => change(inputs, binding, &bound.spec, Some(&claimant), Some(&owner)),
-        None => create(key, &bound.spec, &claimant, &owner),
+        Some(binding) => change(inputs, binding, &bound.spec, Some(claimant), Some(&owner)),
+        None => create(key, &bound.spec, claimant, &owner),
     };
     (step, not_scheduled)
 }

@@ -1,5 +1,6 @@
 use serde_json::{Value, from_value, json};
 
+use super::super::claim_metadata::ClaimMetadata;
 use super::super::desired::{Adoption, DesiredState, check_adoption, desired_state, holds, is_preserved, update_of};
 use super::super::key::KindKey;
 use super::super::marks::ADOPTED_ANNOTATION;
@@ -10,6 +11,7 @@ use super::*;
 use crate::placement;
 
 mod adoption;
+mod claims;
 mod lifecycle;
 mod removal;
 mod requeues;
@@ -91,6 +93,7 @@ fn carry_out(index: &mut Index, key: &Key, version: u64) -> Step {
             plan.not_scheduled.clone(),
             Duration::ZERO,
         );
+        index.claim_decided(key, plan.claim.as_ref().map(ClaimMetadata::fingerprint));
     }
     let mut object = match &plan.step {
         Step::Nothing => return plan.step,
