@@ -255,5 +255,5 @@ pub fn repair_backoff(count: u32, last: Duration, now: Duration) -> Duration {
 #[must_use]
 pub fn is_named(object: &Value, key: &ObjectKey) -> bool {
     text(object, "/metadata/name") == key.name
-        && text(object, "/metadata/namespace") == key.namespace.clone().unwrap_or_default()
+        && text(object, "/metadata/namespace") == key.namespace.as_deref().unwrap_or_default()
 }

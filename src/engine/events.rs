@@ -92,7 +92,7 @@ fn reference(event: &Waiting) -> ObjectReference {
     ObjectReference {
         api_version: Some(event.key.kind.api_version.clone()),
         kind: Some(event.key.kind.kind.clone()),
-        namespace: event.key.namespace.clone(),
+        namespace: event.key.namespace.as_deref().map(str::to_owned),
         name: Some(event.key.name.clone()),
         uid: Some(event.uid.to_string()),
         ..ObjectReference::default()

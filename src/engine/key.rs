@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::ops::Deref;
 use std::sync::Arc;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -31,6 +32,14 @@ macro_rules! shared_text {
             }
         }
 
+        impl Deref for $name {
+            type Target = str;
+
+            fn deref(&self) -> &str {
+                &self.0
+            }
+        }
+
         // Maps are looked up by what other objects name.
         impl Borrow<str> for $name {
             fn borrow(&self) -> &str {
@@ -55,6 +64,8 @@ macro_rules! shared_text {
 shared_text! {
     /// Name of a member cluster: that of its Cluster in the plane.
     ClusterName;
+    /// Name of a namespace.
+    NamespaceName;
     /// Uid of an object, which no other object of its name has.
     Uid;
     /// Identity of a plane: the uid of its namespace kube-system.
@@ -124,7 +135,7 @@ pub struct ObjectKey {
     /// Its kind.
     pub kind: Arc<KindKey>,
     /// Its namespace; nothing for cluster-scoped kinds.
-    pub namespace: Option<String>,
+    pub namespace: Option<NamespaceName>,
     /// Its name.
     pub name: String,
 }
@@ -139,7 +150,7 @@ impl ObjectKey {
         let text = |pointer: &str| object.pointer(pointer).and_then(Value::as_str).filter(|text| !text.is_empty());
         Arc::new(Self {
             kind: kind.clone(),
-            namespace: text("/metadata/namespace").map(str::to_owned),
+            namespace: text("/metadata/namespace").map(NamespaceName::from),
             name: text("/metadata/name").unwrap_or_default().to_owned(),
         })
     }

@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use super::Engine;
 use super::connection::credential;
 use super::index::PolicyKey;
-use super::key::{ClusterName, Key};
+use super::key::{ClusterName, Key, NamespaceName};
 use super::mirror::{Mirror, Source};
 use super::model::{Binding, identity, text};
 use super::policy;
@@ -147,7 +147,7 @@ fn refused_connection(cluster: &Value) -> Option<String> {
 
 fn policy_key(object: &Value) -> PolicyKey {
     let namespace = Some(text(object, "/metadata/namespace")).filter(|namespace| !namespace.is_empty());
-    (namespace, text(object, "/metadata/name"))
+    (namespace.map(NamespaceName::from), text(object, "/metadata/name"))
 }
 
 /// Tells, by an event, why a policy is not acted on.

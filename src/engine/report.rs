@@ -18,6 +18,7 @@ use super::schedule::binding_resource;
 use crate::interpret::{self, Health, StatusItem};
 use crate::karmada::binding::{AggregatedStatusItem, BindingStatus};
 use crate::machinery::error::{chain, is_conflict};
+use crate::machinery::plural::pluralize;
 
 /// How long changes of a template's objects are gathered before they are reported.
 pub const STATUS_DEBOUNCE: Duration = Duration::from_millis(250);
@@ -129,11 +130,11 @@ fn binding_status(
             .map(|item| item.cluster_name.as_str())
             .take(5)
             .collect();
+        let of_targets = format!("applied in {applied} of {}", pluralize(targets, "cluster", "clusters"));
         let message = if missing.is_empty() {
-            format!("applied in {applied} of {targets} clusters")
+            of_targets
         } else {
-            let missing = missing.join(", ");
-            format!("applied in {applied} of {targets} clusters; see status.aggregatedStatus for {missing}")
+            format!("{of_targets}; see status.aggregatedStatus for {}", missing.join(", "))
         };
         set_condition(status.conditions.make_mut(), "FullyApplied", "False", "FullyAppliedFailed", &message);
     }

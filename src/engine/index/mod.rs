@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::key::{ClusterName, Key, KindKey, ObjectKey, PlaneId};
+use super::key::{ClusterName, Key, KindKey, NamespaceName, ObjectKey, PlaneId};
 use super::marks::Marks;
 use super::model::{Binding, LiveObject, Template};
 use crate::karmada::cluster::Cluster;
@@ -27,7 +27,7 @@ use crate::karmada::names::is_skipped_kind;
 use crate::karmada::policy::{OverrideSpec, PropagationSpec};
 
 /// Namespace (nothing for the cluster-scoped kinds) and name of a policy.
-pub type PolicyKey = (Option<String>, String);
+pub type PolicyKey = (Option<NamespaceName>, String);
 
 pub use self::attempts::{Attempt, Attempts};
 use self::bound::BoundObjects;

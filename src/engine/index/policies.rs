@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::super::key::{Key, KindKey, ObjectKey};
+use super::super::key::{Key, KindKey, NamespaceName, ObjectKey};
 use super::super::model::Binding;
 use super::{Index, PolicyKey, Requeues};
 use crate::karmada::names::{is_reserved_namespace, is_skipped_kind};
@@ -136,7 +136,7 @@ impl<S: SelectsKinds> PolicySet<S> {
 }
 
 /// The policies of one namespace, or of none.
-fn in_namespace(keys: &BTreeSet<PolicyKey>, namespace: Option<String>) -> impl Iterator<Item = &PolicyKey> {
+fn in_namespace(keys: &BTreeSet<PolicyKey>, namespace: Option<NamespaceName>) -> impl Iterator<Item = &PolicyKey> {
     let first = (namespace.clone(), String::new());
     keys.range(first..).take_while(move |key| key.0 == namespace)
 }
@@ -206,7 +206,7 @@ impl Index {
     #[must_use]
     pub fn unreadable_policy(&self, binding: &Binding) -> Option<UnreadablePolicy> {
         let (namespace, name) = binding.policy()?;
-        let key = (namespace.map(str::to_owned), name.to_owned());
+        let key = (namespace.map(NamespaceName::from), name.to_owned());
         let why = self.unreadable_policies.get(&key)?;
         let named = match namespace {
             Some(namespace) => format!("PropagationPolicy {namespace}/{name}"),

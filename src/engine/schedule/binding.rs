@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::super::claim_metadata::ClaimMetadata;
 use super::super::index::ScheduleInputs;
-use super::super::key::{ClusterName, Key, KindKey, ObjectKey};
+use super::super::key::{ClusterName, Key, KindKey, NamespaceName, ObjectKey};
 use super::super::model::{BINDING_FINALIZER, Binding, REMOVING_ANNOTATION, SELECTORS_ANNOTATION};
 use super::plan::Step;
 use crate::karmada::binding::BindingSpec;
@@ -22,7 +22,7 @@ pub(super) fn create(key: &Key, spec: &BindingSpec, claimant: &Claimant<'_>, own
     let mut metadata = json!({"name": key.binding_name(), "annotations": annotations, "labels": labels,
         "finalizers": [BINDING_FINALIZER], "ownerReferences": [owner]});
     if let Some(namespace) = &key.namespace {
-        metadata["namespace"] = json!(namespace);
+        metadata["namespace"] = json!(namespace.as_str());
     }
     Step::Create(json!({"apiVersion": resource.api_version, "kind": resource.kind, "metadata": metadata, "spec": spec}))
 }
@@ -152,7 +152,7 @@ pub fn binding_key(binding: &Value) -> Option<Key> {
     let given = |field: &str| resource.get(field).and_then(Value::as_str).filter(|text| !text.is_empty());
     let key = Key::new(ObjectKey {
         kind: KindKey::new(given("apiVersion")?, given("kind")?),
-        namespace: given("namespace").map(str::to_owned),
+        namespace: given("namespace").map(NamespaceName::from),
         name: given("name")?.to_owned(),
     });
     // A binding by another name or in another namespace is somebody's own invention, and none of ours. Who may write

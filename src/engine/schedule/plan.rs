@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::super::claim_metadata::ClaimMetadata;
 use super::super::index::{BoundOtherwise, ScheduleInputs, policy_ref};
-use super::super::key::Uid;
+use super::super::key::{NamespaceName, Uid};
 use super::super::model::{BINDING_FINALIZER, Binding, Cascade, SELECTORS_ANNOTATION, Template, owner_reference};
 use super::super::policy::POLICY_UNSUPPORTED;
 use super::binding::{Claimant, change, create};
@@ -191,7 +191,7 @@ fn views(inputs: &ScheduleInputs) -> impl Iterator<Item = &ClusterView> {
 
 /// A policy as the claimant of a template.
 fn claimant<'a>(inputs: &'a ScheduleInputs, claim: &Claim<'a>) -> Claimant<'a> {
-    let id = inputs.permanent_ids.get(&(claim.namespace.map(str::to_owned), claim.name.to_owned()));
+    let id = inputs.permanent_ids.get(&(claim.namespace.map(NamespaceName::from), claim.name.to_owned()));
     Claimant::Policy {
         namespace: claim.namespace,
         name: claim.name,

@@ -152,7 +152,7 @@ fn a_binding_without_a_policy_survives_a_restart_and_follows_the_clusters() {
 #[test]
 fn a_policy_that_is_not_understood_takes_nothing_away() {
     let (mut index, key) = converged();
-    let (a, policy_key) = (name("a"), (Some("shop".to_owned()), "p".to_owned()));
+    let (a, policy_key) = (name("a"), (Some("shop".into()), "p".to_owned()));
     let told = |index: &Index| {
         let status = report(&index.report_inputs(&key, Duration::ZERO).unwrap()).unwrap().binding.unwrap();
         let scheduled = status.conditions.iter().find(|condition| condition.type_ == "Scheduled").unwrap();

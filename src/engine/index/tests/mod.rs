@@ -345,7 +345,7 @@ fn policies_are_found_by_kind_and_namespace() {
         (None, "wide", "ConfigMap"),
     ];
     for (namespace, name, kind) in keys {
-        index.set_policy((namespace.map(str::to_owned), name.into()), Some(of_kind(kind)));
+        index.set_policy((namespace.map(Into::into), name.into()), Some(of_kind(kind)));
     }
     let found = |index: &Index, key: &ObjectKey| -> Vec<String> {
         index.policies_of(key).into_iter().map(|((_, name), _)| name).collect()
