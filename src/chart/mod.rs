@@ -22,7 +22,7 @@ pub use component::{
     KUBERNETES_VERSION, Names, Stage, claim_names, enabled, image_version,
 };
 pub use manifest::{Manifest, component_of};
-pub use validate::{service_address, validate};
+pub use validate::{MIN_STREAMS_PER_CONNECTION, service_address, validate};
 pub use values::{Mount, mounts};
 
 use crate::api::instance::{KarmadaInstance, Profile};

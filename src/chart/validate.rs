@@ -6,8 +6,8 @@ use crate::api::instance::{KarmadaInstance, Profile};
 
 use super::{ChartError, Component};
 
-/// Streams that an API server must let a connection have: kube-apiserver's default.
-const MIN_STREAMS_PER_CONNECTION: u32 = 100;
+/// Streams that an API server must let a connection have: the watches that the operator has of every plane share one.
+pub const MIN_STREAMS_PER_CONNECTION: u32 = 32;
 
 /// Names the first thing in the spec that cannot be carried out.
 pub fn validate(instance: &KarmadaInstance) -> Result<(), ChartError> {
@@ -71,8 +71,7 @@ fn components(instance: &KarmadaInstance) -> Result<(), ChartError> {
     streams("spec.apiServer.extraArgs", &instance.spec.api_server.extra_args)
 }
 
-/// The operator's watches of a plane share a connection. Where it may not have as many streams as they are, what comes last
-/// would wait for ever.
+/// Where a connection may not have as many streams as watches share it, what comes last would wait for ever.
 fn streams(field: &str, extra_args: &BTreeMap<String, String>) -> Result<(), ChartError> {
     const FLAG: &str = "http2-max-streams-per-connection";
     let Some(value) = extra_args.get(FLAG) else { return Ok(()) };
@@ -240,11 +239,11 @@ mod tests {
                 refused(
                     |i| {
                         let flag = "http2-max-streams-per-connection".to_owned();
-                        i.spec.api_server.extra_args.insert(flag, "99".into());
+                        i.spec.api_server.extra_args.insert(flag, "31".into());
                     },
                     "Full",
                 ),
-                vec!["spec.apiServer.extraArgs.http2-max-streams-per-connection", "\"99\"", "100 or more"],
+                vec!["spec.apiServer.extraArgs.http2-max-streams-per-connection", "\"31\"", "32 or more"],
             ),
             (
                 refused(
@@ -254,7 +253,7 @@ mod tests {
                     },
                     "Compact",
                 ),
-                vec!["spec.components.apiserver.extraArgs.http2-max-streams-per-connection", "100 or more"],
+                vec!["spec.components.apiserver.extraArgs.http2-max-streams-per-connection", "32 or more"],
             ),
             (
                 refused(

@@ -4,6 +4,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use clap::Args;
+use kube::ResourceExt as _;
 use serde_json::Value;
 
 use super::input::{self, InputError, namespace_of};
@@ -173,11 +174,17 @@ fn plan_of(app: &MultiCloudApp, fleet: &input::Documents, instances: &[KarmadaIn
 
 /// Clusters, and those that are to join the instance. A Cluster says more than the join that it came from.
 fn clusters(fleet: &input::Documents, key: &InstanceKey) -> Result<Vec<Cluster>, InputError> {
-    let mut clusters: Vec<Cluster> = fleet.of_any()?;
+    let mut clusters: Vec<Cluster> = Vec::new();
+    let is_known = |clusters: &[Cluster], name: &str| clusters.iter().any(|cluster| cluster.name_any() == name);
+    // One folder may be both what is planned and the clusters: what is in it is read twice.
+    for cluster in fleet.of_any::<Cluster>()? {
+        if !is_known(&clusters, &cluster.name_any()) {
+            clusters.push(cluster);
+        }
+    }
     for join in fleet.of::<MemberClusterJoin>()? {
         let meant = InstanceKey::of(&join.spec.instance_ref, &namespace_of(&join)) == *key;
-        let known = clusters.iter().any(|cluster| cluster.metadata.name.as_ref() == Some(&join.spec.cluster_name));
-        if meant && !known {
+        if meant && !is_known(&clusters, &join.spec.cluster_name) {
             clusters.push(joined(&join));
         }
     }
@@ -340,6 +347,11 @@ LEFT OUT   OBJECT   REASON
 moon       -        region \"moon\" is not in spec.placement.regions; add it to run there
 ";
         assert_eq!(render_planned(&planned), want);
+
+        let mut twice = documents(FLEET);
+        twice.extend(documents(FLEET));
+        let Ok(planned) = plan_of(&app, &twice, &[]) else { panic!("no plan") };
+        assert_eq!(render_planned(&planned), want, "a cluster that is given twice is one");
 
         let mut app = app;
         app.spec.placement.matches.regions.push("mon".to_owned());

@@ -21,6 +21,9 @@ use super::kubeconfig::{Connection, Credentials};
 /// How long a connection may take to come about; a member that is away must not hold anybody up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// How long nothing may come on a connection that is waited on. Servers end watches before (kube-runtime asks for 290 s).
+const READ_TIMEOUT: Duration = Duration::from_secs(295);
+
 /// Why there is no client.
 #[derive(thiserror::Error, Debug)]
 pub enum ClientError {
@@ -30,9 +33,6 @@ pub enum ClientError {
     /// Certificates or keys do not fit.
     #[error("build client")]
     Build(#[source] kube::Error),
-    /// The name that the certificate is to carry is none.
-    #[error("tls-server-name {0} is not a DNS name or an address")]
-    ServerName(String),
     /// The environment names no cluster.
     #[error("find the host cluster's address and credentials")]
     Infer(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -84,15 +84,17 @@ impl ClientFactory {
         self.build(config(connection)?)
     }
 
-    /// As [`connect`](Self::connect), for at most a few dozen watches and requests at once: they share one connection.
+    /// As [`connect`](Self::connect), for a few dozen watches at most: they share one connection.
     pub fn connect_multiplexed(&self, connection: &Connection) -> Result<Client, ClientError> {
-        let config = config(connection)?;
+        let mut config = config(connection)?;
+        config.read_timeout = Some(READ_TIMEOUT);
         let service = self.hooks(&config).layer(multiplexed::service(&config)?);
         Ok(Client::new(service, config.default_namespace))
     }
 
     fn build(&self, mut config: Config) -> Result<Client, ClientError> {
         config.connect_timeout = Some(CONNECT_TIMEOUT);
+        config.read_timeout = Some(READ_TIMEOUT);
         // Reconcilers have deadlines and a backoff of their own; hidden retries would eat the one and defeat the
         // other.
         config.default_retry = false;

@@ -64,9 +64,17 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct PlaneCache(Arc<Inner>);
 
+/// Clients of one plane.
+pub struct PlaneClients {
+    /// For requests, and for watches of kinds that applications add.
+    pub client: Client,
+    /// For the watches that run in every plane, whose number is known.
+    pub multiplexed: Client,
+}
+
 struct Inner {
     instance: InstanceKey,
-    client: Client,
+    clients: PlaneClients,
     subscribers: Subscribers,
     metrics: Metrics,
     kinds: Mutex<HashMap<ApiResource, Arc<KindCache>>>,
@@ -87,15 +95,15 @@ impl PlaneCache {
     #[must_use]
     pub fn start(
         instance: InstanceKey,
-        client: Client,
+        clients: PlaneClients,
         subscribers: Subscribers,
         metrics: Metrics,
         ended: CancellationToken,
     ) -> Self {
         let cache = Self(Arc::new(Inner {
             instance,
-            readiness: Readiness::new(client.clone()),
-            client,
+            readiness: Readiness::new(clients.client.clone()),
+            clients,
             subscribers,
             metrics,
             kinds: Mutex::default(),
@@ -196,8 +204,10 @@ impl PlaneCache {
     async fn follow(&self, cache: &KindCache) {
         // An error means that the cache is gone.
         let _ = self.0.up.subscribe().wait_for(|up| *up).await;
+        let PlaneClients { client, multiplexed } = &self.0.clients;
+        let client = if cache.permanent { multiplexed } else { client };
         loop {
-            let events = StreamBackoff::new(watch_kind(self.0.client.clone(), &cache.config), PromptBackoff::default());
+            let events = StreamBackoff::new(watch_kind(client.clone(), &cache.config), PromptBackoff::default());
             let mut events = std::pin::pin!(events);
             loop {
                 tokio::select! {

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::cache::PlaneCache;
+use super::cache::{PlaneCache, PlaneClients};
 use super::{InstanceKey, KUBECONFIG_KEY, OPERATOR_KUBECONFIG, Plane, ServiceAccess, State, Subscribers};
 use crate::api::PURPOSE_LABEL;
 use crate::machinery::error::chain;
@@ -79,7 +79,7 @@ pub(super) struct PlaneClientCache {
 struct Connection {
     version: String,
     digest: [u8; 32],
-    client: Client,
+    clients: PlaneClients,
 }
 
 impl PlaneClientCache {
@@ -152,14 +152,15 @@ impl PlaneClientCache {
         self.pending.insert(key, error);
     }
 
-    fn insert(&mut self, key: InstanceKey, Connection { version, digest, client }: Connection) {
+    fn insert(&mut self, key: InstanceKey, Connection { version, digest, clients }: Connection) {
         self.pending.remove(&key);
         self.versions.insert(key.clone(), version);
         if self.sender.borrow().planes.get(&key).is_some_and(|plane| plane.digest == digest) {
             return;
         }
         let CacheStarter { subscribers, metrics, shutdown } = self.caches.clone();
-        let cache = PlaneCache::start(key.clone(), client.clone(), subscribers, metrics, shutdown.child_token());
+        let client = clients.client.clone();
+        let cache = PlaneCache::start(key.clone(), clients, subscribers, metrics, shutdown.child_token());
         let plane = Arc::new(Plane { key: key.clone(), client, cache, digest });
         self.sender.send_modify(|state| {
             if let Some(before) = state.planes.insert(key, plane) {
@@ -201,7 +202,11 @@ impl Connector {
         if self.service_access == ServiceAccess::ClusterIp {
             self.by_cluster_ip(&mut connection).await?;
         }
-        Ok(Connection { version, digest, client: self.factory.connect_multiplexed(&connection)? })
+        let clients = PlaneClients {
+            client: self.factory.connect(&connection)?,
+            multiplexed: self.factory.connect_multiplexed(&connection)?,
+        };
+        Ok(Connection { version, digest, clients })
     }
 
     /// Replaces the host `<service>.<namespace>.svc…` by the Service's address; the certificate must still carry the

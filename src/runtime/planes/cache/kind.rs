@@ -36,7 +36,8 @@ pub(super) struct KindCache {
     pub(super) list_state: watch::Sender<ListState>,
     /// When it was last looked up.
     used: Mutex<Instant>,
-    permanent: bool,
+    /// Whether it is watched in every plane, for as long as the plane is connected.
+    pub(super) permanent: bool,
     /// Told when a kind that was not served may be by now.
     pub(super) defined: Notify,
     pub(super) ended: CancellationToken,
