@@ -13,7 +13,9 @@ use airdock::api::KarmadaInstance;
 use airdock::chart::Manifest;
 use airdock::instance;
 use airdock::karmada::compatibility::{self, Field, Kind, Neutral, Shape, Support};
-use airdock::karmada::{self, POLICY_FINALIZERS, POLICY_NAME_ANNOTATION, POLICY_PERMANENT_ID_LABEL};
+use airdock::karmada::{
+    self, CLUSTER_POLICY_PERMANENT_ID_LABEL, POLICY_FINALIZERS, POLICY_NAME_ANNOTATION, POLICY_PERMANENT_ID_LABEL,
+};
 use harness::{ApiServer, Etcd, eventually, objects, servers};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, Patch, PatchParams};
@@ -72,8 +74,19 @@ impl Plane {
             let deleted = self.delete(&protected, true).await;
             // Each policy comes into force on its own; one that is not there yet finds no such pod.
             let evicted = self.evict("nobody").await;
-            let refused = [self.would_create(&foreign).await.is_err(), deleted.is_err(), evicted.contains(NO_PODS)];
-            if refused == [true; 3] { Ok(()) } else { Err(format!("refused: {refused:?}")) }
+            let mut identified = policy(json!({}));
+            identified["metadata"]["name"] = json!("probe");
+            identified["metadata"]["labels"] = json!({POLICY_PERMANENT_ID_LABEL: "i"});
+            let _ = self.create(&identified).await;
+            let other_id = json!({"metadata": {"labels": {POLICY_PERMANENT_ID_LABEL: "j"}}});
+            let renamed = self.patch_with(&identified, other_id, true).await;
+            let refused = [
+                self.would_create(&foreign).await.is_err(),
+                deleted.is_err(),
+                evicted.contains(NO_PODS),
+                renamed.is_err(),
+            ];
+            if refused == [true; 4] { Ok(()) } else { Err(format!("refused: {refused:?}")) }
         })
         .await;
     }
@@ -110,9 +123,14 @@ impl Plane {
     }
 
     async fn patch(&self, object: &Value, patch: Value) -> Result<Value, String> {
+        self.patch_with(object, patch, false).await
+    }
+
+    async fn patch_with(&self, object: &Value, patch: Value, dry_run: bool) -> Result<Value, String> {
         let text = |path: &str| object.pointer(path).and_then(Value::as_str).unwrap_or_default();
         let api = objects::api(&self.client, text("/apiVersion"), text("/kind"), text("/metadata/namespace"));
-        let patched = api.patch(text("/metadata/name"), &PatchParams::default(), &Patch::Merge(&patch)).await;
+        let params = PatchParams { dry_run, ..PatchParams::default() };
+        let patched = api.patch(text("/metadata/name"), &params, &Patch::Merge(&patch)).await;
         patched.map(|object| serde_json::to_value(object).unwrap()).map_err(|error| error.to_string())
     }
 }
@@ -145,7 +163,7 @@ fn admission() -> Vec<Manifest> {
         .into_iter()
         .filter(|m| matches!(m, Manifest::ValidatingAdmissionPolicy(_) | Manifest::ValidatingAdmissionPolicyBinding(_)))
         .collect();
-    assert_eq!(found.len(), 6);
+    assert_eq!(found.len(), 8);
     found
 }
 
@@ -376,6 +394,44 @@ async fn policies_select_in_their_own_namespace() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_policy_keeps_its_permanent_id() {
+    let plane = Plane::start(&karmada::definitions()).await;
+    plane.admit().await;
+    let mut wide = policy(json!({}));
+    wide["kind"] = json!("ClusterPropagationPolicy");
+    wide["metadata"] = json!({"name": "wide"});
+    for (object, label) in [(policy(json!({})), POLICY_PERMANENT_ID_LABEL), (wide, CLUSTER_POLICY_PERMANENT_ID_LABEL)] {
+        let labelled = |value: Value| json!({"metadata": {"labels": {label: value}}});
+        plane.create(&object).await.unwrap();
+        // It is written after the policy was created, also over nothing.
+        for first in [json!(""), json!("i")] {
+            plane.patch(&object, labelled(first)).await.unwrap();
+        }
+        for other in
+            [labelled(json!("j")), labelled(json!("")), labelled(Value::Null), json!({"metadata": {"labels": null}})]
+        {
+            let message = plane.patch(&object, other.clone()).await.expect_err(&other.to_string());
+            assert!(
+                message.contains(&format!("metadata.labels: {label} identifies the policy"))
+                    && message.contains("keep i,"),
+                "{message}"
+            );
+        }
+        // Everything else can be changed, and the policy let go.
+        let finalizers = json!([POLICY_FINALIZERS[0], "example.com/x"]);
+        let others = json!({"metadata": {"labels": {"team": "a"}, "finalizers": finalizers}, "spec": {"priority": 7}});
+        plane.patch(&object, others).await.unwrap();
+        plane.delete(&object, false).await.unwrap();
+        plane.patch(&object, json!({"metadata": {"finalizers": null}})).await.unwrap();
+        // A copy brings its id along.
+        let mut copy = object.clone();
+        copy["metadata"]["labels"] = json!({label: "i"});
+        plane.create(&copy).await.unwrap();
+        plane.patch(&copy, labelled(json!("j"))).await.unwrap_err();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn protected_objects_are_not_deleted() {
     let plane = Plane::start(&karmada::definitions()).await;
     plane.admit().await;
@@ -415,12 +471,6 @@ async fn protected_objects_are_not_deleted() {
 async fn the_engine_may_mark_templates() {
     let plane = Plane::start(&karmada::definitions()).await;
     plane.admit().await;
-    for manifest in plane_manifests() {
-        let object = manifest.to_value().unwrap();
-        if object["metadata"]["name"] == ENGINE {
-            objects::apply(&plane.client, object).await;
-        }
-    }
     let role = |name: &str, verb: &str| {
         json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": name},
             "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": [verb]}]})
@@ -437,6 +487,15 @@ async fn the_engine_may_mark_templates() {
     let definition = json!({"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
         "metadata": {"name": "propagationpolicies.policy.karmada.io"}});
     let namespace = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "shop"}});
+    // What the engine takes for a right that is still to come.
+    let lacking = plane.patch_as_engine(&namespace, "", &label).await.unwrap_err();
+    assert!(lacking.contains("cannot patch resource"), "{lacking}");
+    for manifest in plane_manifests() {
+        let object = manifest.to_value().unwrap();
+        if object["metadata"]["name"] == ENGINE {
+            objects::apply(&plane.client, object).await;
+        }
+    }
     eventually("the engine's role holds", SOON, async || plane.patch_as_engine(&namespace, "", &label).await.map(drop))
         .await;
     let [settings, web, reads, deletes] = &created;
@@ -455,5 +514,5 @@ async fn the_engine_may_mark_templates() {
         assert!(object["kind"] != "Deployment" || metadata["generation"] == 1, "{metadata}");
     }
     let refused = plane.patch_as_engine(deletes, "", &label).await.unwrap_err();
-    assert!(refused.contains("not currently held"), "{refused}");
+    assert!(refused.contains("not currently held") && !refused.contains("cannot patch resource"), "{refused}");
 }

@@ -77,6 +77,8 @@ fn compact_has_these_objects() {
             "ValidatingAdmissionPolicyBinding deletion-protection.airdock.dev",
             "ValidatingAdmissionPolicy evictions.airdock.dev",
             "ValidatingAdmissionPolicyBinding evictions.airdock.dev",
+            "ValidatingAdmissionPolicy permanent-ids.airdock.dev",
+            "ValidatingAdmissionPolicyBinding permanent-ids.airdock.dev",
             "ClusterRole airdock:engine",
             "ClusterRoleBinding airdock:engine",
         ]

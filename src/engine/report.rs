@@ -223,6 +223,6 @@ async fn write_template(engine: &Engine, key: &Key, patch: Value) -> Result<(), 
     let target = Target { resource: &resource, namespace: key.namespace.as_deref(), name: &key.name };
     let patch = json!({"metadata": {"uid": uid.as_str()}, "status": patch});
     let object = engine.rest.merge_status(&target, &patch).await?;
-    engine.change(|index| index.put_template(key.clone(), Template::of(object), false));
+    engine.put_template(key, object, false);
     Ok(())
 }

@@ -1,6 +1,7 @@
 //! Requests about objects of any kind, as JSON.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::{Method, Request};
 use kube::Client;
@@ -22,6 +23,7 @@ const MAX_CONCURRENT_LISTS: usize = 4;
 pub struct Rest {
     client: Client,
     lists: Arc<Semaphore>,
+    timeout: Option<Duration>,
 }
 
 /// One object.
@@ -66,7 +68,14 @@ impl Rest {
     /// Requests through a client.
     #[must_use]
     pub fn new(client: Client) -> Self {
-        Self { client, lists: Arc::new(Semaphore::new(MAX_CONCURRENT_LISTS)) }
+        Self { client, lists: Arc::new(Semaphore::new(MAX_CONCURRENT_LISTS)), timeout: None }
+    }
+
+    /// The same, where the API server gives up what creates or changes an object after a time: an admission webhook may
+    /// take long to answer.
+    #[must_use]
+    pub fn within(&self, timeout: Duration) -> Self {
+        Self { timeout: Some(timeout), ..self.clone() }
     }
 
     /// Waits for the turn of a list; it is over when what this returns is dropped.
@@ -92,25 +101,25 @@ impl Rest {
 
     /// Creates an object; an existing one is left alone and makes this fail.
     pub async fn create(&self, target: &Target<'_>, object: Vec<u8>) -> Result<Value, kube::Error> {
-        let path = format!("{}?fieldManager={FIELD_MANAGER}", target.collection());
+        let path = format!("{}?{}", target.collection(), write_options(self.timeout));
         self.send(Method::POST, &path, Some("application/json"), object).await
     }
 
     /// Replaces an object, provided that it still has the version that is sent.
     pub async fn replace(&self, target: &Target<'_>, object: Vec<u8>) -> Result<Value, kube::Error> {
-        let path = format!("{}?fieldManager={FIELD_MANAGER}", target.object());
+        let path = format!("{}?{}", target.object(), write_options(self.timeout));
         self.send(Method::PUT, &path, Some("application/json"), object).await
     }
 
     /// Changes an object by a merge patch.
     pub async fn merge(&self, target: &Target<'_>, patch: &Value) -> Result<Value, kube::Error> {
-        let path = format!("{}?fieldManager={FIELD_MANAGER}", target.object());
+        let path = format!("{}?{}", target.object(), write_options(self.timeout));
         self.send(Method::PATCH, &path, Some("application/merge-patch+json"), patch.to_string().into_bytes()).await
     }
 
     /// Changes the status of an object by a merge patch.
     pub async fn merge_status(&self, target: &Target<'_>, patch: &Value) -> Result<Value, kube::Error> {
-        let path = format!("{}/status?fieldManager={FIELD_MANAGER}", target.object());
+        let path = format!("{}/status?{}", target.object(), write_options(self.timeout));
         self.send(Method::PATCH, &path, Some("application/merge-patch+json"), patch.to_string().into_bytes()).await
     }
 
@@ -124,7 +133,7 @@ impl Rest {
         // Not a `test`: a version that does not match is then a conflict, not an invalid request.
         let version = resource_version.to_string();
         operations.insert(0, json!({"op": "replace", "path": "/metadata/resourceVersion", "value": version}));
-        let path = format!("{}?fieldManager={FIELD_MANAGER}", target.object());
+        let path = format!("{}?{}", target.object(), write_options(self.timeout));
         let body = Value::Array(operations).to_string().into_bytes();
         self.send(Method::PATCH, &path, Some("application/json-patch+json"), body).await
     }
@@ -171,6 +180,12 @@ impl Rest {
         let text = self.client.request_text(request).await?;
         read_any(&text).map_err(kube::Error::SerdeError)
     }
+}
+
+/// The query of a request that creates or changes an object.
+fn write_options(timeout: Option<Duration>) -> String {
+    let timeout = timeout.map(|timeout| format!("&timeout={}ms", timeout.as_millis())).unwrap_or_default();
+    format!("fieldManager={FIELD_MANAGER}{timeout}")
 }
 
 /// Whether an answer says that the object is not there, rather than its kind.
@@ -225,5 +240,11 @@ mod tests {
         assert_eq!(stray.object(), "/api/v1/namespaces/n%2Fsecrets%3F/pods/p");
         let role = Target { resource: &roles, namespace: None, name: "system:a b/c" };
         assert_eq!(role.object(), "/apis/rbac.authorization.k8s.io/v1/clusterroles/system:a%20b%2Fc");
+    }
+
+    #[test]
+    fn a_write_names_its_manager_and_how_long_it_may_take() {
+        assert_eq!(write_options(None), "fieldManager=airdock-engine");
+        assert_eq!(write_options(Some(Duration::from_secs(3))), "fieldManager=airdock-engine&timeout=3000ms");
     }
 }

@@ -1,9 +1,22 @@
 //! Whether templates tell which policy claims them.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::super::key::Key;
-use super::{Index, Repair, Requeues};
+use super::super::model::Template;
+use super::{Index, Repair, Requeues, ScheduleInputs};
+
+/// What is known when it is to be written on a template which policy claims it.
+#[derive(Clone, Debug)]
+pub struct ClaimInputs {
+    /// What decides about the claim.
+    pub schedule: ScheduleInputs,
+    /// Fingerprint of what is to tell of the claim, if the template was seen to tell so before.
+    pub held: Option<u64>,
+    /// The last repair.
+    pub repair: Option<Repair>,
+}
 
 impl Index {
     /// It was decided what is to tell on a template which policy claims it; by its fingerprint, nothing while that is not
@@ -16,6 +29,7 @@ impl Index {
         }
         decision.claim = claim;
         decision.holds_claim = false;
+        decision.is_claim_forbidden = false;
         self.check_claim(key)
     }
 
@@ -42,15 +56,39 @@ impl Index {
         self.claim_repairs.get(key).copied()
     }
 
-    /// It was written on a template which policy claims it, before the index sees the template as it is now. Counts a
-    /// repair when the template told so before somebody changed it. `now` counts from the engine's start.
-    pub fn count_claim_repair(&mut self, key: &Key, claim: u64, now: Duration) -> bool {
-        let decision = self.decisions.get(key);
-        if !decision.is_some_and(|decision| decision.holds_claim && decision.claim == Some(claim)) {
+    /// What is known when it is to be written on a template which policy claims it; nothing when that is not to be written.
+    #[must_use]
+    pub fn claim_inputs(&self, key: &Key) -> Option<ClaimInputs> {
+        let decision = self.decisions.get(key).filter(|_| self.lacks_claim(key))?;
+        let held = decision.claim.filter(|_| decision.holds_claim);
+        Some(ClaimInputs { schedule: self.schedule_inputs(key), held, repair: self.claim_repair(key) })
+    }
+
+    /// It was written on a template which policy claims it. Counts a repair when the template told so before somebody
+    /// changed it, and is still there. The watch may have told of the write already. `now` counts from the engine's start.
+    pub fn count_claim_repair(&mut self, before: &ClaimInputs, claim: u64, now: Duration) -> bool {
+        let ScheduleInputs { key, template, .. } = &before.schedule;
+        let uid = |template: &Arc<Template>| template.uid.clone();
+        if before.held != Some(claim) || self.templates.get(key).map(uid) != template.as_ref().map(uid) {
             return false;
         }
         let repair = Repair::after(self.claim_repairs.get(key), claim, now);
         self.claim_repairs.insert(key.clone(), repair);
         true
+    }
+
+    /// The engine was forbidden to write on a template which policy claims it. Whether that is new, and to be told.
+    pub fn claim_forbidden(&mut self, key: &Key, claim: u64) -> bool {
+        let decision = self.decisions.get_mut(key).filter(|decision| decision.claim == Some(claim));
+        decision.is_some_and(|decision| !std::mem::replace(&mut decision.is_claim_forbidden, true))
+    }
+
+    /// The template is gone, or another one has its name: what was seen and done about its claim counts no more.
+    pub(super) fn forget_claim(&mut self, key: &Key) {
+        self.claim_repairs.remove(key);
+        if let Some(decision) = self.decisions.get_mut(key) {
+            decision.holds_claim = false;
+            decision.is_claim_forbidden = false;
+        }
     }
 }

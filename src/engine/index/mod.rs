@@ -72,6 +72,8 @@ pub struct Decision {
     pub claim: Option<u64>,
     /// Whether the template was seen to tell so.
     pub holds_claim: bool,
+    /// Whether the engine was forbidden to write it there.
+    pub is_claim_forbidden: bool,
 }
 
 /// A namespace of the plane.
@@ -196,10 +198,10 @@ impl Index {
         self.members.entry(cluster.clone()).or_default()
     }
 
-    /// Whether all objects of a kind of the plane are known.
+    /// Whether all templates of a kind of the plane are known. A kind that is never propagated has none.
     #[must_use]
     pub fn is_synced(&self, kind: &Arc<KindKey>) -> bool {
-        self.synced.contains(kind)
+        self.synced.contains(kind) || is_skipped_kind(&kind.api_version, &kind.kind)
     }
 
     /// What was decided about a template.
@@ -216,7 +218,7 @@ impl Index {
         } else if self.unreadable_templates.contains(key) {
             None
         } else {
-            self.synced.contains(&key.kind).then_some(false)
+            self.is_synced(&key.kind).then_some(false)
         }
     }
 
@@ -262,11 +264,12 @@ impl Index {
         }
     }
 
-    /// Kinds of the plane to watch: those that policies select and those that bindings name.
+    /// Kinds of the plane to watch: those that policies select and those that bindings name, without those that are never
+    /// propagated.
     #[must_use]
     pub fn plane_kinds(&self) -> BTreeSet<Arc<KindKey>> {
-        let selected = self.policies.kinds().filter(|kind| !is_skipped_kind(&kind.api_version, &kind.kind));
-        selected.chain(self.bound_kinds.keys()).cloned().collect()
+        let named = self.policies.kinds().chain(self.bound_kinds.keys());
+        named.filter(|kind| !is_skipped_kind(&kind.api_version, &kind.kind)).cloned().collect()
     }
 
     /// Whether bindings name a kind.

@@ -142,7 +142,7 @@ impl Index {
             return requeues;
         }
         self.unreadable_templates.remove(&key);
-        let mut is_claim_as_known = false;
+        let (mut is_claim_as_known, mut is_namesake) = (false, false);
         if let Some(known) = self.templates.get(&key) {
             if !relist && known.uid == template.uid && template.version <= known.version {
                 return requeues;
@@ -156,10 +156,14 @@ impl Index {
             }
             is_claim_as_known =
                 (&known.uid, &known.body, known.claim) == (&template.uid, &template.body, template.claim);
+            is_namesake = known.uid != template.uid;
         } else {
             requeues.schedule.push(key.clone());
         }
         self.templates.insert(key.clone(), Arc::new(template));
+        if is_namesake {
+            self.forget_claim(&key);
+        }
         if !is_claim_as_known {
             requeues.merge(self.check_claim(&key));
         }
@@ -173,7 +177,7 @@ impl Index {
         }
         self.templates.remove(key);
         self.unreadable_templates.remove(key);
-        self.claim_repairs.remove(key);
+        self.forget_claim(key);
         Requeues { schedule: vec![key.clone()], ..Requeues::default() }
     }
 
@@ -332,7 +336,8 @@ impl Index {
         let changed = before.is_none_or(|known| known.not_scheduled.as_deref() != not_scheduled.as_ref());
         let report = if changed { vec![key.clone()] } else { Vec::new() };
         let is_same = before.is_some_and(|known| known.wanted == wanted && known.content == content);
-        let (claim, holds_claim) = before.map_or((None, false), |known| (known.claim, known.holds_claim));
+        let (claim, holds_claim, is_claim_forbidden) =
+            before.map_or((None, false, false), |known| (known.claim, known.holds_claim, known.is_claim_forbidden));
         let binding = self.bindings.get(key);
         let concerned: Vec<_> = match binding {
             _ if is_same => Vec::new(),
@@ -342,7 +347,7 @@ impl Index {
         // Of what is gone altogether nothing is to be remembered.
         if binding.is_some() || self.templates.contains_key(key) {
             let not_scheduled = not_scheduled.map(Box::new);
-            let decision = Decision { wanted, not_scheduled, at, content, claim, holds_claim };
+            let decision = Decision { wanted, not_scheduled, at, content, claim, holds_claim, is_claim_forbidden };
             self.decisions.insert(key.clone(), decision);
         } else {
             self.decisions.remove(key);

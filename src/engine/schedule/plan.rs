@@ -55,6 +55,12 @@ pub struct Plan {
 /// A binding outlives the policy that it was made for, and goes with its template.
 #[must_use]
 pub fn plan(inputs: &ScheduleInputs) -> Plan {
+    let plan = plan_binding(inputs);
+    // Who may write bindings may name anything in one. What policies may not claim is nevertheless not written.
+    Plan { claim: plan.claim.filter(|_| inputs.is_claimable), ..plan }
+}
+
+fn plan_binding(inputs: &ScheduleInputs) -> Plan {
     let binding = inputs.binding.as_deref();
     if inputs.is_template_unreadable {
         return Plan { step: Step::Nothing, not_scheduled: None, wanted: None, claim: None };
@@ -102,7 +108,7 @@ pub fn plan(inputs: &ScheduleInputs) -> Plan {
             keep_placement(inputs, binding, &Claimant::None)
         }
         (None, _) => {
-            let is_unclaimed = inputs.is_claimable && inputs.bound_otherwise.is_none();
+            let is_unclaimed = inputs.bound_otherwise.is_none();
             Plan { claim: is_unclaimed.then(ClaimMetadata::default), ..remove(inputs) }
         }
     }

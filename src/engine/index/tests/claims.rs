@@ -227,18 +227,122 @@ fn two_writers_do_not_fight_at_full_speed() {
     let mut waits = Vec::new();
     for version in 0..6 {
         put(&mut index, &key, &ClaimMetadata::of_policy(Some("shop"), "false", None), 20 + 2 * version);
-        let wait = index.claim_repair(&key).map(|last| repair_backoff(last.count, last.at, now));
+        let before = index.claim_inputs(&key).unwrap();
+        let wait = before.repair.map(|last| repair_backoff(last.count, last.at, now));
         waits.push(wait.unwrap_or_default().as_millis());
-        assert!(index.count_claim_repair(&key, wanted, now));
+        assert!(index.count_claim_repair(&before, wanted, now));
         put(&mut index, &key, &claim, 21 + 2 * version);
     }
     assert_eq!(waits, [0, 0, 0, 250, 500, 1000]);
     // A new claim is no repair, and is written at once.
     index.set_policy(in_shop("p"), None);
     carry_out(&mut index, &key, 40);
-    assert!(!index.count_claim_repair(&key, ClaimMetadata::default().fingerprint(), now));
+    let before = index.claim_inputs(&key).unwrap();
+    assert!(!index.count_claim_repair(&before, ClaimMetadata::default().fingerprint(), now));
     index.remove_template(&key, None);
     assert_eq!(index.claim_repair(&key), None);
+}
+
+#[test]
+fn a_first_claim_is_no_repair() {
+    let (_, key, claim) = marked();
+    let wanted = claim.fingerprint();
+    let wrong = || ClaimMetadata::of_policy(Some("shop"), "false", None);
+    let namesake = |claim: &ClaimMetadata, version: u64| {
+        let mut object = told(claim, version);
+        object["metadata"]["uid"] = json!("t2");
+        Template::of(object)
+    };
+    // The watch tells of the engine's own write before its answer is there.
+    let (mut first, key_of_first) = converged();
+    carry_out(&mut first, &key_of_first, 11);
+    let claim_of_first = plan(&first.schedule_inputs(&key_of_first)).claim.unwrap();
+    let before = first.claim_inputs(&key_of_first).unwrap();
+    put(&mut first, &key_of_first, &claim_of_first, 12);
+    assert!(!first.count_claim_repair(&before, claim_of_first.fingerprint(), Duration::ZERO));
+
+    // A namesake that is made anew was never right.
+    for is_seen_removed in [false, true] {
+        let mut index = marked().0;
+        if is_seen_removed {
+            index.remove_template(&key, None);
+        }
+        index.put_template(key.clone(), namesake(&ClaimMetadata::default(), 20), false);
+        carry_out(&mut index, &key, 21);
+        let before = index.claim_inputs(&key).unwrap();
+        assert!(!index.count_claim_repair(&before, wanted, Duration::ZERO), "removal seen: {is_seen_removed}");
+    }
+
+    // What went, or was made anew, while the request was under way.
+    let mut index = marked().0;
+    put(&mut index, &key, &wrong(), 20);
+    let before = index.claim_inputs(&key).unwrap();
+    index.put_template(key.clone(), namesake(&claim, 21), false);
+    assert!(!index.count_claim_repair(&before, wanted, Duration::ZERO));
+    index.remove_template(&key, None);
+    assert!(!index.count_claim_repair(&before, wanted, Duration::ZERO));
+    assert_eq!(index.claim_repair(&key), None);
+}
+
+#[test]
+fn what_is_forbidden_is_told_once() {
+    let (mut index, key, claim) = marked();
+    put(&mut index, &key, &ClaimMetadata::default(), 20);
+    let wanted = claim.fingerprint();
+    assert_eq!([(); 2].map(|()| index.claim_forbidden(&key, wanted)), [true, false]);
+    // Another claim is told of, and another object of the same name.
+    index.set_policy(in_shop("p"), None);
+    carry_out(&mut index, &key, 21);
+    let unclaimed = ClaimMetadata::default().fingerprint();
+    assert!(!index.claim_forbidden(&key, wanted), "no longer wanted");
+    assert_eq!([(); 2].map(|()| index.claim_forbidden(&key, unclaimed)), [true, false]);
+    index.remove_template(&key, None);
+    put(&mut index, &key, &claim, 22);
+    carry_out(&mut index, &key, 23);
+    assert!(index.claim_forbidden(&key, unclaimed));
+}
+
+#[test]
+fn what_a_binding_names_is_not_claimable_for_that() {
+    let forged = |kind: &str, name: &str, namespace: &str, controller: bool| {
+        let owner = json!({"apiVersion": "v1", "kind": "K", "name": name, "uid": "t", "controller": controller});
+        Binding::of(json!({"metadata": {"name": "b", "namespace": namespace, "uid": "b", "resourceVersion": "1",
+            "finalizers": [BINDING_FINALIZER], "ownerReferences": [owner]},
+            "spec": {"resource": {"apiVersion": "x", "kind": kind, "name": name}, "clusters": [{"name": "a"}]}}))
+        .unwrap()
+    };
+    for (api_version, kind, namespace, name) in [
+        ("policy.karmada.io/v1alpha1", "PropagationPolicy", "shop", "p"),
+        ("work.karmada.io/v1alpha2", "ResourceBinding", "shop", "p-propagationpolicy"),
+        ("v1", "ConfigMap", "karmada-system", "x"),
+        ("v1", "ServiceAccount", "shop", "default"),
+    ] {
+        let kind_key = KindKey::new(api_version, kind);
+        let key: Key =
+            Arc::new(ObjectKey { kind: kind_key.clone(), namespace: Some(namespace.into()), name: name.into() });
+        let mut index = Index::of(PLANE.into());
+        index.put_cluster(cluster("a", "True"), false);
+        index.put_binding(key.clone(), forged(kind, name, namespace, true), false);
+        let mut object = told(&ClaimMetadata::of_policy(Some("shop"), "p", Some("i")), 1);
+        object["metadata"]["labels"][LABEL] = json!("i");
+        index.put_template(key.clone(), Template::of(object), false);
+        assert_eq!(plan(&index.schedule_inputs(&key)).claim, None, "{kind}");
+        carry_out(&mut index, &key, 2);
+        assert!(!index.lacks_claim(&key), "{kind}");
+    }
+
+    // A kind that is never propagated has no templates to wait for: such a binding can be deleted.
+    let kind = KindKey::new("policy.karmada.io/v1alpha1", "PropagationPolicy");
+    let key: Key = Arc::new(ObjectKey { kind: kind.clone(), namespace: Some("shop".into()), name: "p".into() });
+    let mut index = Index::of(PLANE.into());
+    index.put_binding(key.clone(), forged("PropagationPolicy", "p", "shop", false), false);
+    assert!(index.plane_kinds().is_empty());
+    assert!(!matches!(plan(&index.schedule_inputs(&key)).step, Step::Delete { .. }), "nobody owns it");
+    let mut deleted = index.binding(&key).unwrap().clone();
+    (deleted.deleting, deleted.version) = (true, 2);
+    index.put_binding(key.clone(), deleted, false);
+    let Step::Change { operations, .. } = plan(&index.schedule_inputs(&key)).step else { panic!("it is not let go") };
+    assert_eq!(operations[0]["value"], json!([]));
 }
 
 #[test]
