@@ -254,16 +254,7 @@ async fn host_and_plane_are_watched_once_and_a_round_in_which_nothing_happens_as
     assert!(now.values().all(|count| *count == 1), "something of the plane is watched twice: {now:?}");
     // That of the application's template comes on top.
     assert!(now.len() <= 20 + 1, "{} watches: {now:?}", now.len());
-    // Requests have connections of their own, of which those that are idle stay for a while.
-    eventually("watches share a connection", 4 * SOON, async || {
-        let connections = plane_server.connections();
-        if connections < now.len() {
-            Ok(())
-        } else {
-            Err(format!("{connections} connections for {} watches", now.len()))
-        }
-    })
-    .await;
+    assert_eq!(plane_server.connections(), 1 + 1, "the operator has one, and the test");
     let now = added(&on_host, &objects::watches(&host).await);
     assert_eq!(now, HOST_KINDS.map(|kind| (kind.to_owned(), 1)).into(), "of the host");
 

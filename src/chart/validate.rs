@@ -6,8 +6,8 @@ use crate::api::instance::{KarmadaInstance, Profile};
 
 use super::{ChartError, Component};
 
-/// Streams that an API server must let a connection have: the watches that the operator has of every plane share one.
-pub const MIN_STREAMS_PER_CONNECTION: u32 = 32;
+/// Streams that an API server must let a connection have: the operator's watches of a plane share one with its requests.
+pub const MIN_STREAMS_PER_CONNECTION: usize = 64;
 
 /// Names the first thing in the spec that cannot be carried out.
 pub fn validate(instance: &KarmadaInstance) -> Result<(), ChartError> {
@@ -76,7 +76,7 @@ fn streams(field: &str, extra_args: &BTreeMap<String, String>) -> Result<(), Cha
     const FLAG: &str = "http2-max-streams-per-connection";
     let Some(value) = extra_args.get(FLAG) else { return Ok(()) };
     // 0 is kube-apiserver's own default, which is 100.
-    if value.parse().is_ok_and(|streams: u32| streams == 0 || streams >= MIN_STREAMS_PER_CONNECTION) {
+    if value.parse().is_ok_and(|streams: usize| streams == 0 || streams >= MIN_STREAMS_PER_CONNECTION) {
         return Ok(());
     }
     Err(ChartError::Invalid {
@@ -239,11 +239,11 @@ mod tests {
                 refused(
                     |i| {
                         let flag = "http2-max-streams-per-connection".to_owned();
-                        i.spec.api_server.extra_args.insert(flag, "31".into());
+                        i.spec.api_server.extra_args.insert(flag, "63".into());
                     },
                     "Full",
                 ),
-                vec!["spec.apiServer.extraArgs.http2-max-streams-per-connection", "\"31\"", "32 or more"],
+                vec!["spec.apiServer.extraArgs.http2-max-streams-per-connection", "\"63\"", "64 or more"],
             ),
             (
                 refused(
@@ -253,7 +253,7 @@ mod tests {
                     },
                     "Compact",
                 ),
-                vec!["spec.components.apiserver.extraArgs.http2-max-streams-per-connection", "32 or more"],
+                vec!["spec.components.apiserver.extraArgs.http2-max-streams-per-connection", "64 or more"],
             ),
             (
                 refused(

@@ -84,7 +84,7 @@ impl ClientFactory {
         self.build(config(connection)?)
     }
 
-    /// As [`connect`](Self::connect), for a few dozen watches at most: they share one connection.
+    /// As [`connect`](Self::connect), for requests and a few dozen watches at most: they share one connection.
     pub fn connect_multiplexed(&self, connection: &Connection) -> Result<Client, ClientError> {
         let mut config = config(connection)?;
         config.read_timeout = Some(READ_TIMEOUT);

@@ -2,7 +2,7 @@
 //!
 //! kube's own clients speak HTTP/1.1, where every watch takes a connection: some 100 kB in this process, and as much in the
 //! API server. Who watches a few kinds of many API servers cannot afford that. An API server lets a connection have 100
-//! requests at once (`--http2-max-streams-per-connection`), and the next one waits: only a known number of watches may share one.
+//! requests at once (`--http2-max-streams-per-connection`), and the next one waits, so that only a known number of watches may share one.
 
 use std::time::Duration;
 

@@ -53,6 +53,7 @@ use self::readiness::{Readiness, UNREADY_TTL};
 pub use self::view::KindView;
 use super::events::{PlaneEvent, Subscribers};
 use super::{InstanceKey, PromptBackoff};
+use crate::chart::MIN_STREAMS_PER_CONNECTION;
 use crate::machinery::error::{chain, is_not_found};
 use crate::runtime::guarded::omitted;
 use crate::runtime::metrics::{KindLabel, Metrics};
@@ -64,12 +65,16 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub struct PlaneCache(Arc<Inner>);
 
+/// Watches that share a connection with requests: all that run in every plane, and the first of those that applications
+/// add. A connection has a limited number of streams, which watches keep.
+const MAX_SHARED_WATCHES: usize = MIN_STREAMS_PER_CONNECTION / 2;
+
 /// Clients of one plane.
 pub struct PlaneClients {
-    /// For requests, and for watches of kinds that applications add.
+    /// For requests and [`MAX_SHARED_WATCHES`], which share a connection.
     pub client: Client,
-    /// For the watches that run in every plane, whose number is known.
-    pub multiplexed: Client,
+    /// For further watches, each of which has a connection.
+    pub unshared: Client,
 }
 
 struct Inner {
@@ -189,8 +194,9 @@ impl PlaneCache {
         let now = Instant::now();
         let mut kinds = self.0.kinds.lock();
         kinds.retain(|known, kind| known == resource || kind.is_used(now));
+        let is_shared = kinds.values().filter(|kind| kind.is_shared).count() < MAX_SHARED_WATCHES;
         let kind = kinds.entry(resource.clone()).or_insert_with(|| {
-            let kind = Arc::new(KindCache::new(resource, permanent, self.0.ended.child_token()));
+            let kind = Arc::new(KindCache::new(resource, permanent, is_shared, self.0.ended.child_token()));
             let (cache, following) = (self.clone(), kind.clone());
             let follow = async move { cache.follow(&following).await };
             tokio::spawn(kind.ended.clone().run_until_cancelled_owned(follow));
@@ -204,8 +210,8 @@ impl PlaneCache {
     async fn follow(&self, cache: &KindCache) {
         // An error means that the cache is gone.
         let _ = self.0.up.subscribe().wait_for(|up| *up).await;
-        let PlaneClients { client, multiplexed } = &self.0.clients;
-        let client = if cache.permanent { multiplexed } else { client };
+        let PlaneClients { client, unshared } = &self.0.clients;
+        let client = if cache.is_shared { client } else { unshared };
         loop {
             let events = StreamBackoff::new(watch_kind(client.clone(), &cache.config), PromptBackoff::default());
             let mut events = std::pin::pin!(events);

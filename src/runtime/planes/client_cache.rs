@@ -203,8 +203,8 @@ impl Connector {
             self.by_cluster_ip(&mut connection).await?;
         }
         let clients = PlaneClients {
-            client: self.factory.connect(&connection)?,
-            multiplexed: self.factory.connect_multiplexed(&connection)?,
+            client: self.factory.connect_multiplexed(&connection)?,
+            unshared: self.factory.connect(&connection)?,
         };
         Ok(Connection { version, digest, clients })
     }

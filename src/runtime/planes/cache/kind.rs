@@ -36,21 +36,23 @@ pub(super) struct KindCache {
     pub(super) list_state: watch::Sender<ListState>,
     /// When it was last looked up.
     used: Mutex<Instant>,
-    /// Whether it is watched in every plane, for as long as the plane is connected.
-    pub(super) permanent: bool,
+    permanent: bool,
+    /// Whether its watch shares a connection.
+    pub(super) is_shared: bool,
     /// Told when a kind that was not served may be by now.
     pub(super) defined: Notify,
     pub(super) ended: CancellationToken,
 }
 
 impl KindCache {
-    pub(super) fn new(resource: &ApiResource, permanent: bool, ended: CancellationToken) -> Self {
+    pub(super) fn new(resource: &ApiResource, permanent: bool, is_shared: bool, ended: CancellationToken) -> Self {
         Self {
             config: PlaneWatchConfig::of(resource),
             objects: RwLock::default(),
             list_state: watch::Sender::new(ListState::Listing),
             used: Mutex::new(Instant::now()),
             permanent,
+            is_shared,
             defined: Notify::new(),
             ended,
         }

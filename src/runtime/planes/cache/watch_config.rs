@@ -226,7 +226,5 @@ mod tests {
         kinds.dedup();
         assert_eq!(kinds.len(), permanent().len());
         assert!(kinds.len() <= 18, "two more are left for the kinds that applications add");
-        let streams = usize::try_from(crate::chart::MIN_STREAMS_PER_CONNECTION).unwrap();
-        assert!(kinds.len() <= streams, "they share a connection");
     }
 }
