@@ -104,6 +104,7 @@ async fn a_bundle_that_is_missing_or_leads_out_of_its_folder_is_named() {
     let host = lab::host().await;
     let namespace = "e2e-bundle";
     lab::namespace(&host, namespace).await;
+    lab::forget_bundle(namespace);
     let instances: Api<KarmadaInstance> = Api::namespaced(host.clone(), namespace);
     lab::apply(&format!(
         "apiVersion: airdock.dev/v1alpha1\nkind: KarmadaInstance\nmetadata: {{name: picky, namespace: {namespace}}}\n\

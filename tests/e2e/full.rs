@@ -17,6 +17,7 @@ async fn upstreams_components_install_join_and_propagate() {
     let host = lab::host().await;
     let namespace = "e2e-full";
     lab::namespace(&host, namespace).await;
+    lab::forget_bundle(namespace);
     let instances: Api<KarmadaInstance> = Api::namespaced(host.clone(), namespace);
 
     // A wrong checksum is named; nothing of the bundle is used.

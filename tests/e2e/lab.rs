@@ -122,6 +122,12 @@ pub async fn namespace(client: &Client, name: &str) {
         .unwrap();
 }
 
+/// Deletes the ConfigMap with a bundle that an earlier run left.
+pub fn forget_bundle(namespace: &str) {
+    let (ok, text) = kubectl(&["-n", namespace, "delete", "configmap", "bundle", "--ignore-not-found"]);
+    assert!(ok, "{text}");
+}
+
 /// Writes a Secret with a member's kubeconfig.
 pub async fn kubeconfig_secret(client: &Client, namespace: &str, name: &str, kubeconfig: &str) {
     let secret = Secret {
