@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::env::{NAMES, with_env};
 use crate::harness::objects;
 
-/// Deployments × members. A CI machine runs a tenth of the benchmark.
+/// Deployments in each member. CI takes few of them.
 fn count() -> usize {
     std::env::var("AIRDOCK_TEST_SCALE").ok().and_then(|text| text.parse().ok()).unwrap_or(20)
 }
@@ -17,6 +17,8 @@ fn count() -> usize {
 fn many_deployments_in_three_members() {
     with_env("scale", async |case| {
         let count = count();
+        // A deadline and no figure: the machine may do other work.
+        let deadline = Duration::from_secs(60) + u32::try_from(count).unwrap() * Duration::from_millis(300);
         let traffic = case.start_counted();
         for name in NAMES {
             case.until_ready(name, "True", Duration::from_secs(10)).await;
@@ -38,7 +40,7 @@ fn many_deployments_in_three_members() {
             all
         };
         while present().await < 3 * count {
-            assert!(started.elapsed() < Duration::from_secs(60), "{} of {}", present().await, 3 * count);
+            assert!(started.elapsed() < deadline, "{} of {}", present().await, 3 * count);
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         println!("{count} x 3 present after {:?}", started.elapsed());
@@ -49,7 +51,7 @@ fn many_deployments_in_three_members() {
             if values.iter().filter(|b| crate::env::condition(b, "FullyApplied") == "True").count() == count {
                 break;
             }
-            assert!(started.elapsed() < Duration::from_secs(60));
+            assert!(started.elapsed() < deadline, "not all are reported");
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         println!("{count} x 3 reported after {:?}", started.elapsed());
